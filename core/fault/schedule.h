@@ -1,0 +1,76 @@
+// From the faults of an experiment to what a driver applies: names resolved, random instants drawn, sorted. Expanded once,
+// before the run, by seed; the simulator and a live cluster apply the same schedule. Draws are keyed by (seed, fault id,
+// component name), so neither another fault nor another component shifts them.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "core/base/ids.h"
+#include "core/fault/spec.h"
+
+namespace faultline::fault {
+
+/// What faults can be aimed at, given by whoever knows the topology and the placement.
+struct Candidates {
+  /// A component's name, or an alias such as instance-0.decode-1.gpu-3 or router-0 (the host it runs on). nullopt where
+  /// there is none.
+  std::function<std::optional<ComponentId>(std::string_view)> resolve;
+  /// What a resolved name is. nullopt for things no fault targets.
+  std::function<std::optional<TargetKind>(std::string_view name, ComponentId)> kind_of;
+  /// Names of one kind, for suggestions and for patterns, in a stable order.
+  std::function<std::vector<std::string>(TargetKind)> names;
+};
+
+/// The instant, or the event to count.
+using Trigger = std::variant<Instant, AfterEvent>;
+
+struct ScheduledFault {
+  FaultId id;              // index in the schedule, and in RunRecord::faults
+  std::string name;        // the specification's id; random ones are numbered from the second on: gpu.failstop#2
+  FaultKind kind{};
+  std::string target;      // as written by the user, or the component drawn; empty for a placebo without one
+  ComponentId component;   // invalid only for a placebo without a target
+  Trigger trigger;
+  Duration length = kForever;  // kForever = stays
+  double factor = 1;           // see Parameters in kind.h
+  Duration down{0}, up{0};     // link.flap
+  std::int64_t cycles = 0;
+  config::Mark mark;           // of the specification, for errors found later
+
+  /// When it is undone if it is applied at `applied`; kNever = not.
+  Instant revert_at(Instant applied) const;
+  /// Undone at, where the trigger is an instant; kNever where it stays or where the trigger is an event.
+  Instant revert() const;
+  /// The states of the target over time when applied at `applied`: (instant, is the fault active). One entry for a fault
+  /// that stays, two for one that is undone, 2 * cycles for a flap. Instants ascend.
+  struct Transition {
+    Instant at;
+    bool active;
+    bool operator==(const Transition&) const = default;
+  };
+  std::vector<Transition> transitions(Instant applied) const;
+};
+
+/// Sorted by (instant, order in the file); event-triggered ones after the others, in the order of the file.
+using FaultSchedule = std::vector<ScheduledFault>;
+
+struct ExpandOptions {
+  std::uint64_t seed = 0;
+  Instant run_end = kNever;  // kNever = not known in advance: then random faults need 'until'
+};
+
+/// Errors (unknown target, a target of the wrong kind, a pattern that matches nothing, an instant after the run's end, more
+/// than 100,000 random events) go to `diagnostics` with the place in the file; the result is then incomplete.
+/// Precondition: finish_list() was called on `specs` and reading them gave no error.
+FaultSchedule expand(const std::vector<FaultSpec>& specs, const ExpandOptions& options, const Candidates& candidates,
+                     config::Diagnostics& diagnostics);
+
+/// True if `name` matches `pattern`, in which * stands for any text, also none.
+bool matches(std::string_view pattern, std::string_view name);
+
+}  // namespace faultline::fault

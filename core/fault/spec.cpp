@@ -1,0 +1,185 @@
+#include "core/fault/spec.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+#include <map>
+
+namespace faultline::fault {
+namespace {
+
+constexpr config::Range kFlapCycles{.min = 1, .max = 10'000};
+
+/// An optional that is printed only when it has a value (a resolved file must not show keys that its kind refuses) and,
+/// when its key is there, must have one ("none" is not a value here).
+template <class T>
+void maybe(config::Fields& f, std::string_view key, std::optional<T>& value, config::Range range = {}) {
+  if (!f.reading()) {
+    if (value) f.field(key, *value, range);
+    return;
+  }
+  T read{};
+  f.field(key, read, range);
+  if (f.has(key)) value = read;
+}
+
+void check_parameters(config::Fields& f, const FaultSpec& s) {
+  const KindInfo& kind = info(s.kind);
+  const bool wants_factor = kind.parameters == Parameters::slowdown || kind.parameters == Parameters::share;
+  const bool wants_flap = kind.parameters == Parameters::flap;
+  const auto check = [&](std::string_view key, bool wanted, std::string_view meaning) {
+    if (wanted && !f.has(key)) {
+      f.error("kind", fmt::format("{} needs '{}'", name_of(s.kind), key), std::string(meaning));
+    } else if (!wanted && f.has(key)) {
+      f.error(key, fmt::format("{} takes no '{}'", name_of(s.kind), key));
+    }
+  };
+  check("factor", wants_factor,
+        kind.parameters == Parameters::slowdown ? "how many times slower the GPU becomes, such as 1.5"
+                                                : "the share of the capacity that remains, such as 0.5");
+  check("down", wants_flap, "how long the link is down in each cycle, such as '1 s'");
+  check("up", wants_flap, "how long the link is up between two outages, such as '5 s'");
+  check("cycles", wants_flap, "how many times the link goes down");
+  for (const std::string_view key : {"duration", "repair"}) {
+    if (!kind.takes_duration && f.has(key)) {
+      f.error(key, fmt::format("{} takes no '{}'", name_of(s.kind), key), "its length is cycles * (down + up)");
+    }
+  }
+  if (f.has("duration") && f.has("repair")) f.error("repair", "'duration' and 'repair' exclude each other");
+  if (wants_factor && s.factor) {
+    if (kind.parameters == Parameters::slowdown && !(*s.factor > 1)) {
+      f.error("factor", fmt::format("factor: a slowed GPU takes more than 1 times as long, got '{}'", *s.factor));
+    }
+    if (kind.parameters == Parameters::share && !(*s.factor > 0 && *s.factor < 1)) {
+      f.error("factor", fmt::format("factor: a degraded link keeps more than 0 and less than 1 of its capacity, got '{}'",
+                                    *s.factor),
+              *s.factor == 0 ? "use link.down for a link that carries nothing" : "");
+    }
+  }
+}
+
+void check_trigger(config::Fields& f, const FaultSpec& s) {
+  const int triggers = int{f.has("at")} + int{f.has("after")} + int{f.has("random")};
+  if (triggers == 0) f.error("", fmt::format("'{}': no trigger", f.what()), "one of 'at', 'after' and 'random' says when");
+  if (triggers > 1) {
+    const std::string_view second = f.has("random") ? "random" : "after";
+    f.error(second, "more than one trigger", "only one of 'at', 'after' and 'random' says when");
+  }
+  if (f.has("target") && !f.has("random") && s.target.find('*') != std::string::npos) {
+    f.error("target", fmt::format("target '{}': a pattern needs a random trigger", s.target),
+            "'at' and 'after' take one component by its full name");
+  }
+}
+
+}  // namespace
+
+Duration FaultSpec::length() const {
+  if (kind == FaultKind::link_flap) return *cycles * *down + (*cycles - 1) * *up;
+  if (duration) return *duration;
+  if (repair) return *repair;
+  return kForever;
+}
+
+void describe(config::Fields& f, AfterEvent& s) {
+  f.required("event", s.event);
+  f.field("nth", s.nth, {.min = 1});
+  f.field("scope", s.scope);
+  if (f.reading() || !s.fault.empty()) f.field("fault", s.fault);
+  f.field("delay", s.delay, config::kNotNegative);
+  if (!f.reading() || !f.has("event")) return;
+  if (is_recovery(s.event) && s.fault.empty()) {
+    f.error("event", "a recovery event needs 'fault'", "the id of the fault whose recovery is meant");
+  }
+  if (!is_recovery(s.event) && !s.fault.empty()) f.error("fault", "only recovery events take 'fault'");
+}
+
+void describe(config::Fields& f, RandomTimes& s) {
+  maybe(f, "rate_per_hour", s.rate_per_hour, {.min = std::numeric_limits<double>::min(), .max = 1e6});
+  maybe(f, "mean_interval", s.mean_interval, config::kPositive);
+  f.field("distribution", s.distribution);
+  if (f.reading() || s.distribution == GapDistribution::weibull) f.field("shape", s.shape, {.min = 0.1, .max = 20});
+  f.field("from", s.from, config::kNotNegative);
+  maybe(f, "until", s.until, config::kPositive);
+  maybe(f, "max", s.max, {.min = 1, .max = 1e6});
+  if (!f.reading()) return;
+  const bool rate = f.has("rate_per_hour"), interval = f.has("mean_interval");
+  if (rate == interval) {
+    f.error(rate ? "mean_interval" : "",
+            rate ? "'rate_per_hour' and 'mean_interval' exclude each other" : fmt::format("'{}': no rate", f.what()),
+            "'rate_per_hour' is of each matching component, 'mean_interval' of all of them together");
+  }
+  if (f.has("shape") && s.distribution != GapDistribution::weibull) f.error("shape", "only a weibull distribution takes 'shape'");
+  if (s.until && *s.until <= s.from) f.error("until", "'until' must be after 'from'");
+}
+
+void describe(config::Fields& f, FaultSpec& s) {
+  if (f.reading() || !s.id.empty()) f.field("id", s.id);
+  f.required("kind", s.kind);
+  if (f.reading() || !s.target.empty()) f.field("target", s.target);
+  maybe(f, "at", s.at, config::kNotNegative);
+  for (const bool is_after : {true, false}) {  // nested objects in optionals
+    const std::string_view key = is_after ? "after" : "random";
+    if (!f.reading() && !(is_after ? s.after.has_value() : s.random.has_value())) continue;
+    if (f.reading() && f.has(key)) {
+      if (is_after) s.after.emplace();
+      else s.random.emplace();
+    }
+    AfterEvent no_event;
+    RandomTimes no_times;
+    if (is_after) f.object(key, s.after ? *s.after : no_event);
+    else f.object(key, s.random ? *s.random : no_times);
+  }
+  maybe(f, "duration", s.duration, config::kPositive);
+  maybe(f, "repair", s.repair, config::kPositive);
+  maybe(f, "factor", s.factor);
+  maybe(f, "down", s.down, config::kPositive);
+  maybe(f, "up", s.up, config::kPositive);
+  maybe(f, "cycles", s.cycles, kFlapCycles);
+  if (!f.reading()) return;
+
+  s.mark = f.mark();
+  s.target_mark = f.mark("target");
+  const std::size_t errors_before = f.diagnostics().list().size();
+  check_trigger(f, s);
+  // Without a valid kind, what it takes is unknown; its own error has been reported.
+  const YAML::Node kind = f.has("kind") ? static_cast<const YAML::Node&>(f.node())["kind"] : YAML::Node();
+  if (!kind.IsScalar() || kind.Scalar() != name_of(s.kind)) return;
+  check_parameters(f, s);
+  if (s.target.empty() && !info(s.kind).targets.empty() && f.diagnostics().list().size() == errors_before) {
+    f.error("kind", fmt::format("{} needs 'target'", name_of(s.kind)));
+  }
+}
+
+void finish_list(std::vector<FaultSpec>& specs, config::Diagnostics& diagnostics) {
+  std::map<std::string, const FaultSpec*> by_id;
+  for (const FaultSpec& s : specs) {
+    if (s.id.empty()) continue;
+    const auto [first, fresh] = by_id.emplace(s.id, &s);
+    if (!fresh) {
+      diagnostics.error(s.mark, fmt::format("fault id '{}' appears twice", s.id),
+                        fmt::format("first at {}", first->second->mark.text()));
+    }
+  }
+  for (FaultSpec& s : specs) {
+    if (!s.id.empty()) continue;
+    std::string id{name_of(s.kind)};
+    for (int n = 2; by_id.contains(id); ++n) id = fmt::format("{}-{}", name_of(s.kind), n);
+    s.id = id;
+    by_id.emplace(id, &s);
+  }
+  for (const FaultSpec& s : specs) {
+    if (!s.after || s.after->fault.empty()) continue;
+    if (s.after->fault == s.id) {
+      diagnostics.error(s.mark, fmt::format("fault '{}' waits for its own recovery", s.id));
+    } else if (!by_id.contains(s.after->fault)) {
+      std::vector<std::string> known;
+      for (const auto& [id, spec] : by_id) known.push_back(id);
+      const std::string suggestion = config::did_you_mean(s.after->fault, known);
+      diagnostics.error(s.mark, fmt::format("unknown fault '{}' in 'after'", s.after->fault),
+                        fmt::format("known faults: {}{}{}", config::name_list(known), suggestion.empty() ? "" : " ", suggestion));
+    }
+  }
+}
+
+}  // namespace faultline::fault
