@@ -1,0 +1,431 @@
+#include "core/control/fleet.h"
+
+#include <algorithm>
+
+#include "core/base/assert.h"
+
+namespace faultline::control {
+namespace {
+
+// Timer keys: kind in the top byte, instance below.
+constexpr TimerKey kDecide = TimerKey{1} << 56, kRetry = TimerKey{2} << 56, kScale = TimerKey{3} << 56;
+constexpr TimerKey kKindMask = TimerKey{0xff} << 56;
+
+constexpr Address leader_of(std::uint32_t instance) { return {Role::instance, instance}; }
+constexpr Address agent_of(std::uint32_t node) { return {Role::node, node}; }
+
+GroupMask mask_of_all(std::size_t groups) { return groups == kGroupsMax ? ~GroupMask{0} : (GroupMask{1} << groups) - 1; }
+
+}  // namespace
+
+FleetManager::FleetManager(FleetSetup setup)
+    : setup_(std::move(setup)),
+      detector_(setup_.detector),
+      policy_(setup_.recovery, setup_.restart_unit),
+      autoscaler_(setup_.autoscaler),
+      spare_nodes_(setup_.spare_nodes) {
+  for (const auto& s : setup_.instances) {
+    Instance x;
+    x.groups = s.groups;
+    x.epochs.assign(s.groups.size(), 0);
+    x.leader_node = s.leader_node;
+    x.serving = x.accepting = s.serving;
+    x.warm = s.warm;
+    x.up = s.warm ? mask_of_all(s.groups.size()) : 0;
+    x.retry_wait = setup_.recovery.retry_interval;
+    instances_.push_back(std::move(x));
+  }
+}
+
+std::uint64_t FleetManager::hash_of(std::size_t i, const Instance& x) const {
+  std::uint64_t h = entry_hash(41, i, x.leader_node, x.leader_lost, x.serving, x.accepting, x.draining, x.warm, x.up,
+                               static_cast<int>(x.stage), x.failed, x.starting, x.rank, x.retry_wait.v, x.promoted);
+  for (std::size_t g = 0; g < x.groups.size(); ++g) {
+    h = hash_combine(h, x.epochs[g]);
+    for (const std::uint32_t node : x.groups[g].nodes) h = hash_combine(h, node);
+  }
+  return h;
+}
+
+// The fleet manager acts a few times per fault, not per request: its digest is computed when asked for.
+std::uint64_t FleetManager::full_digest() const {
+  std::uint64_t h = detector_.full_digest();
+  for (std::size_t i = 0; i < instances_.size(); ++i) h = hash_combine(h, hash_of(i, instances_[i]));
+  for (const std::uint32_t node : spare_nodes_) h = hash_combine(h, node);
+  return hash_combine(hash_combine(h, tokens_), autoscaler_.digest());
+}
+std::uint64_t FleetManager::digest() const { return full_digest(); }
+
+void FleetManager::step(Instant now, const Event& event, Commands& out) {
+  if (const auto* received = std::get_if<Received>(&event)) {
+    const std::uint32_t from = received->from.index;
+    const Message& m = received->message;
+    if (const auto* failed = std::get_if<GroupFailed>(&m)) group_failed(now, from, *failed, out);
+    else if (const auto* started = std::get_if<GroupStarted>(&m)) group_started(now, *started, out);
+    else if (const auto* transfer = std::get_if<TransferFailed>(&m)) transfer_failed(now, *transfer, out);
+    else if (const auto* probe = std::get_if<ProbeResult>(&m)) probe_result(now, from, *probe, out);
+    else if (const auto* load = std::get_if<LoadReport>(&m)) instances_[from].load_tokens = load->outstanding_tokens;
+    else if (std::get_if<Drained>(&m)) drained(from, out);
+  } else if (const auto* peer = std::get_if<PeerChanged>(&event)) {
+    const std::uint32_t index = peer->peer.index;
+    const bool lost = peer->to == PeerChanged::To::lost, back = peer->to == PeerChanged::To::back;
+    if (peer->peer.role == Role::node) {
+      if (lost) node_lost(now, index, out);
+      else if (back) node_back(now, index, out);
+      else detector_.node_suspected(index);
+    } else if (peer->peer.role == Role::instance && (lost || back)) {
+      leader_changed(now, index, lost, out);
+    } else if (peer->peer.role == Role::router && back) {
+      for (std::uint32_t i = 0; i < instances_.size(); ++i) {
+        out.push_back(Send{{Role::router, index}, InstanceUpdate{InstanceId{i}, instances_[i].accepting}});
+      }
+    }
+  } else if (const auto* timer = std::get_if<TimerFired>(&event)) {
+    const auto i = static_cast<std::uint32_t>(timer->key & ~kKindMask);
+    switch (timer->key & kKindMask) {
+      case kDecide: decide(now, i, out); break;
+      case kRetry:
+        if (instances_[i].stage == Stage::waiting) carry_out(now, i, out);
+        break;
+      case kScale: scale(now, out); break;
+    }
+  } else if (std::get_if<Started>(&event)) {
+    for (std::uint32_t n = 0; n < setup_.nodes; ++n) out.push_back(Watch{agent_of(n)});
+    for (std::uint32_t i = 0; i < instances_.size(); ++i) out.push_back(Watch{leader_of(i)});
+    for (std::uint32_t r = 0; r < setup_.routers; ++r) out.push_back(Watch{{Role::router, r}});
+    if (setup_.autoscaler.enabled) out.push_back(ArmTimer{kScale, now + setup_.autoscaler.interval});
+  }
+}
+
+bool FleetManager::can_serve(const Instance& x) const {
+  bool prefill = false, decode = false;
+  for (std::size_t g = 0; g < x.groups.size(); ++g) {
+    if (!(x.up >> g & 1)) continue;
+    prefill |= x.groups[g].role != GroupRole::decode;
+    decode |= x.groups[g].role != GroupRole::prefill;
+  }
+  return prefill && decode && !x.leader_lost;
+}
+
+void FleetManager::tell_routers(std::uint32_t i, Commands& out) {
+  Instance& x = instances_[i];
+  const bool accepting = x.serving && !x.draining && can_serve(x);
+  if (accepting == x.accepting) return;
+  x.accepting = accepting;
+  for (std::uint32_t r = 0; r < setup_.routers; ++r) out.push_back(Send{{Role::router, r}, InstanceUpdate{InstanceId{i}, accepting}});
+}
+
+std::vector<std::uint32_t> FleetManager::dead_nodes(const Instance& x) const {
+  std::vector<std::uint32_t> dead;
+  for (const GroupSetup& g : x.groups) {
+    for (const std::uint32_t node : g.nodes) {
+      if (detector_.level(node) == FailureDetector::Level::red && std::find(dead.begin(), dead.end(), node) == dead.end()) dead.push_back(node);
+    }
+  }
+  return dead;
+}
+
+void FleetManager::group_failed(Instant now, std::uint32_t i, const GroupFailed& failed, Commands& out) {
+  if (failed.epoch != instances_[i].epochs[failed.group]) return;  // of an incarnation that was fenced
+  open_incident(now, i, GroupMask{1} << failed.group, failed.suspect_rank, out);
+}
+
+void FleetManager::open_incident(Instant now, std::uint32_t i, GroupMask groups, std::uint32_t rank, Commands& out) {
+  Instance& x = instances_[i];
+  if (!x.warm) return;  // nothing runs there
+  const GroupMask fresh = groups & ~x.failed & x.up;
+  x.failed |= groups;
+  x.up &= ~groups;
+  if (fresh) {
+    out.push_back(NotePhase{.phase = Phase::detect, .instance = InstanceId{i}, .groups = fresh});
+    tell_routers(i, out);
+  }
+  if (x.stage != Stage::none) return;  // joins the incident: carry_out() sees it
+  x.rank = rank;
+  if (policy_.spec().policy == RecoveryAction::none) return;
+  x.stage = Stage::deciding;
+  out.push_back(ArmTimer{kDecide | i, now + policy_.spec().decision_delay});
+}
+
+void FleetManager::node_lost(Instant now, std::uint32_t node, Commands& out) {
+  detector_.node_lost(node);
+  spare_nodes_.erase(std::remove(spare_nodes_.begin(), spare_nodes_.end(), node), spare_nodes_.end());
+  for (std::uint32_t i = 0; i < instances_.size(); ++i) {
+    GroupMask hit = 0;
+    for (std::size_t g = 0; g < instances_[i].groups.size(); ++g) {
+      const auto& nodes = instances_[i].groups[g].nodes;
+      if (std::find(nodes.begin(), nodes.end(), node) != nodes.end()) hit |= GroupMask{1} << g;
+    }
+    if (hit) open_incident(now, i, hit, kUnknownRank, out);
+  }
+}
+
+void FleetManager::node_back(Instant now, std::uint32_t node, Commands& out) {
+  detector_.node_back(node);
+  bool used = false;
+  for (std::uint32_t i = 0; i < instances_.size(); ++i) {
+    Instance& x = instances_[i];
+    for (const GroupSetup& g : x.groups) used |= std::find(g.nodes.begin(), g.nodes.end(), node) != g.nodes.end();
+    if (x.stage == Stage::waiting && dead_nodes(x).empty()) {
+      out.push_back(DisarmTimer{kRetry | i});
+      carry_out(now, i, out);
+    }
+  }
+  // A repaired node that was replaced meanwhile becomes a spare.
+  if (!used && std::find(spare_nodes_.begin(), spare_nodes_.end(), node) == spare_nodes_.end()) spare_nodes_.push_back(node);
+}
+
+void FleetManager::leader_changed(Instant now, std::uint32_t i, bool lost, Commands& out) {
+  Instance& x = instances_[i];
+  x.leader_lost = lost;
+  if (lost && x.warm) open_incident(now, i, mask_of_all(x.groups.size()), kUnknownRank, out);
+  else tell_routers(i, out);
+}
+
+void FleetManager::transfer_failed(Instant now, const TransferFailed& failed, Commands& out) {
+  for (const std::uint32_t node : detector_.transfer_failed(now, failed.from_node, failed.to_node)) {
+    if (detector_.level(node) == FailureDetector::Level::red) continue;
+    probes_.emplace(++tokens_, node);
+    out.push_back(Send{agent_of(node), ProbeNode{tokens_}});
+  }
+}
+
+void FleetManager::probe_result(Instant now, std::uint32_t node, const ProbeResult& result, Commands& out) {
+  if (probes_.erase(result.token) == 0) return;
+  const bool bad = result.bad_gpus != 0 || !result.network_ok;
+  if (bad) {
+    const bool known = detector_.level(node) == FailureDetector::Level::red;
+    detector_.node_bad(node);
+    if (!known) out.push_back(NotePhase{.phase = Phase::detect, .instance = {}, .node = node});
+    for (std::uint32_t i = 0; i < instances_.size(); ++i) {
+      GroupMask hit = 0;
+      for (std::size_t g = 0; g < instances_[i].groups.size(); ++g) {
+        const auto& nodes = instances_[i].groups[g].nodes;
+        if (std::find(nodes.begin(), nodes.end(), node) != nodes.end()) hit |= GroupMask{1} << g;
+      }
+      if (hit) open_incident(now, i, hit, kUnknownRank, out);
+    }
+  }
+  for (std::uint32_t i = 0; i < instances_.size(); ++i) {
+    Instance& x = instances_[i];
+    if (x.probes.erase(result.token) && x.probes.empty() && x.stage == Stage::probing) carry_out(now, i, out);
+  }
+}
+
+void FleetManager::decide(Instant now, std::uint32_t i, Commands& out) {
+  Instance& x = instances_[i];
+  if (x.stage != Stage::deciding) return;
+  out.push_back(NotePhase{.phase = Phase::decide, .instance = InstanceId{i}, .groups = x.failed,
+                          .action = static_cast<std::uint8_t>(policy_.spec().policy)});
+  if (policy_.spec().policy == RecoveryAction::spare_instance && !x.promoted && x.serving) promote_standby(now, i, out);
+  // Which hardware is to be replaced is known only after a health check; a policy without spares finds out by trying.
+  if (policy_.spec().policy == RecoveryAction::spare_node) {
+    for (std::size_t g = 0; g < x.groups.size(); ++g) {
+      if (!(x.failed >> g & 1)) continue;
+      for (const std::uint32_t node : x.groups[g].nodes) {
+        if (detector_.level(node) == FailureDetector::Level::red) continue;
+        probes_.emplace(++tokens_, node);
+        x.probes.insert(tokens_);
+        out.push_back(Send{agent_of(node), ProbeNode{tokens_}});
+      }
+    }
+    if (!x.probes.empty()) {
+      x.stage = Stage::probing;
+      return;
+    }
+  }
+  carry_out(now, i, out);
+}
+
+void FleetManager::carry_out(Instant now, std::uint32_t i, Commands& out) {
+  Instance& x = instances_[i];
+  const std::vector<std::uint32_t> dead = dead_nodes(x);
+  const RecoveryPlan plan = policy_.plan({.groups = &x.groups,
+                                          .failed = x.failed | x.starting,
+                                          .leader_lost = x.leader_lost,
+                                          .rank_known = x.rank != kUnknownRank,
+                                          .dead_nodes = dead,
+                                          .spare_nodes = spare_nodes_.size(),
+                                          .standby_instance = find_standby() != kUnknownRank});
+  Duration delay{0};
+  if (plan.replace_nodes) {
+    for (const std::uint32_t node : dead) {
+      if (spare_nodes_.empty()) break;
+      const std::uint32_t spare = spare_nodes_.front();
+      spare_nodes_.erase(spare_nodes_.begin());
+      for (GroupSetup& g : x.groups) std::replace(g.nodes.begin(), g.nodes.end(), node, spare);
+      if (x.leader_node == node) x.leader_node = spare;
+      delay = policy_.spec().node_attach;
+      out.push_back(NotePhase{.phase = Phase::replace, .instance = InstanceId{i}, .groups = plan.scope, .node = spare});
+    }
+  }
+  if (!plan.rank_only) {
+    Epoch epoch = 0;
+    for (std::size_t g = 0; g < x.groups.size(); ++g) epoch = std::max(epoch, x.epochs[g]);
+    if (!x.leader_lost) out.push_back(Send{leader_of(i), FenceGroups{plan.scope, epoch + 1, Cause::device_lost}});
+  }
+  x.up &= ~plan.scope;
+  tell_routers(i, out);
+  x.failed = 0;
+  if (plan.wait_for_repair) {
+    x.starting = plan.scope;
+    wait(now, i, out);
+    return;
+  }
+  start(now, i, plan.scope, delay, false, plan.rank_only ? x.rank : kUnknownRank, out);
+}
+
+void FleetManager::wait(Instant now, std::uint32_t i, Commands& out) {
+  Instance& x = instances_[i];
+  x.stage = Stage::waiting;
+  x.rank = kUnknownRank;
+  out.push_back(ArmTimer{kRetry | i, now + x.retry_wait});
+  x.retry_wait = std::min(x.retry_wait * 2, policy_.spec().retry_interval_max);
+}
+
+void FleetManager::start(Instant, std::uint32_t i, GroupMask groups, Duration delay, bool warm, std::uint32_t rank, Commands& out) {
+  Instance& x = instances_[i];
+  x.stage = Stage::starting;
+  x.starting = groups;
+  x.warm = true;
+  Epoch epoch = 0;
+  for (const Epoch e : x.epochs) epoch = std::max(epoch, e);
+  ++epoch;
+  for (std::uint32_t g = 0; g < x.groups.size(); ++g) {
+    if (!(groups >> g & 1)) continue;
+    x.epochs[g] = epoch;
+    StartGroup s;
+    s.instance = InstanceId{i};
+    s.group = g;
+    s.epoch = epoch;
+    s.nodes = x.groups[g].nodes;
+    s.leader_node = x.leader_node;
+    s.delay = delay;
+    s.warm = warm;
+    s.rank = rank;
+    out.push_back(Send{agent_of(s.nodes.front()), s});
+  }
+}
+
+void FleetManager::group_started(Instant now, const GroupStarted& started, Commands& out) {
+  const std::uint32_t i = started.instance.v;
+  Instance& x = instances_[i];
+  const GroupMask bit = GroupMask{1} << started.group;
+  if (started.epoch != x.epochs[started.group] || !(x.starting & bit)) return;
+  if (started.cause != Cause::none) {
+    if (started.bad_node != kUnknownRank && policy_.spec().policy == RecoveryAction::spare_node) {
+      detector_.node_bad(started.bad_node);
+      if (!spare_nodes_.empty()) {
+        x.failed |= x.starting;
+        carry_out(now, i, out);
+        return;
+      }
+    }
+    if (x.stage != Stage::waiting) wait(now, i, out);
+    return;
+  }
+  x.starting &= ~bit;
+  x.up |= bit;
+  GroupReady ready;
+  ready.group = started.group;
+  ready.epoch = started.epoch;
+  ready.head_node = x.groups[started.group].nodes.front();
+  ready.nodes = x.groups[started.group].nodes;
+  x.leader_lost = false;  // a leader was started with its groups where there was none
+  out.push_back(Send{leader_of(i), std::move(ready)});
+  if (x.starting == 0) {
+    x.stage = Stage::none;
+    x.rank = kUnknownRank;
+    x.retry_wait = policy_.spec().retry_interval;
+    if (x.scaling_up) {
+      x.scaling_up = false;
+      x.serving = true;
+    }
+    if (x.promoted) {  // its place is taken: it is the spare now
+      x.promoted = false;
+      x.serving = false;
+    }
+    out.push_back(NotePhase{.phase = Phase::ready, .instance = InstanceId{i}, .groups = x.up});
+    if (const GroupMask more = x.failed) {
+      x.failed = 0;
+      x.up |= more;
+      open_incident(now, i, more, kUnknownRank, out);
+    }
+  }
+  tell_routers(i, out);
+}
+
+std::uint32_t FleetManager::find_standby() const {
+  for (std::uint32_t s = 0; s < instances_.size(); ++s) {
+    const Instance& x = instances_[s];
+    if (!x.serving && !x.scaling_up && x.stage == Stage::none && (!x.warm || can_serve(x)) && dead_nodes(x).empty()) return s;
+  }
+  return kUnknownRank;
+}
+
+void FleetManager::promote_standby(Instant now, std::uint32_t failed, Commands& out) {
+  const std::uint32_t s = find_standby();
+  if (s == kUnknownRank) return;
+  Instance& x = instances_[s];
+  instances_[failed].promoted = true;
+  out.push_back(NotePhase{.phase = Phase::replace, .instance = InstanceId{failed}});
+  if (x.warm) {
+    x.serving = true;
+    tell_routers(s, out);
+  } else {
+    x.scaling_up = true;
+    start(now, s, mask_of_all(x.groups.size()), Duration{0}, false, kUnknownRank, out);
+  }
+}
+
+void FleetManager::scale(Instant now, Commands& out) {
+  std::int32_t active = 0, starting = 0, standby = 0;
+  std::int64_t tokens = 0;
+  for (const Instance& x : instances_) {
+    if (x.serving && !x.draining) {
+      ++active;
+      tokens += x.load_tokens;
+    } else if (x.scaling_up) {
+      ++starting;
+    }
+  }
+  standby = find_standby() != kUnknownRank ? 1 : 0;
+  const int change = autoscaler_.decide(now, active, starting, standby, tokens);
+  if (change > 0) {
+    const std::uint32_t s = find_standby();
+    Instance& x = instances_[s];
+    x.scaling_up = true;
+    x.draining = false;
+    start(now, s, mask_of_all(x.groups.size()), Duration{0}, false, kUnknownRank, out);
+  } else if (change < 0) {
+    for (auto i = static_cast<std::uint32_t>(instances_.size()); i-- > 0;) {
+      Instance& x = instances_[i];
+      if (!x.serving || x.draining || x.stage != Stage::none) continue;
+      x.draining = true;
+      tell_routers(i, out);
+      out.push_back(Send{leader_of(i), Drain{true}});
+      break;
+    }
+  }
+  out.push_back(ArmTimer{kScale, now + setup_.autoscaler.interval});
+}
+
+void FleetManager::drained(std::uint32_t i, Commands& out) {
+  Instance& x = instances_[i];
+  if (!x.draining) return;
+  x.draining = false;
+  x.serving = false;
+  x.warm = false;
+  x.up = 0;
+  x.load_tokens = 0;
+  Epoch epoch = 0;
+  for (const Epoch e : x.epochs) epoch = std::max(epoch, e);
+  out.push_back(Send{leader_of(i), FenceGroups{mask_of_all(x.groups.size()), epoch + 1, Cause::canceled}});
+  out.push_back(Send{leader_of(i), Drain{false}});
+  for (std::uint32_t g = 0; g < x.groups.size(); ++g) {
+    out.push_back(Send{agent_of(x.groups[g].nodes.front()), StopGroup{InstanceId{i}, g, epoch}});
+  }
+  for (Epoch& e : x.epochs) e = epoch + 1;
+}
+
+}  // namespace faultline::control

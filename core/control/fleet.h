@@ -1,0 +1,103 @@
+// FleetManager: detection, recovery and scaling for the whole fleet. It hears of failures from instance leaders, node
+// agents and heartbeats, decides, and carries recovery out: fence, stop, replace hardware, start, tell leader and routers.
+//
+// An incident (one per instance at a time; further symptoms join it):
+//   detected -> (decision delay) -> [probing] -> starting -> ready
+//                                       \-> waiting for repair -> starting …     (retry with back-off)
+#pragma once
+
+#include <map>
+#include <set>
+#include <vector>
+
+#include "core/control/autoscaler.h"
+#include "core/control/controller.h"
+#include "core/control/digest.h"
+#include "core/control/failure_detector.h"
+#include "core/control/instance.h"
+#include "core/control/recovery_policy.h"
+#include "core/control/specs.h"
+
+namespace faultline::control {
+
+struct FleetSetup {
+  struct Instance {
+    std::vector<GroupSetup> groups;
+    std::uint32_t leader_node = 0;
+    bool serving = true;  // false: standby (spare, or not yet scaled up)
+    bool warm = true;     // standby whose workers already run
+  };
+  std::vector<Instance> instances;
+  std::vector<std::uint32_t> spare_nodes;
+  std::uint32_t routers = 1;
+  std::uint32_t nodes = 0;
+  RestartUnit restart_unit = RestartUnit::instance;
+  DetectorSpec detector;
+  RecoverySpec recovery;
+  AutoscalerSpec autoscaler;
+};
+
+class FleetManager final : public Controller {
+ public:
+  explicit FleetManager(FleetSetup setup);
+  void step(Instant now, const Event& event, Commands& out) override;
+  std::uint64_t digest() const override;
+  std::uint64_t full_digest() const override;
+
+ private:
+  enum class Stage : std::uint8_t { none, deciding, probing, starting, waiting };
+  struct Instance {
+    std::vector<GroupSetup> groups;
+    std::vector<Epoch> epochs;
+    std::uint32_t leader_node = 0;
+    bool leader_lost = false;
+    bool serving = true;     // should take traffic when it can
+    bool accepting = true;   // what routers were told last
+    bool draining = false;
+    bool warm = true;        // workers run (serving or warm standby)
+    bool scaling_up = false;
+    GroupMask up = 0;
+    // the incident
+    Stage stage = Stage::none;
+    GroupMask failed = 0;    // since the plan was made
+    GroupMask starting = 0;
+    std::uint32_t rank = kUnknownRank;
+    std::set<std::uint64_t> probes;
+    Duration retry_wait;
+    bool promoted = false;   // a standby took its place
+    std::int64_t load_tokens = 0;
+  };
+
+  void group_failed(Instant now, std::uint32_t i, const GroupFailed& failed, Commands& out);
+  void node_lost(Instant now, std::uint32_t node, Commands& out);
+  void node_back(Instant now, std::uint32_t node, Commands& out);
+  void leader_changed(Instant now, std::uint32_t i, bool lost, Commands& out);
+  void transfer_failed(Instant now, const TransferFailed& failed, Commands& out);
+  void probe_result(Instant now, std::uint32_t node, const ProbeResult& result, Commands& out);
+  void group_started(Instant now, const GroupStarted& started, Commands& out);
+  void open_incident(Instant now, std::uint32_t i, GroupMask groups, std::uint32_t rank, Commands& out);
+  void decide(Instant now, std::uint32_t i, Commands& out);
+  void carry_out(Instant now, std::uint32_t i, Commands& out);
+  void start(Instant now, std::uint32_t i, GroupMask groups, Duration delay, bool warm, std::uint32_t rank, Commands& out);
+  void wait(Instant now, std::uint32_t i, Commands& out);
+  void promote_standby(Instant now, std::uint32_t failed, Commands& out);
+  void tell_routers(std::uint32_t i, Commands& out);
+  void scale(Instant now, Commands& out);
+  void drained(std::uint32_t i, Commands& out);
+  std::vector<std::uint32_t> dead_nodes(const Instance& x) const;
+  bool can_serve(const Instance& x) const;
+  std::uint32_t find_standby() const;
+
+  std::uint64_t hash_of(std::size_t i, const Instance& x) const;
+
+  FleetSetup setup_;
+  FailureDetector detector_;
+  RecoveryPolicy policy_;
+  Autoscaler autoscaler_;
+  std::vector<Instance> instances_;
+  std::vector<std::uint32_t> spare_nodes_;
+  std::map<std::uint64_t, std::uint32_t> probes_;  // token -> node
+  std::uint64_t tokens_ = 0;
+};
+
+}  // namespace faultline::control

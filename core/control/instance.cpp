@@ -1,0 +1,359 @@
+#include "core/control/instance.h"
+
+#include <algorithm>
+
+#include "core/base/assert.h"
+
+namespace faultline::control {
+namespace {
+constexpr TimerKey kLoadReport = 1;
+constexpr Address kFleet{Role::fleet, 0};
+}  // namespace
+
+InstanceController::InstanceController(InstanceSetup setup) : setup_(std::move(setup)) {
+  FAULTLINE_ASSERT(!setup_.groups.empty() && setup_.groups.size() <= kGroupsMax, "groups={}", setup_.groups.size());
+  for (const GroupSetup& g : setup_.groups) {
+    Group group;
+    group.setup = g;
+    group.ranks.resize(static_cast<std::size_t>(g.ranks));
+    group.state = setup_.up ? GroupState::up : GroupState::fenced;
+    groups_.push_back(std::move(group));
+  }
+  for (const Group& g : groups_) {
+    digest_.add(hash_of(g));
+    for (const Rank& r : g.ranks) digest_.add(hash_of(r));
+  }
+}
+
+std::uint64_t InstanceController::hash_of(const Slot& s) const {
+  if (s.state == State::free) return 0;
+  return entry_hash(11, s.request.v, s.attempt, s.prefilled, static_cast<int>(s.state), s.pushes,
+                    (static_cast<std::uint64_t>(static_cast<std::uint16_t>(s.prefill_group)) << 48) |
+                        (static_cast<std::uint64_t>(static_cast<std::uint16_t>(s.prefill_rank)) << 32) |
+                        (static_cast<std::uint64_t>(static_cast<std::uint16_t>(s.decode_group)) << 16) |
+                        static_cast<std::uint64_t>(static_cast<std::uint16_t>(s.decode_rank)),
+                    s.join_step);
+}
+std::uint64_t InstanceController::hash_of(const Group& g) const {
+  return entry_hash(12, static_cast<int>(g.state), g.epoch, g.running.v, g.steps_done, g.interrupted, g.sequences);
+}
+std::uint64_t InstanceController::hash_of(const Rank& r) const {
+  return entry_hash(13, r.queued_tokens, r.blocks_used, r.reserved, r.sequences, r.context_base);
+}
+
+std::uint64_t InstanceController::digest() const { return hash_combine(digest_.value(), draining_); }
+
+std::uint64_t InstanceController::full_digest() const {
+  Digest d;
+  for (const Slot& s : slots_) d.add(hash_of(s));
+  for (const Group& g : groups_) {
+    d.add(hash_of(g));
+    for (const Rank& r : g.ranks) d.add(hash_of(r));
+  }
+  return hash_combine(d.value(), draining_);
+}
+
+void InstanceController::step(Instant now, const Event& event, Commands& out) {
+  if (const auto* received = std::get_if<Received>(&event)) {
+    const Message& m = received->message;
+    if (const auto* report = std::get_if<StepReport>(&m)) step_report(*report, out);
+    else if (const auto* submitted = std::get_if<SubmitRequest>(&m)) submit(now, received->from.index, *submitted, out);
+    else if (const auto* kv = std::get_if<KvReport>(&m)) kv_report(*kv, out);
+    else if (const auto* fenced = std::get_if<FenceGroups>(&m)) fence(*fenced, out);
+    else if (const auto* ready = std::get_if<GroupReady>(&m)) group_ready(*ready, out);
+    else if (const auto* drain = std::get_if<Drain>(&m)) {
+      draining_ = drain->drain;
+      maybe_drained(out);
+    }
+  } else if (const auto* peer = std::get_if<PeerChanged>(&event)) {
+    if (peer->to == PeerChanged::To::lost) {
+      if (peer->peer.role == Role::node) node_lost(peer->peer.index, peer->cause, out);
+      else if (peer->peer.role == Role::router) router_lost(peer->peer.index, out);
+    }
+  } else if (std::get_if<TimerFired>(&event)) {
+    const std::int64_t tokens = outstanding_tokens();
+    if (tokens != reported_tokens_) {
+      reported_tokens_ = tokens;
+      for (std::uint32_t r = 0; r < setup_.routers; ++r) out.push_back(Send{{Role::router, r}, LoadReport{tokens}});
+      if (setup_.report_to_fleet) out.push_back(Send{kFleet, LoadReport{tokens}});
+    }
+    out.push_back(ArmTimer{kLoadReport, now + setup_.signal_interval});
+  } else if (std::get_if<Started>(&event)) {
+    for (const Group& g : groups_) {
+      for (const std::uint32_t node : g.setup.nodes) out.push_back(Watch{{Role::node, node}});
+    }
+    for (std::uint32_t r = 0; r < setup_.routers; ++r) out.push_back(Watch{{Role::router, r}});
+    if (setup_.routers > 1 || setup_.report_to_fleet) out.push_back(ArmTimer{kLoadReport, now + setup_.signal_interval});
+  }
+  check_conservation();
+}
+
+bool InstanceController::accepting() const {
+  bool prefill = false, decode = false;
+  for (const Group& g : groups_) {
+    if (g.state != GroupState::up) continue;
+    prefill |= g.setup.role != GroupRole::decode;
+    decode |= g.setup.role != GroupRole::prefill;
+  }
+  return prefill && decode && !draining_;
+}
+
+std::int64_t InstanceController::outstanding_tokens() const {
+  std::int64_t tokens = 0;
+  for (const Slot& s : slots_) {
+    if (s.state != State::free && s.state != State::zombie) tokens += std::int64_t{s.prompt} + s.output;
+  }
+  return tokens;
+}
+
+std::uint32_t InstanceController::allocate() {
+  if (free_slots_.empty()) {
+    FAULTLINE_ASSERT(slots_.size() < (1U << 20), "slots={}", slots_.size());
+    slots_.emplace_back();
+    return static_cast<std::uint32_t>(slots_.size() - 1);
+  }
+  const std::uint32_t index = free_slots_.back();
+  free_slots_.pop_back();
+  return index;
+}
+
+std::uint32_t InstanceController::index_of(std::uint32_t handle) const {
+  const std::uint32_t index = handle & 0xfffff;
+  if (index >= slots_.size() || slots_[index].state == State::free || slots_[index].generation != handle >> 20) return kUnknownRank;
+  return index;
+}
+
+void InstanceController::submit(Instant, std::uint32_t router, const SubmitRequest& request, Commands& out) {
+  const auto refuse = [&](Cause cause) {
+    out.push_back(Send{{Role::router, router}, AttemptEnded{request.request, request.attempt, cause, 0, accepting()}});
+  };
+  const std::int64_t total = std::int64_t{request.prompt} + request.output;
+  std::int64_t blocks_max = 0, prefill_blocks_max = 0;
+  for (const Group& g : groups_) {
+    if (g.setup.role != GroupRole::prefill) blocks_max = std::max(blocks_max, g.setup.kv_blocks_per_rank);
+    if (g.setup.role != GroupRole::decode) prefill_blocks_max = std::max(prefill_blocks_max, g.setup.kv_blocks_per_rank);
+  }
+  if (total > setup_.engine.max_model_len || blocks_for(total) > blocks_max || blocks_for(request.prompt) > prefill_blocks_max) {
+    return refuse(Cause::too_large);
+  }
+  if (!accepting()) return refuse(Cause::overload);
+  const std::uint32_t index = allocate();
+  Slot& slot = slots_[index];
+  const std::uint16_t generation = slot.generation;
+  slot = Slot{.request = request.request, .attempt = request.attempt, .router = router, .prompt = request.prompt,
+              .output = request.output, .generation = generation, .state = State::queued};
+  digest_.add(hash_of(slot));
+  ++live_;
+  const bool placed = enqueue(index);
+  FAULTLINE_ASSERT(placed, "request={}", request.request.v);
+  wake(static_cast<std::uint32_t>(slot.prefill_group), out);
+}
+
+void InstanceController::step_report(const StepReport& report, Commands& out) {
+  Group& group = groups_[report.group];
+  if (report.epoch != group.epoch || report.op != group.running) return;  // of a fenced incarnation
+  const bool with_decode = group.with_decode;
+  change(group, [](Group& g) {
+    g.running = OpId{};
+    g.decode_run = g.with_decode = g.interrupted = false;
+  });
+  if (report.cause != Cause::none) {
+    if (with_decode) advance(report.group, report.steps, out);
+    group.chunks.clear();
+    fail_group(report.group, report.cause, report.suspect_rank, out);
+    out.push_back(Send{kFleet, GroupFailed{report.group, report.epoch, report.cause, report.suspect_rank}});
+    return;
+  }
+  std::int64_t prefilled = 0, first_tokens = 0;
+  for (const Chunk& chunk : group.chunks) {
+    const std::uint32_t index = index_of(chunk.handle);
+    if (index == kUnknownRank) continue;
+    Slot& slot = slots_[index];
+    if (slot.state != State::prefilling) continue;
+    prefilled += chunk.tokens;
+    change(slot, [&](Slot& s) { s.prefilled += chunk.tokens; });
+    change(group.ranks[static_cast<std::size_t>(slot.prefill_rank)], [&](Rank& r) { r.queued_tokens -= chunk.tokens; });
+    if (slot.prefilled == slot.prompt) {
+      ++first_tokens;
+      --group.queued;
+      prefill_finished(index, out);
+    } else {  // the next chunk goes first
+      change(slot, [](Slot& x) { x.state = State::queued; });
+      group.ranks[static_cast<std::size_t>(slot.prefill_rank)].queue.push_front(chunk.handle);
+    }
+  }
+  group.chunks.clear();
+  const std::int64_t decoded = with_decode ? report.steps * group.sequences : 0;
+  if (with_decode) advance(report.group, report.steps, out);
+  if (prefilled + first_tokens + decoded > 0) out.push_back(NoteTokens{decoded + first_tokens, prefilled});
+  start_next(report.group, out);
+  maybe_drained(out);
+}
+
+void InstanceController::kv_report(const KvReport& report, Commands& out) {
+  const std::uint32_t index = index_of(report.slot);
+  if (index == kUnknownRank) return;
+  Slot& slot = slots_[index];
+  change(slot, [](Slot& s) { --s.pushes; });
+  if (slot.state == State::zombie) {
+    if (slot.pushes == 0) release(index);
+    return;
+  }
+  if (report.cause != Cause::none) {
+    lose(index, report.cause, out);
+    return;
+  }
+  if (slot.prefill_done && slot.pushes == 0) kv_arrived(index, out);
+}
+
+void InstanceController::fail_group(std::uint32_t g, Cause cause, std::uint32_t rank, Commands& out) {
+  Group& group = groups_[g];
+  const bool one_rank = setup_.restart_unit == RestartUnit::rank && rank != kUnknownRank;
+  change(group, [](Group& x) {
+    x.state = GroupState::failed;
+    x.running = OpId{};
+    x.decode_run = x.with_decode = x.interrupted = false;
+  });
+  group.chunks.clear();
+  std::vector<std::uint32_t> requeue;
+  for (std::uint32_t i = 0; i < slots_.size(); ++i) {
+    Slot& s = slots_[i];
+    if (s.state == State::free) continue;
+    const bool at_prefill = s.prefill_group == static_cast<std::int16_t>(g) && (!s.prefill_done || s.pushes > 0) &&
+                            (!one_rank || s.prefill_rank == static_cast<std::int16_t>(rank));
+    const bool at_decode = s.decode_group == static_cast<std::int16_t>(g) &&
+                           (!one_rank || s.decode_rank == static_cast<std::int16_t>(rank));
+    if (s.state == State::zombie) {
+      if (at_prefill) release(i);  // its source memory is gone with the rank: nothing is in flight from it any more
+      continue;
+    }
+    if (one_rank && s.prefill_group == static_cast<std::int16_t>(g) && s.state == State::prefilling && !at_prefill) {
+      change(s, [](Slot& x) { x.state = State::queued; });  // its chunk is computed again when the rank is back
+      group.ranks[static_cast<std::size_t>(s.prefill_rank)].queue.push_front(handle_of(i));
+      continue;
+    }
+    if (!at_prefill && !at_decode) continue;
+    if (at_prefill && s.state == State::queued && s.prefilled == 0 && s.decode_group < 0) requeue.push_back(i);
+    else lose(i, cause, out);
+    if (at_prefill && s.state == State::zombie) release(i);
+  }
+  for (const std::uint32_t i : requeue) {
+    Slot& s = slots_[i];
+    change(group.ranks[static_cast<std::size_t>(s.prefill_rank)], [&](Rank& r) { r.queued_tokens -= s.prompt; });
+    --group.queued;
+    change(s, [](Slot& x) {
+      x.prefill_group = x.prefill_rank = -1;
+      x.generation = static_cast<std::uint16_t>((x.generation + 1) & 0xfff);  // the old queue's handle is stale now
+    });
+    if (accepting() && enqueue(i)) wake(static_cast<std::uint32_t>(s.prefill_group), out);
+    else end_attempt(i, cause, out);
+  }
+}
+
+void InstanceController::fence(const FenceGroups& fence, Commands& out) {
+  for (std::uint32_t g = 0; g < groups_.size(); ++g) {
+    if (!(fence.mask >> g & 1) || fence.epoch <= groups_[g].epoch) continue;
+    const bool was_up = groups_[g].state == GroupState::up;
+    change(groups_[g], [&](Group& x) {
+      x.state = GroupState::fenced;
+      x.epoch = fence.epoch;
+    });
+    if (was_up) fail_group(g, fence.cause, kUnknownRank, out);
+    change(groups_[g], [](Group& x) { x.state = GroupState::fenced; });
+  }
+  maybe_drained(out);
+}
+
+void InstanceController::group_ready(const GroupReady& ready, Commands& out) {
+  Group& group = groups_[ready.group];
+  if (ready.epoch < group.epoch || group.state == GroupState::up) return;
+  for (const std::uint32_t node : ready.nodes) {
+    if (std::find(group.setup.nodes.begin(), group.setup.nodes.end(), node) == group.setup.nodes.end()) {
+      out.push_back(Watch{{Role::node, node}});
+    }
+  }
+  for (const std::uint32_t node : group.setup.nodes) {
+    if (std::find(ready.nodes.begin(), ready.nodes.end(), node) == ready.nodes.end()) out.push_back(Unwatch{{Role::node, node}});
+  }
+  change(group, [&](Group& g) {
+    g.setup.nodes = ready.nodes;
+    g.epoch = ready.epoch;
+    g.state = GroupState::up;
+  });
+  for (std::uint32_t g = 0; g < groups_.size(); ++g) wake(g, out);
+}
+
+void InstanceController::node_lost(std::uint32_t node, Cause cause, Commands& out) {
+  for (std::uint32_t g = 0; g < groups_.size(); ++g) {
+    Group& group = groups_[g];
+    const auto& nodes = group.setup.nodes;
+    if (group.state != GroupState::up || std::find(nodes.begin(), nodes.end(), node) == nodes.end()) continue;
+    const Epoch epoch = group.epoch;
+    fail_group(g, cause, kUnknownRank, out);
+    out.push_back(Send{kFleet, GroupFailed{g, epoch, cause, kUnknownRank}});
+  }
+}
+
+void InstanceController::router_lost(std::uint32_t router, Commands& out) {
+  for (std::uint32_t i = 0; i < slots_.size(); ++i) {
+    const State s = slots_[i].state;
+    if (s != State::free && s != State::zombie && slots_[i].router == router) lose(i, Cause::router_lost, out);
+  }
+}
+
+void InstanceController::lose(std::uint32_t index, Cause cause, Commands& out) {
+  const Slot& slot = slots_[index];
+  out.push_back(NoteAttemptLost{slot.request, setup_.id, slot.prefilled, produced(slot), cause});
+  end_attempt(index, cause, out);
+}
+
+void InstanceController::end_attempt(std::uint32_t index, Cause cause, Commands& out) {
+  Slot& slot = slots_[index];
+  out.push_back(Send{{Role::router, slot.router},
+                     AttemptEnded{slot.request, slot.attempt, cause, cause == Cause::none ? slot.output : produced(slot), accepting()}});
+  if (slot.pushes > 0) {
+    // The network still reads the prompt's KV: its blocks may not be used again before the pushes have ended.
+    const std::uint16_t pushes = slot.pushes;
+    const std::int32_t held = slot.prefill_blocks;
+    if (slot.decode_group >= 0 && slot.decode_group != slot.prefill_group) {
+      change(groups_[static_cast<std::size_t>(slot.decode_group)].ranks[static_cast<std::size_t>(slot.decode_rank)], [&](Rank& r) {
+        r.blocks_used -= slot.decode_blocks;
+        --r.reserved;
+      });
+    }
+    if (!slot.prefill_done && slot.prefill_group >= 0) {
+      Group& g = groups_[static_cast<std::size_t>(slot.prefill_group)];
+      change(g.ranks[static_cast<std::size_t>(slot.prefill_rank)], [&](Rank& r) { r.queued_tokens -= slot.prompt - slot.prefilled; });
+      --g.queued;
+    }
+    change(slot, [&](Slot& s) {
+      s.state = State::zombie;
+      s.pushes = pushes;
+      s.prefill_blocks = held;
+      s.decode_blocks = 0;
+      s.decode_group = s.decode_rank = -1;
+      s.prefill_done = true;
+    });
+    return;
+  }
+  release(index);
+}
+
+void InstanceController::maybe_drained(Commands& out) {
+  if (draining_ && live_ == 0) out.push_back(Send{kFleet, Drained{}});
+}
+
+void InstanceController::account_loss(std::span<const std::int64_t> steps_in_flight, Commands& out) const {
+  for (const Slot& s : slots_) {
+    if (s.state == State::free || s.state == State::zombie) continue;
+    std::int32_t tokens = produced(s);
+    if (s.state == State::decoding) {
+      const auto g = static_cast<std::size_t>(s.decode_group);
+      const std::int64_t more = g < steps_in_flight.size() ? steps_in_flight[g] : 0;
+      tokens = static_cast<std::int32_t>(std::min<std::int64_t>(s.output, tokens + more));
+    }
+    out.push_back(NoteAttemptLost{s.request, setup_.id, s.prefilled, tokens, Cause::peer_lost});
+  }
+}
+
+}  // namespace faultline::control

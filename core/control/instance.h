@@ -1,0 +1,170 @@
+// InstanceController: one replica of the model. Continuous batching on its prefill and decode groups, KV blocks, the
+// choice of ranks, the layer-wise hand-off of KV from prefill to decode, and what becomes of requests when a group dies.
+// It is placed on a node (the leader) and dies with it.
+//
+// A request:  queued -> prefilling (chunk by chunk, each chunk's KV pushed while it is computed) -> transferring
+//             -> ready -> decoding -> ended;      on a group that does both roles: queued -> prefilling -> decoding.
+// Decode KV is reserved before prefill starts (back-pressure: no room downstream, no prefill), for prompt and output, so
+// that nothing is ever preempted. Sequences advance lazily: a group counts its steps, a sequence remembers at which
+// count it joined and at which it ends.
+//
+// A group:    up -> failed (a step failed or a node was lost) -> fenced (by the fleet manager) -> up (GroupReady)
+#pragma once
+
+#include <deque>
+#include <unordered_map>
+#include <vector>
+
+#include "core/control/controller.h"
+#include "core/control/digest.h"
+#include "core/control/specs.h"
+
+namespace faultline::control {
+
+enum class GroupRole : std::uint8_t { prefill, decode, both };
+
+/// Static shape of one worker group. Rank r is on node nodes[r * nodes.size() / ranks].
+struct GroupSetup {
+  GroupRole role = GroupRole::both;
+  std::int32_t ranks = 1;                // attention (DP) ranks
+  std::int64_t kv_blocks_per_rank = 0;   // after weights and buffers (core/model memory budget)
+  std::vector<std::uint32_t> nodes;      // in rank order; the first is the head
+  std::uint32_t node_of(std::int32_t rank) const {
+    return nodes[static_cast<std::size_t>(rank) * nodes.size() / static_cast<std::size_t>(ranks)];
+  }
+};
+
+struct InstanceSetup {
+  InstanceId id;
+  EngineSpec engine;
+  RestartUnit restart_unit = RestartUnit::instance;
+  std::vector<GroupSetup> groups;  // at most kGroupsMax
+  Bytes kv_bytes_per_token;        // what a push moves
+  std::uint32_t routers = 1;
+  Duration signal_interval;        // of load reports; used with more than one router or an autoscaler
+  bool report_to_fleet = false;    // an autoscaler wants them
+  bool up = true;                  // false: groups wait for GroupReady
+};
+
+class InstanceController final : public Controller {
+ public:
+  explicit InstanceController(InstanceSetup setup);
+  void step(Instant now, const Event& event, Commands& out) override;
+  std::uint64_t digest() const override;
+  std::uint64_t full_digest() const override;
+
+  /// For observers, when the leader dies with everything it knew: one NoteAttemptLost for each request it held.
+  /// `steps_in_flight[g]`: decode boundaries that group g had reached since its last report.
+  void account_loss(std::span<const std::int64_t> steps_in_flight, Commands& out) const;
+  /// Requests the instance holds in any state.
+  std::size_t live() const { return live_; }
+
+ private:
+  enum class State : std::uint8_t { free, queued, prefilling, transferring, ready, decoding, zombie };
+  struct Slot {
+    RequestId request;
+    std::uint32_t attempt = 0, router = 0;
+    std::int32_t prompt = 0, output = 0, prefilled = 0;
+    std::int16_t prefill_group = -1, prefill_rank = -1, decode_group = -1, decode_rank = -1;
+    std::int32_t prefill_blocks = 0, decode_blocks = 0;
+    std::int64_t join_step = 0;
+    std::uint16_t pushes = 0;      // in flight
+    std::uint16_t generation = 0;  // of the slot
+    State state = State::free;
+    bool prefill_done = false;
+  };
+  struct Rank {
+    std::deque<std::uint32_t> queue;  // handles, in order of arrival; stale ones are skipped
+    std::int64_t queued_tokens = 0;
+    std::int64_t blocks_used = 0;
+    std::int32_t reserved = 0;   // sequences admitted for decode here (in prefill, in transfer, decoding)
+    std::int32_t sequences = 0;  // decoding
+    std::int64_t context_base = 0;  // context of the decoding sequences at step count s is context_base + sequences * s
+  };
+  enum class GroupState : std::uint8_t { up, failed, fenced };
+  struct Finish {
+    std::int64_t step;
+    std::uint32_t handle;
+  };
+  struct Chunk {
+    std::uint32_t handle;
+    std::int32_t tokens;
+  };
+  struct Group {
+    GroupSetup setup;
+    GroupState state = GroupState::up;
+    Epoch epoch = 0;
+    std::vector<Rank> ranks;
+    OpId running;
+    bool decode_run = false;  // the running op is a decode run
+    bool with_decode = false; // the running op advances the decoding sequences
+    bool interrupted = false;
+    std::vector<Chunk> chunks;           // of the running prefill step
+    std::vector<std::uint32_t> joiners;  // ready, waiting for a step boundary
+    std::vector<Finish> finishes;        // heap: earliest end first
+    std::int64_t steps_done = 0;
+    std::int64_t sequences = 0;          // sum over ranks
+    std::int64_t queued = 0;             // requests waiting for or in prefill
+  };
+
+  // instance.cpp: events
+  void submit(Instant now, std::uint32_t router, const SubmitRequest& request, Commands& out);
+  void step_report(const StepReport& report, Commands& out);
+  void kv_report(const KvReport& report, Commands& out);
+  void fence(const FenceGroups& fence, Commands& out);
+  void group_ready(const GroupReady& ready, Commands& out);
+  void node_lost(std::uint32_t node, Cause cause, Commands& out);
+  void router_lost(std::uint32_t router, Commands& out);
+  void fail_group(std::uint32_t g, Cause cause, std::uint32_t rank, Commands& out);
+  void lose(std::uint32_t index, Cause cause, Commands& out);
+  void end_attempt(std::uint32_t index, Cause cause, Commands& out);
+  void maybe_drained(Commands& out);
+  bool accepting() const;
+  std::int64_t outstanding_tokens() const;
+
+  // instance_batching.cpp: steps
+  bool enqueue(std::uint32_t index);
+  void start_next(std::uint32_t g, Commands& out);
+  bool start_prefill(std::uint32_t g, Commands& out);
+  void start_decode(std::uint32_t g, Commands& out);
+  bool admit(std::uint32_t g, std::int32_t rank, Slot& slot);
+  void join(std::uint32_t g);
+  void prefill_finished(std::uint32_t index, Commands& out);
+  void kv_arrived(std::uint32_t index, Commands& out);
+  void wake(std::uint32_t g, Commands& out);
+  void advance(std::uint32_t g, std::int64_t steps, Commands& out);
+  void release(std::uint32_t index);
+  std::int32_t produced(const Slot& slot) const;
+  void fill_loads(const Group& group, std::vector<model::RankLoad>& loads) const;
+
+  std::int32_t blocks_for(std::int64_t tokens) const;
+  std::uint32_t handle_of(std::uint32_t index) const { return index | (std::uint32_t{slots_[index].generation} << 20); }
+  /// Slot of a handle that is still valid, else kUnknownRank.
+  std::uint32_t index_of(std::uint32_t handle) const;
+  std::uint32_t allocate();
+  OpId next_op() { return OpId{(std::uint64_t{setup_.id.v} << 36) | ++ops_}; }
+  void check_conservation() const;
+
+  std::uint64_t hash_of(const Slot& s) const;
+  std::uint64_t hash_of(const Group& g) const;
+  std::uint64_t hash_of(const Rank& r) const;
+  /// Brackets a change of one entry for the digest.
+  template <class T, class F>
+  void change(T& entry, F&& f) {
+    const std::uint64_t before = hash_of(entry);
+    f(entry);
+    digest_.replace(before, hash_of(entry));
+  }
+
+  InstanceSetup setup_;
+  std::vector<Group> groups_;
+  std::vector<Slot> slots_;
+  std::vector<std::uint32_t> free_slots_;
+  std::size_t live_ = 0;
+  std::uint64_t ops_ = 0;
+  bool draining_ = false;
+  std::int64_t reported_tokens_ = 0;
+  Digest digest_;
+};
+
+}  // namespace faultline::control

@@ -1,0 +1,361 @@
+// The control plane's vocabulary: messages between the roles, events into a state machine, commands out of it.
+// Each type lists its members once in fields(); writing, reading and hashing a log go through that.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+#include <variant>
+#include <vector>
+
+#include "core/base/cause.h"
+#include "core/base/ids.h"
+#include "core/base/quantity.h"
+#include "core/model/load.h"
+#include "core/ports/clock.h"
+#include "core/ports/messenger.h"
+
+namespace faultline::control {
+
+using Epoch = std::uint32_t;       // incarnation of a group; work of an older one is refused
+using GroupMask = std::uint64_t;   // bit g = group g of an instance
+inline constexpr std::uint32_t kUnknownRank = ~std::uint32_t{0};
+inline constexpr std::size_t kGroupsMax = 64;
+
+#define FAULTLINE_FIELDS(...)                                            \
+  template <class F>                                                     \
+  void fields(F&& f) { f(__VA_ARGS__); }                                 \
+  template <class F>                                                     \
+  void fields(F&& f) const { f(__VA_ARGS__); }
+
+// ---- messages -------------------------------------------------------------------------------------------------------
+
+/// router -> instance. One attempt of a request; `attempt` counts from 0.
+struct SubmitRequest {
+  RequestId request;
+  std::uint32_t attempt = 0;
+  std::int32_t prompt = 0, output = 0;
+  std::uint64_t prefix_key = 0;  // hash of the prompt's first block; 0 = unknown
+  FAULTLINE_FIELDS(request, attempt, prompt, output, prefix_key)
+};
+/// instance -> router. Terminal for the attempt. `accepting`: the instance can take another request now.
+struct AttemptEnded {
+  RequestId request;
+  std::uint32_t attempt = 0;
+  Cause cause = Cause::none;  // none = all tokens produced
+  std::int32_t produced = 0;
+  bool accepting = true;
+  FAULTLINE_FIELDS(request, attempt, cause, produced, accepting)
+};
+/// instance -> every router, at most once per signal interval.
+struct LoadReport {
+  std::int64_t outstanding_tokens = 0;
+  FAULTLINE_FIELDS(outstanding_tokens)
+};
+/// fleet -> router.
+struct InstanceUpdate {
+  InstanceId instance;
+  bool accepting = false;
+  FAULTLINE_FIELDS(instance, accepting)
+};
+
+/// One prefill pass (with or without a decode step of the running batch) or a decode run; leader -> head node agent.
+struct RunStep {
+  OpId op;
+  std::uint32_t group = 0;
+  Epoch epoch = 0;
+  std::int64_t steps_max = 1;  // decode runs only
+  std::vector<model::PrefillItem> items;
+  std::vector<model::RankLoad> loads;  // [dp], empty in a pure prefill step
+  FAULTLINE_FIELDS(op, group, epoch, steps_max, items, loads)
+};
+struct InterruptRun {
+  OpId op;
+  std::uint32_t group = 0;
+  FAULTLINE_FIELDS(op, group)
+};
+/// head node agent -> leader. Exactly one for every RunStep that reached a live agent.
+struct StepReport {
+  OpId op;
+  std::uint32_t group = 0;
+  Epoch epoch = 0;
+  std::int64_t steps = 0;
+  Cause cause = Cause::none;
+  std::uint32_t suspect_rank = kUnknownRank;
+  FAULTLINE_FIELDS(op, group, epoch, steps, cause, suspect_rank)
+};
+/// leader -> agent of the source rank's node: push the KV of one prompt chunk, layer by layer while `step` computes it.
+struct PushKv {
+  OpId op;
+  OpId step;
+  std::uint32_t slot = 0;  // the leader's handle, returned in KvReport
+  std::uint32_t from_group = 0, from_rank = 0, to_group = 0, to_rank = 0, to_node = 0;
+  Epoch from_epoch = 0, to_epoch = 0;
+  Bytes bytes;
+  FAULTLINE_FIELDS(op, step, slot, from_group, from_rank, to_group, to_rank, to_node, from_epoch, to_epoch, bytes)
+};
+struct KvReport {
+  OpId op;
+  std::uint32_t slot = 0;
+  Cause cause = Cause::none;
+  std::uint32_t tries = 1;
+  FAULTLINE_FIELDS(op, slot, cause, tries)
+};
+
+/// leader -> fleet.
+struct GroupFailed {
+  std::uint32_t group = 0;
+  Epoch epoch = 0;
+  Cause cause = Cause::none;
+  std::uint32_t suspect_rank = kUnknownRank;
+  FAULTLINE_FIELDS(group, epoch, cause, suspect_rank)
+};
+/// agent or leader -> fleet: a KV transfer between two nodes failed after its retries.
+struct TransferFailed {
+  std::uint32_t from_node = 0, to_node = 0;
+  Cause cause = Cause::none;
+  FAULTLINE_FIELDS(from_node, to_node, cause)
+};
+struct Drained {
+  FAULTLINE_FIELDS()
+};
+/// fleet -> leader: the groups of `mask` are dead until GroupReady; epochs below `epoch` are stale.
+struct FenceGroups {
+  GroupMask mask = 0;
+  Epoch epoch = 0;
+  Cause cause = Cause::none;
+  FAULTLINE_FIELDS(mask, epoch, cause)
+};
+struct GroupReady {
+  std::uint32_t group = 0;
+  Epoch epoch = 0;
+  std::uint32_t head_node = 0;
+  std::vector<std::uint32_t> nodes;  // in rank order
+  FAULTLINE_FIELDS(group, epoch, head_node, nodes)
+};
+struct Drain {
+  bool drain = true;
+  FAULTLINE_FIELDS(drain)
+};
+
+/// fleet -> agent of the group's head node: (re)start the workers of a group on these nodes.
+struct StartGroup {
+  InstanceId instance;
+  std::uint32_t group = 0;
+  Epoch epoch = 0;
+  std::vector<std::uint32_t> nodes;
+  std::uint32_t leader_node = 0;
+  Duration delay;  // attach time of new hardware, before the start phases
+  bool warm = false;   // weights and graphs are already there
+  std::uint32_t rank = kUnknownRank;  // only this rank restarts; the others wait for it
+  FAULTLINE_FIELDS(instance, group, epoch, nodes, leader_node, delay, warm, rank)
+};
+struct StopGroup {
+  InstanceId instance;
+  std::uint32_t group = 0;
+  Epoch epoch = 0;  // this and older incarnations
+  FAULTLINE_FIELDS(instance, group, epoch)
+};
+/// agent -> fleet.
+struct GroupStarted {
+  InstanceId instance;
+  std::uint32_t group = 0;
+  Epoch epoch = 0;
+  Cause cause = Cause::none;
+  std::uint32_t bad_node = kUnknownRank;  // node whose hardware failed the start check
+  FAULTLINE_FIELDS(instance, group, epoch, cause, bad_node)
+};
+/// fleet -> agent -> fleet.
+struct ProbeNode {
+  std::uint64_t token = 0;
+  FAULTLINE_FIELDS(token)
+};
+struct ProbeResult {
+  std::uint64_t token = 0;
+  std::uint32_t bad_gpus = 0;  // bit i = GPU i failed its health check
+  bool network_ok = true;
+  FAULTLINE_FIELDS(token, bad_gpus, network_ok)
+};
+
+// New alternatives go to the end: the index is part of the log's format.
+using Message = std::variant<SubmitRequest, AttemptEnded, LoadReport, InstanceUpdate, RunStep, InterruptRun, StepReport,
+                             PushKv, KvReport, GroupFailed, TransferFailed, Drained, FenceGroups, GroupReady, Drain,
+                             StartGroup, StopGroup, GroupStarted, ProbeNode, ProbeResult>;
+
+// ---- events ---------------------------------------------------------------------------------------------------------
+
+struct Received {
+  Address from;
+  Message message;
+};
+/// A client hands a request to a router.
+struct RequestArrived {
+  RequestId request;
+  std::int32_t prompt = 0, output = 0;
+  std::uint8_t slo_class = 0;
+  std::uint64_t prefix_key = 0;
+  FAULTLINE_FIELDS(request, prompt, output, slo_class, prefix_key)
+};
+struct TimerFired {
+  TimerKey key = 0;
+  FAULTLINE_FIELDS(key)
+};
+struct PeerChanged {
+  enum class To : std::uint8_t { suspected, lost, back };
+  Address peer;
+  To to{};
+  Cause cause = Cause::none;
+  FAULTLINE_FIELDS(peer, to, cause)
+};
+/// Executor's answer.
+struct StepEnded {
+  OpId op;
+  std::int64_t steps = 0;
+  Cause cause = Cause::none;
+  std::uint32_t suspect_rank = kUnknownRank;
+  FAULTLINE_FIELDS(op, steps, cause, suspect_rank)
+};
+/// Transport's answer.
+struct WriteEnded {
+  OpId op;
+  Cause cause = Cause::none;
+  FAULTLINE_FIELDS(op, cause)
+};
+/// The world's answer to LaunchGroup and RunProbe.
+struct LaunchEnded {
+  InstanceId instance;
+  std::uint32_t group = 0;
+  Epoch epoch = 0;
+  Cause cause = Cause::none;
+  std::uint32_t bad_node = kUnknownRank;
+  FAULTLINE_FIELDS(instance, group, epoch, cause, bad_node)
+};
+struct ProbeEnded {
+  std::uint64_t token = 0;
+  std::uint32_t bad_gpus = 0;
+  bool network_ok = true;
+  FAULTLINE_FIELDS(token, bad_gpus, network_ok)
+};
+/// First event of an incarnation.
+struct Started {
+  FAULTLINE_FIELDS()
+};
+
+using Event =
+    std::variant<Received, RequestArrived, TimerFired, PeerChanged, StepEnded, WriteEnded, LaunchEnded, ProbeEnded, Started>;
+
+// ---- commands -------------------------------------------------------------------------------------------------------
+
+struct Send {
+  Address to;
+  Message message;
+};
+struct ArmTimer {
+  TimerKey key = 0;
+  Instant deadline;
+  FAULTLINE_FIELDS(key, deadline)
+};
+struct DisarmTimer {
+  TimerKey key = 0;
+  FAULTLINE_FIELDS(key)
+};
+struct Watch {
+  Address peer;
+  FAULTLINE_FIELDS(peer)
+};
+struct Unwatch {
+  Address peer;
+  FAULTLINE_FIELDS(peer)
+};
+/// To the Executor of a group (agents only).
+struct SubmitStep {
+  InstanceId instance;
+  RunStep step;
+};
+struct InterruptStep {
+  OpId op;
+  InstanceId instance;
+  std::uint32_t group = 0;
+  FAULTLINE_FIELDS(op, instance, group)
+};
+struct AbortGroup {  // ends whatever the group runs; its terminal event still comes
+  InstanceId instance;
+  std::uint32_t group = 0;
+  FAULTLINE_FIELDS(instance, group)
+};
+/// To the Transport: one hand-off of a prompt chunk, bound to the step that computes it.
+struct PostWrite {
+  OpId op;
+  InstanceId instance;
+  PushKv push;
+  std::uint32_t attempt = 0;
+};
+struct CancelWrite {
+  OpId op;
+  FAULTLINE_FIELDS(op)
+};
+struct LaunchGroup {
+  StartGroup start;
+};
+struct KillGroup {
+  InstanceId instance;
+  std::uint32_t group = 0;
+  Epoch epoch = 0;
+  FAULTLINE_FIELDS(instance, group, epoch)
+};
+struct RunProbe {
+  std::uint64_t token = 0;
+  Duration timeout;
+  FAULTLINE_FIELDS(token, timeout)
+};
+
+/// Notes tell observers what happened; nothing in the control plane reads them.
+struct NoteFirstToken {
+  RequestId request;
+  InstanceId instance;
+  std::uint32_t group = 0;
+  FAULTLINE_FIELDS(request, instance, group)
+};
+/// Terminal for the request, from its router.
+struct NoteRequestEnded {
+  RequestId request;
+  Cause cause = Cause::none;
+  bool rejected = false;
+  std::int32_t delivered = 0;
+  FAULTLINE_FIELDS(request, cause, rejected, delivered)
+};
+/// An attempt that ended badly: what it had computed.
+struct NoteAttemptLost {
+  RequestId request;
+  InstanceId instance;
+  std::int32_t prefilled = 0, produced = 0;
+  Cause cause = Cause::none;
+  FAULTLINE_FIELDS(request, instance, prefilled, produced, cause)
+};
+struct NoteAttempt {
+  RequestId request;
+  InstanceId instance;
+  std::uint32_t attempt = 0;
+  FAULTLINE_FIELDS(request, instance, attempt)
+};
+enum class Phase : std::uint8_t { symptom, detect, decide, drain, reroute, replace, ready };
+struct NotePhase {
+  Phase phase{};
+  InstanceId instance;   // affected; invalid = a node or path alone
+  GroupMask groups = 0;
+  std::uint32_t node = kUnknownRank;
+  std::uint8_t action = 0;  // RecoveryAction, with Phase::decide
+  FAULTLINE_FIELDS(phase, instance, groups, node, action)
+};
+/// Tokens that one report of a group stands for: decode steps by sequences, prompt tokens.
+struct NoteTokens {
+  std::int64_t output = 0, prefill = 0;
+  FAULTLINE_FIELDS(output, prefill)
+};
+
+using Command = std::variant<Send, ArmTimer, DisarmTimer, Watch, Unwatch, SubmitStep, InterruptStep, AbortGroup, PostWrite,
+                             CancelWrite, LaunchGroup, KillGroup, RunProbe, NoteFirstToken, NoteRequestEnded,
+                             NoteAttemptLost, NoteAttempt, NotePhase, NoteTokens>;
+/// Cleared and reused by the driver: no allocation per event in the steady state.
+using Commands = std::vector<Command>;
+
+}  // namespace faultline::control

@@ -1,0 +1,292 @@
+#include "core/control/router.h"
+
+#include <algorithm>
+
+#include "core/base/assert.h"
+
+namespace faultline::control {
+namespace {
+constexpr TimerKey kWakeUp = 1;
+}
+
+Router::Router(RouterSetup setup) : setup_(std::move(setup)) {
+  views_.resize(setup_.accepting.size());
+  for (std::size_t i = 0; i < views_.size(); ++i) {
+    views_[i].accepting = setup_.accepting[i];
+    digest_.add(hash_of(i, views_[i]));
+  }
+}
+
+std::uint64_t Router::hash_of(const Entry& e) const {
+  return entry_hash(1, e.request.request.v, e.attempts, e.instance, static_cast<int>(e.state));
+}
+std::uint64_t Router::hash_of(std::size_t i, const View& v) const {
+  return entry_hash(2, i, v.accepting, v.lost, v.cooldown_until.ns, v.sent_tokens, v.reported_tokens);
+}
+
+template <class F>
+void Router::change(Entry& e, F&& f) {
+  const std::uint64_t before = hash_of(e);
+  f(e);
+  digest_.replace(before, hash_of(e));
+}
+template <class F>
+void Router::change(std::uint32_t instance, F&& f) {
+  View& v = views_[instance];
+  const std::uint64_t before = hash_of(instance, v);
+  f(v);
+  digest_.replace(before, hash_of(instance, v));
+}
+
+std::uint64_t Router::full_digest() const {
+  Digest d;
+  for (const auto& [id, entry] : entries_) d.add(hash_of(entry));  // a sum: the order does not matter
+  for (std::size_t i = 0; i < views_.size(); ++i) d.add(hash_of(i, views_[i]));
+  return hash_combine(d.value(), next_);
+}
+
+void Router::step(Instant now, const Event& event, Commands& out) {
+  if (const auto* received = std::get_if<Received>(&event)) {
+    if (const auto* ended = std::get_if<AttemptEnded>(&received->message)) {
+      attempt_ended(now, received->from.index, *ended, out);
+    } else if (const auto* report = std::get_if<LoadReport>(&received->message)) {
+      change(received->from.index, [&](View& v) { v.reported_tokens = report->outstanding_tokens; });
+    } else if (const auto* update = std::get_if<InstanceUpdate>(&received->message)) {
+      const std::uint32_t instance = update->instance.v;
+      change(instance, [&](View& v) {
+        v.accepting = update->accepting;
+        if (update->accepting) v.cooldown_until = now;
+      });
+      if (!update->accepting) {
+        out.push_back(NotePhase{.phase = Phase::reroute, .instance = update->instance});
+      } else {
+        release_held(now, out);
+      }
+    }
+  } else if (const auto* arrived = std::get_if<RequestArrived>(&event)) {
+    arrive(now, *arrived, out);
+  } else if (const auto* peer = std::get_if<PeerChanged>(&event)) {
+    if (peer->peer.role == Role::instance) {
+      if (peer->to == PeerChanged::To::lost) {
+        lose_instance(now, peer->peer.index, out);
+      } else if (peer->to == PeerChanged::To::back) {
+        change(peer->peer.index, [](View& v) { v.lost = false; });
+        release_held(now, out);
+      }
+    }
+  } else if (std::get_if<TimerFired>(&event)) {
+    fire_timer(now, out);
+  } else if (std::get_if<Started>(&event)) {
+    for (std::uint32_t i = 0; i < views_.size(); ++i) out.push_back(Watch{{Role::instance, i}});
+  }
+  set_timer(now, out);
+}
+
+void Router::arrive(Instant now, const RequestArrived& request, Commands& out) {
+  const auto [it, fresh] = entries_.emplace(request.request, Entry{.request = request, .arrived = now});
+  FAULTLINE_ASSERT(fresh, "request={}", request.request.v);
+  digest_.add(hash_of(it->second));
+  place(now, request.request, out);
+}
+
+bool Router::usable(Instant now, const View& view) const {
+  return view.accepting && !view.lost && view.cooldown_until <= now;
+}
+
+std::int64_t Router::load(const View& view) const {
+  // With one router its own count is exact; with several the instance's report adds what others placed.
+  return setup_.spec.replicas > 1 ? std::max(view.sent_tokens, view.reported_tokens) : view.sent_tokens;
+}
+
+std::uint32_t Router::choose(Instant now, const Entry& entry) const {
+  const auto count = static_cast<std::uint32_t>(views_.size());
+  const auto least = [&] {
+    std::uint32_t best = kUnknownRank;
+    // Ties go round by request, so that an idle fleet is not filled from instance 0.
+    const std::uint32_t offset = count ? entry.request.request.v % count : 0;
+    for (std::uint32_t k = 0; k < count; ++k) {
+      const std::uint32_t i = offset + k < count ? offset + k : offset + k - count;
+      if (usable(now, views_[i]) && (best == kUnknownRank || load(views_[i]) < load(views_[best]))) best = i;
+    }
+    return best;
+  };
+  switch (setup_.spec.policy) {
+    case RoutePolicy::round_robin:
+      for (std::uint32_t k = 0; k < count; ++k) {
+        const std::uint32_t i = (next_ + k) % count;
+        if (usable(now, views_[i])) return i;
+      }
+      return kUnknownRank;
+    case RoutePolicy::least_tokens: return least();
+    case RoutePolicy::power_of_two: {
+      Random random(setup_.seed, "router/choice", entry.request.request.v, entry.attempts);
+      std::uint32_t best = kUnknownRank;
+      for (int draw = 0, found = 0; draw < 16 && found < 2; ++draw) {
+        const auto i = static_cast<std::uint32_t>(random.below(count));
+        if (!usable(now, views_[i]) || i == best) continue;
+        ++found;
+        if (best == kUnknownRank || load(views_[i]) < load(views_[best])) best = i;
+      }
+      return best != kUnknownRank ? best : least();
+    }
+    case RoutePolicy::prefix_affinity: {
+      const std::uint32_t lightest = least();
+      if (entry.request.prefix_key == 0 || lightest == kUnknownRank) return lightest;
+      // Rendezvous hashing: losing an instance moves only its own prefixes.
+      std::uint32_t best = kUnknownRank;
+      std::uint64_t best_hash = 0;
+      for (std::uint32_t i = 0; i < count; ++i) {
+        if (!usable(now, views_[i])) continue;
+        const std::uint64_t h = hash_combine(entry.request.prefix_key, i);
+        if (best == kUnknownRank || h > best_hash) best = i, best_hash = h;
+      }
+      // Affinity yields to balance where its instance has over twice the lightest one's load.
+      const std::int64_t slack = 4 * (std::int64_t{entry.request.prompt} + entry.request.output);
+      return load(views_[best]) > 2 * load(views_[lightest]) + slack ? lightest : best;
+    }
+  }
+  return kUnknownRank;
+}
+
+void Router::place(Instant now, RequestId id, Commands& out) {
+  Entry& entry = entries_.at(id);
+  const std::uint32_t instance = choose(now, entry);
+  if (instance == kUnknownRank) {
+    if (held_.size() >= static_cast<std::size_t>(setup_.spec.queue_max)) {
+      finish(id, Cause::no_capacity, true, 0, out);
+      return;
+    }
+    change(entry, [](Entry& e) { e.state = State::held; });
+    held_.push_back(id);
+    wake_ups_.insert({entry.arrived + setup_.spec.queue_timeout, id});
+    // A cooldown ends without any message.
+    for (const View& v : views_) {
+      if (v.accepting && !v.lost && v.cooldown_until > now) wake_ups_.insert({v.cooldown_until, id});
+    }
+    return;
+  }
+  change(entry, [&](Entry& e) {
+    e.state = State::sent;
+    e.instance = instance;
+    ++e.attempts;
+  });
+  if (setup_.spec.policy == RoutePolicy::round_robin) next_ = (instance + 1) % static_cast<std::uint32_t>(views_.size());
+  const std::int64_t tokens = std::int64_t{entry.request.prompt} + entry.request.output;
+  change(instance, [&](View& v) { v.sent_tokens += tokens; });
+  out.push_back(NoteAttempt{id, InstanceId{instance}, entry.attempts - 1});
+  out.push_back(Send{{Role::instance, instance},
+                     SubmitRequest{id, entry.attempts - 1, entry.request.prompt, entry.request.output, entry.request.prefix_key}});
+}
+
+void Router::release_held(Instant now, Commands& out) {
+  for (std::size_t n = held_.size(); n > 0; --n) {
+    const RequestId id = held_.front();
+    const auto it = entries_.find(id);
+    if (it == entries_.end() || it->second.state != State::held) {
+      held_.pop_front();
+      continue;
+    }
+    if (choose(now, it->second) == kUnknownRank) return;  // first come, first served
+    held_.pop_front();
+    wake_ups_.erase({it->second.arrived + setup_.spec.queue_timeout, id});
+    place(now, id, out);
+  }
+}
+
+void Router::attempt_ended(Instant now, std::uint32_t instance, const AttemptEnded& ended, Commands& out) {
+  const auto it = entries_.find(ended.request);
+  if (it == entries_.end()) return;  // we gave it up before
+  Entry& entry = it->second;
+  if (entry.state != State::sent || entry.instance != instance || entry.attempts != ended.attempt + 1) return;
+  if (ended.cause == Cause::none) {
+    change(instance, [&](View& v) { v.sent_tokens -= std::int64_t{entry.request.prompt} + entry.request.output; });
+    finish(ended.request, Cause::none, false, ended.produced, out);
+    return;
+  }
+  if (!ended.accepting) {
+    change(instance, [&](View& v) { v.cooldown_until = std::max(v.cooldown_until, now + setup_.spec.cooldown); });
+  }
+  if (ended.cause == Cause::overload && ended.produced == 0) {  // refused, not tried: does not count as an attempt
+    change(instance, [&](View& v) { v.sent_tokens -= std::int64_t{entry.request.prompt} + entry.request.output; });
+    change(entry, [](Entry& e) { --e.attempts; });
+    place(now, ended.request, out);
+    return;
+  }
+  lose_attempt(now, ended.request, ended.cause, out);
+}
+
+void Router::lose_instance(Instant now, std::uint32_t instance, Commands& out) {
+  change(instance, [](View& v) { v.lost = true; });
+  std::vector<RequestId> mine;
+  for (const auto& [id, entry] : entries_) {
+    if (entry.state == State::sent && entry.instance == instance) mine.push_back(id);
+  }
+  std::sort(mine.begin(), mine.end());
+  out.push_back(NotePhase{.phase = Phase::reroute, .instance = InstanceId{instance}});
+  for (const RequestId id : mine) lose_attempt(now, id, Cause::peer_lost, out);
+}
+
+void Router::lose_attempt(Instant now, RequestId id, Cause cause, Commands& out) {
+  Entry& entry = entries_.at(id);
+  change(entry.instance, [&](View& v) { v.sent_tokens -= std::int64_t{entry.request.prompt} + entry.request.output; });
+  const RetrySpec& retry = setup_.spec.retry;
+  if (cause == Cause::too_large) {
+    finish(id, cause, true, 0, out);
+    return;
+  }
+  if (!setup_.replays) {
+    finish(id, cause, false, 0, out);
+    return;
+  }
+  if (entry.attempts >= static_cast<std::uint32_t>(retry.attempts_max) ||
+      static_cast<double>(retries_in_flight_) >= retry.budget * static_cast<double>(entries_.size())) {
+    finish(id, Cause::retries_exhausted, false, 0, out);
+    return;
+  }
+  if (!entry.retrying) {
+    entry.retrying = true;
+    ++retries_in_flight_;
+  }
+  std::int64_t backoff = retry.backoff.v;
+  for (std::uint32_t k = 1; k < entry.attempts && backoff < retry.backoff_max.v; ++k) backoff *= 2;
+  backoff = std::min(backoff, retry.backoff_max.v);
+  // Half of it at random, so that the requests of one failure do not come back at one instant.
+  Random random(setup_.seed, "router/backoff", id.v, entry.attempts);
+  const Duration wait{backoff / 2 + static_cast<std::int64_t>(random.uniform() * static_cast<double>(backoff - backoff / 2))};
+  change(entry, [](Entry& e) { e.state = State::backing_off; });
+  wake_ups_.insert({now + wait, id});
+}
+
+void Router::finish(RequestId id, Cause cause, bool rejected, std::int32_t delivered, Commands& out) {
+  const auto it = entries_.find(id);
+  if (it->second.retrying) --retries_in_flight_;
+  digest_.remove(hash_of(it->second));
+  entries_.erase(it);
+  out.push_back(NoteRequestEnded{id, cause, rejected, delivered});
+}
+
+void Router::fire_timer(Instant now, Commands& out) {
+  armed_ = kNever;
+  while (!wake_ups_.empty() && wake_ups_.begin()->first <= now) {
+    const RequestId id = wake_ups_.begin()->second;
+    wake_ups_.erase(wake_ups_.begin());
+    const auto it = entries_.find(id);
+    if (it == entries_.end()) continue;
+    if (it->second.state == State::backing_off) {
+      place(now, id, out);
+    } else if (it->second.state == State::held && it->second.arrived + setup_.spec.queue_timeout <= now) {
+      finish(id, Cause::no_capacity, true, 0, out);
+    }
+  }
+  release_held(now, out);
+}
+
+void Router::set_timer(Instant, Commands& out) {
+  const Instant first = wake_ups_.empty() ? kNever : wake_ups_.begin()->first;
+  if (first == armed_) return;
+  if (first == kNever) out.push_back(DisarmTimer{kWakeUp});
+  else out.push_back(ArmTimer{kWakeUp, first});
+  armed_ = first;
+}
+
+}  // namespace faultline::control

@@ -1,0 +1,90 @@
+// Router: chooses an instance for each request, tries again when an attempt is lost, holds requests while nobody
+// accepts, and tells the client how each ended. Routers are stateless towards each other: what another router placed is
+// known only through the instances' load reports, as old as the signal interval.
+//
+//   arrived -> sent -> (AttemptEnded) completed
+//                   -> lost -> back-off -> sent …        while attempts and the retry budget last, else failed
+//           -> held (no instance accepts) -> sent        or rejected at queue_timeout / queue_max
+#pragma once
+
+#include <deque>
+#include <set>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "core/base/random.h"
+#include "core/control/controller.h"
+#include "core/control/digest.h"
+#include "core/control/specs.h"
+
+namespace faultline::control {
+
+struct RouterSetup {
+  RouterSpec spec;
+  bool replays = true;              // EngineSpec::gateway_replays
+  std::uint32_t index = 0;
+  std::uint64_t seed = 0;
+  std::vector<bool> accepting;      // [instances]; false: standby until an InstanceUpdate
+};
+
+class Router final : public Controller {
+ public:
+  explicit Router(RouterSetup setup);
+  void step(Instant now, const Event& event, Commands& out) override;
+  std::uint64_t digest() const override { return hash_combine(digest_.value(), next_); }
+  std::uint64_t full_digest() const override;
+
+  std::size_t in_flight() const { return entries_.size(); }
+
+ private:
+  enum class State : std::uint8_t { held, backing_off, sent };
+  struct Entry {
+    RequestArrived request;
+    Instant arrived;
+    std::uint32_t attempts = 0;  // started
+    std::uint32_t instance = 0;
+    State state = State::held;
+    bool retrying = false;  // counts against the retry budget
+  };
+  struct View {
+    bool accepting = true;  // the fleet manager's word
+    bool lost = false;      // the connection's word
+    Instant cooldown_until{0};
+    std::int64_t sent_tokens = 0;      // of our own requests in flight there
+    std::int64_t reported_tokens = 0;  // the instance's total, at its last report
+  };
+
+  void arrive(Instant now, const RequestArrived& request, Commands& out);
+  void attempt_ended(Instant now, std::uint32_t instance, const AttemptEnded& ended, Commands& out);
+  void lose_instance(Instant now, std::uint32_t instance, Commands& out);
+  void lose_attempt(Instant now, RequestId id, Cause cause, Commands& out);
+  /// Sends, or holds, or rejects.
+  void place(Instant now, RequestId id, Commands& out);
+  void release_held(Instant now, Commands& out);
+  void finish(RequestId id, Cause cause, bool rejected, std::int32_t delivered, Commands& out);
+  std::uint32_t choose(Instant now, const Entry& entry) const;  // kUnknownRank where none accepts
+  bool usable(Instant now, const View& view) const;
+  std::int64_t load(const View& view) const;
+  void set_timer(Instant now, Commands& out);
+  void fire_timer(Instant now, Commands& out);
+
+  std::uint64_t hash_of(const Entry& e) const;
+  std::uint64_t hash_of(std::size_t i, const View& v) const;
+  template <class F>
+  void change(Entry& e, F&& f);
+  template <class F>
+  void change(std::uint32_t instance, F&& f);
+
+  RouterSetup setup_;
+  std::unordered_map<RequestId, Entry> entries_;
+  std::vector<View> views_;
+  std::deque<RequestId> held_;
+  std::set<std::pair<Instant, RequestId>> wake_ups_;  // ends of back-offs and queue time-outs
+  Instant armed_ = kNever;
+  std::uint32_t next_ = 0;  // round robin
+  std::uint64_t retries_in_flight_ = 0;
+  Digest digest_;
+};
+
+}  // namespace faultline::control

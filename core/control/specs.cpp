@@ -1,0 +1,82 @@
+#include "core/control/specs.h"
+
+namespace faultline::control {
+
+using config::Fields;
+using config::kNotNegative;
+using config::kPositive;
+using config::kRatio;
+
+void describe(Fields& f, RetrySpec& s) {
+  f.field("attempts_max", s.attempts_max, {.min = 1, .max = 100});
+  f.field("backoff", s.backoff, kNotNegative);
+  f.field("backoff_max", s.backoff_max, kNotNegative);
+  f.field("budget", s.budget, kRatio);
+}
+
+void describe(Fields& f, RouterSpec& s) {
+  f.field("policy", s.policy);
+  f.field("replicas", s.replicas, {.min = 1, .max = 1024});
+  f.field("signal_interval", s.signal_interval, {.min = 1e6});
+  f.field("queue_max", s.queue_max, kNotNegative);
+  f.field("queue_timeout", s.queue_timeout, kPositive);
+  f.field("cooldown", s.cooldown, kNotNegative);
+  f.object("retry", s.retry);
+}
+
+void describe(Fields& f, EngineSpec& s) {
+  f.field("name", s.name);
+  f.field("version", s.version);
+  f.field("max_num_seqs", s.max_num_seqs, {.min = 1, .max = 65'536});
+  f.field("max_num_batched_tokens", s.max_num_batched_tokens, {.min = 1, .max = 1e7});
+  f.field("chunked_prefill", s.chunked_prefill);
+  f.field("mixed_prefill", s.mixed_prefill);
+  f.field("block_tokens", s.block_tokens, {.min = 1, .max = 65'536});
+  f.field("kv_fraction", s.kv_fraction, {.min = 0.01, .max = 1});
+  f.field("max_model_len", s.max_model_len, {.min = 1, .max = 1e9});
+  f.field("process_exit_notice", s.process_exit_notice, kNotNegative);
+  f.field("collective_timeout", s.collective_timeout, kPositive);
+  f.field("peers_die", s.peers_die);
+  f.field("gateway_replays", s.gateway_replays);
+  f.field("restart_process", s.restart_process, kNotNegative);
+  f.field("restart_weights", s.restart_weights, kNotNegative);
+  f.field("restart_compile", s.restart_compile, kNotNegative);
+  f.field("restart_graph_capture", s.restart_graph_capture, kNotNegative);
+  f.field("restart_warmup", s.restart_warmup, kNotNegative);
+}
+
+void describe(Fields& f, DetectorSpec& s) {
+  f.field("heartbeat_period", s.heartbeat_period, {.min = 1e6});
+  f.field("heartbeats_missed", s.heartbeats_missed, {.min = 1, .max = 1000});
+  f.field("transfer_failures", s.transfer_failures, {.min = 1, .max = 1000});
+  f.field("transfer_window", s.transfer_window, kPositive);
+  f.field("probe_timeout", s.probe_timeout, kPositive);
+}
+
+void describe(Fields& f, RecoverySpec& s) {
+  f.field("policy", s.policy);
+  f.field("decision_delay", s.decision_delay, kNotNegative);
+  f.field("retry_interval", s.retry_interval, kPositive);
+  f.field("retry_interval_max", s.retry_interval_max, kPositive);
+  f.field("node_attach", s.node_attach, kNotNegative);
+  f.field("spare_instance_warm", s.spare_instance_warm);
+}
+
+void describe(Fields& f, AutoscalerSpec& s) {
+  f.field("enabled", s.enabled);
+  f.field("instances_min", s.instances_min, {.min = 1, .max = 100'000});
+  f.field("interval", s.interval, {.min = 1e6});
+  f.field("scale_up_tokens", s.scale_up_tokens, kNotNegative);
+  f.field("scale_down_tokens", s.scale_down_tokens, kNotNegative);
+  f.field("cooldown", s.cooldown, kNotNegative);
+  if (f.reading() && s.scale_down_tokens >= s.scale_up_tokens) {
+    f.error("scale_down_tokens", "must be below scale_up_tokens, or the fleet would oscillate");
+  }
+}
+
+void describe(Fields& f, TimingSpec& s) {
+  f.field("control_latency", s.control_latency, kNotNegative);
+  f.field("client_latency", s.client_latency, kNotNegative);
+}
+
+}  // namespace faultline::control
