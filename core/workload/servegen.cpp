@@ -202,6 +202,10 @@ void check_lengths(const Client& client, RowErrors& errors) {
 
 }  // namespace
 
+bool is_folder_trace(const TraceSpec& spec, const config::FileReader& reader) {
+  return spec.format == TraceFormat::servegen || (spec.format == TraceFormat::detect && reader && !reader(spec.path));
+}
+
 std::optional<ServeGenFolder> read_servegen(const TraceSpec& spec, const config::FileReader& reader,
                                             config::Diagnostics& diagnostics) {
   ServeGenFolder folder{.path = spec.path};

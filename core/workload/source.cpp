@@ -118,10 +118,6 @@ std::optional<std::vector<std::uint8_t>> map_classes(const Trace& trace, const s
   return map;
 }
 
-bool is_folder_trace(const TraceSpec& spec, const config::FileReader& reader) {
-  return spec.format == TraceFormat::servegen || (spec.format == TraceFormat::detect && reader && !reader(spec.path));
-}
-
 }  // namespace
 
 std::unique_ptr<ArrivalSource> make_source(const WorkloadSpec& spec, std::uint64_t seed, const config::FileReader& reader,
