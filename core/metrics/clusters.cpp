@@ -1,0 +1,60 @@
+#include "core/metrics/clusters.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace faultline::metrics {
+namespace {
+
+void extend(Instant& end, Instant t) {
+  if (t != kNever) end = std::max(end, t);
+}
+
+}  // namespace
+
+Instant effect_end_of(const record::RunRecord& run, std::uint32_t fault) {
+  const record::FaultRecord& f = run.faults[fault];
+  Instant end = f.at;
+  extend(end, f.reverted);
+  const record::FaultPhases& p = f.phases;
+  for (const Instant t : {p.symptom, p.detect, p.decide, p.drain, p.reroute, p.replace, p.ready, p.first_token}) extend(end, t);
+  for (const record::CapacityInterval& c : run.capacity) {
+    if (c.fault == fault) extend(end, std::min(c.to, run.end));
+  }
+  return end;
+}
+
+std::vector<Cluster> clusters_of(const record::RunRecord& run, const std::vector<std::uint32_t>& faults) {
+  std::vector<Cluster> single;
+  for (const std::uint32_t f : faults) {
+    if (!run.faults[f].applied) continue;
+    single.push_back({{f}, run.faults[f].at, effect_end_of(run, f), hit_bit(f), {}});
+  }
+  std::stable_sort(single.begin(), single.end(), [](const Cluster& a, const Cluster& b) { return a.begin < b.begin; });
+  // Faults from the 63rd on share a bit. Everything between two that share one joins them, so that clusters stay
+  // intervals of time.
+  for (std::size_t i = 0; i < single.size(); ++i) {
+    for (std::size_t j = i + 1; j < single.size(); ++j) {
+      if (single[i].hit_mask == single[j].hit_mask) single[i].effect_end = std::max(single[i].effect_end, single[j].begin);
+    }
+  }
+  std::vector<Cluster> out;
+  for (Cluster& next : single) {
+    const bool shares_bit = !out.empty() && (out.back().hit_mask & next.hit_mask) != 0;
+    const bool overlaps = !out.empty() && (next.begin < out.back().effect_end || next.begin == out.back().begin);
+    if (!overlaps && !shares_bit) {
+      out.push_back(std::move(next));
+      continue;
+    }
+    Cluster& last = out.back();
+    last.reason = shares_bit ? "more than 64 faults in one run share a mark on the requests they hit"
+                             : "a fault came before the effects of the one before had ended";
+    last.faults.insert(last.faults.end(), next.faults.begin(), next.faults.end());
+    last.effect_end = std::max(last.effect_end, next.effect_end);
+    last.hit_mask |= next.hit_mask;
+  }
+  return out;
+}
+
+}  // namespace faultline::metrics
