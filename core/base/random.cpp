@@ -21,10 +21,15 @@ std::uint64_t Random::below(std::uint64_t n) {
 
 double Random::exponential(double mean) { return -mean * stable::log(uniform_open()); }
 
-double Random::normal() {
+double Random::normal() { return normal_pair().first; }
+
+std::pair<double, double> Random::normal_pair() {
   for (;;) {
     const double u = 2 * uniform() - 1, v = 2 * uniform() - 1, s = u * u + v * v;
-    if (s > 0 && s < 1) return u * std::sqrt(-2 * stable::log(s) / s);
+    if (s > 0 && s < 1) {
+      const double factor = std::sqrt(-2 * stable::log(s) / s);
+      return {u * factor, v * factor};
+    }
   }
 }
 

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <string_view>
+#include <utility>
 
 #include "core/base/hash.h"
 
@@ -36,6 +37,8 @@ class Random {
 
   double exponential(double mean);
   double normal();  // standard normal, by inversion-free polar method
+  /// Two independent ones at the cost of one; the first is what normal() would give.
+  std::pair<double, double> normal_pair();
   double lognormal(double log_mean, double log_deviation);
   /// Mean shape * scale. Marsaglia and Tsang (2000); shape > 0, scale > 0 (asserted).
   double gamma(double shape, double scale);

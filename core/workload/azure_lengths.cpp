@@ -1,8 +1,9 @@
 // Joint lengths of the two Azure LLM inference traces of 2023 (Patel et al., "Splitwise", ISCA 2024; data CC-BY-4.0,
 // github.com/Azure/AzurePublicDataset), as mixtures of lognormal pairs fitted by expectation-maximisation to
-// (ln ContextTokens, ln GeneratedTokens). The factors then bring the means of the clamped draws to the value stated.
-// Quality is the largest distance of the marginal distribution functions (Kolmogorov-Smirnov) between 200,000 draws and
-// the rows fitted; tests/unit/core/workload/lengths_test.cpp repeats it where the trace is present.
+// (ln ContextTokens, ln GeneratedTokens). The factors then bring the means of the rounded and clamped draws, summed from
+// the normal distribution function, to the value stated. Quality is the largest distance of the marginal distribution
+// functions (Kolmogorov-Smirnov) between 200,000 draws and the rows fitted; tests/unit/core/workload/lengths_test.cpp
+// repeats it where the trace is present.
 #include <array>
 
 #include "core/workload/lengths.h"
@@ -11,7 +12,7 @@ namespace faultline::workload {
 namespace {
 
 // First 2,700 s of the conversation trace, 15,877 rows. Before the factors: distance 0.036 (prompt), 0.025 (output);
-// mean 1194 / 201 (rows 1183 / 201); p50 1016 / 116 (1015 / 116), p90 3925 / 420 (3723 / 421), p99 4235 / 609
+// mean 1186 / 201 (rows 1183 / 201); p50 1016 / 116 (1015 / 116), p90 3925 / 420 (3723 / 421), p99 4235 / 609
 // (4135 / 598); correlation -0.14 (-0.13). The factors set the means of the whole trace, 1155 / 211.
 constexpr std::array<LognormalPair, 8> kConversation{{
     {0.26934, 5.98760, 0.04161, 4.53010, 0.25550, 0.43031},
@@ -24,7 +25,8 @@ constexpr std::array<LognormalPair, 8> kConversation{{
     {0.03211, 7.18456, 0.02000, 5.17455, 0.20154, -0.01090},
 }};
 
-// First 2,400 s of the code trace, 7,491 rows. Before the factors: distance 0.033 (prompt), 0.014 (output); p50 1428 / 13
+// First 2,400 s of the code trace, 7,491 rows. Before the factors: distance 0.033 (prompt), 0.014 (output);
+// mean 1981 / 27.1 (rows 2040 / 27.6); p50 1428 / 13
 // (rows 1465 / 13), p90 4725 / 56 (5177 / 55), p99 7437 / 233 (7436 / 249). The factors set the means of these rows.
 constexpr std::array<LognormalPair, 6> kCode{{
     {0.25451, 7.69413, 0.73117, 2.66827, 0.30575, -0.20861},
@@ -38,12 +40,12 @@ constexpr std::array<LognormalPair, 6> kCode{{
 }  // namespace
 
 const LengthMixture& azure_conversation_lengths() {
-  static constexpr LengthMixture mixture{kConversation, 0.96741463, 1.04925047, 2, 14'050, 7, 1'000};
+  static constexpr LengthMixture mixture{kConversation, 0.97381922, 1.04925243, 2, 14'050, 7, 1'000};
   return mixture;
 }
 
 const LengthMixture& azure_code_lengths() {
-  static constexpr LengthMixture mixture{kCode, 1.03418809, 1.01976825, 3, 7'437, 6, 1'899};
+  static constexpr LengthMixture mixture{kCode, 1.03470842, 1.02015618, 3, 7'437, 6, 1'899};
   return mixture;
 }
 

@@ -77,8 +77,8 @@ class MixtureLengths final : public LengthSource {
     std::size_t k = 0;
     while (k + 1 < mixture_.components.size() && left >= mixture_.components[k].weight) left -= mixture_.components[k++].weight;
     const LognormalPair& c = mixture_.components[k];
-    const double x = r.normal();
-    const double y = c.correlation * x + std::sqrt(1 - c.correlation * c.correlation) * r.normal();
+    const auto [x, z] = r.normal_pair();
+    const double y = c.correlation * x + std::sqrt(1 - c.correlation * c.correlation) * z;
     return {clamped(mixture_.prompt_factor * stable::exp(c.prompt_log_mean + c.prompt_log_deviation * x),
                     mixture_.prompt_min, mixture_.prompt_max),
             clamped(mixture_.output_factor * stable::exp(c.output_log_mean + c.output_log_deviation * y),

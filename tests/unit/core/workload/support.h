@@ -5,6 +5,7 @@
 #include <zlib.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <map>
 #include <optional>
@@ -28,7 +29,7 @@ inline config::FileReader files(std::map<std::string, std::string> content) {
 /// Bytes of a file on disk, not unpacked.
 inline std::optional<std::string> disk(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
-  if (!in) return std::nullopt;
+  if (!in || std::filesystem::is_directory(path)) return std::nullopt;
   std::ostringstream out;
   out << in.rdbuf();
   return in.good() ? std::optional(out.str()) : std::nullopt;
