@@ -7,9 +7,14 @@
 //  - OpCompleted: every span is visible at the peer. A notify arrives there once, only after every byte of its batch is
 //    visible, and never for a failed batch whose bytes did not all arrive.
 //  - OpFailed says *unknown*, not *nothing*: none, some or all spans may be visible. The destination is dirty.
+//  - After the terminal event no byte of the operation moves any more: at once while the peer is up, and after
+//    EndpointDown at the latest when the two have opened each other again. The source may be reused.
 //  - Operations to one peer may complete in any order; batches do not order each other.
 //  - EndpointDown comes after the terminal events of all operations to that peer. A peer goes down once per open().
 //  - A rejected post() (Status with a cause) has no effect and no later event.
+//  - An operation is in flight (for limits and deregister) until poll() hands its terminal event out.
+//  - EndpointDown ends the imports of that peer's regions; their ids may be used again.
+//  - failure_budget counts from the last progress of the peer's connection; moving the bytes that came before is extra.
 // Threads: one owner thread calls everything; implementations hide their own.
 #pragma once
 
