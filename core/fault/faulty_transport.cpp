@@ -99,7 +99,8 @@ void FaultyTransport::take(const TransportEvent& event, Instant now) {
   if (it == operations_.end()) return;  // answered already: canceled while its end was held back
   const Operation& operation = it->second;
   const Instant normal = std::max(now, operation.not_before) + faults_.extra_latency;
-  switch (operation.fate) {
+  const bool failed_itself = std::holds_alternative<OpFailed>(event) && operation.fate != Fate::fail_early;
+  switch (failed_itself ? Fate::none : operation.fate) {
     case Fate::none: hold(std::holds_alternative<OpCompleted>(event) ? normal : now, event); return;
     case Fate::fail_early: hold(now, OpFailed{*op, Cause::link_down}); return;
     case Fate::fail_late: hold(normal, OpFailed{*op, Cause::link_down}); return;
@@ -139,6 +140,9 @@ void FaultyTransport::release_peer(EndpointId peer, bool canceled) {
 
 void FaultyTransport::close(EndpointId peer) {
   inner_->close(peer);
+  for (auto& [op, operation] : operations_) {
+    if (operation.peer == peer) operation.fate = Fate::none;  // the close decides how they end
+  }
   release_peer(peer, true);
 }
 
