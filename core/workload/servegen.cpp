@@ -16,6 +16,7 @@ namespace {
 
 constexpr int kClientsMax = 100'000;
 constexpr int kMissingInARowMax = 256;
+constexpr double kWindowRequestsMin = 1e-3, kWindowRequestsMax = 1e7;  // a window's times are held in memory
 constexpr double kProbabilitySlack = 0.01;  // probabilities of a histogram may miss 1 by this much
 
 using Json = nlohmann::json;
@@ -181,6 +182,11 @@ void read_windows(std::string_view text, RowErrors& errors, Client& client) {
     w.end_s = !last ? client.windows[i + 1].begin_s
               : i > 0 ? w.begin_s + (w.begin_s - client.windows[i - 1].begin_s)
                       : w.begin_s + step_s;
+    const double requests = w.rate * static_cast<double>(w.end_s - w.begin_s);
+    if (w.rate > 0 && (requests < kWindowRequestsMin || requests > kWindowRequestsMax)) {
+      errors.whole_file(fmt::format("the window at {} s brings {} requests, expected {} to {}", w.begin_s, requests,
+                                    kWindowRequestsMin, kWindowRequestsMax));
+    }
   }
 }
 
@@ -204,6 +210,14 @@ void check_lengths(const Client& client, RowErrors& errors) {
 
 bool is_folder_trace(const TraceSpec& spec, const config::FileReader& reader) {
   return spec.format == TraceFormat::servegen || (spec.format == TraceFormat::detect && reader && !reader(spec.path));
+}
+
+double busiest_window(const ServeGenFolder& folder) {
+  double most = 0;
+  for (const Client& client : folder.clients) {
+    for (const ClientWindow& w : client.windows) most = std::max(most, w.rate * static_cast<double>(w.end_s - w.begin_s));
+  }
+  return most;
 }
 
 std::optional<ServeGenFolder> read_servegen(const TraceSpec& spec, const config::FileReader& reader,

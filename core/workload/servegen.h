@@ -51,9 +51,14 @@ bool is_folder_trace(const TraceSpec& spec, const config::FileReader& reader);
 std::optional<ServeGenFolder> read_servegen(const TraceSpec& spec, const config::FileReader& reader,
                                             config::Diagnostics& diagnostics);
 
+/// Requests of the busiest window of one client. The source holds the times of a window in memory.
+double busiest_window(const ServeGenFolder& folder);
+inline constexpr double kWindowRequestsScaledMax = 1e8;
+
 /// {60: 0.25, 61: 0.75} into (key, value) pairs; nullopt and the place of the first bad character in `bad` otherwise.
 std::optional<std::vector<std::pair<double, double>>> parse_python_dict(std::string_view text, std::size_t& bad);
 
+/// Precondition: busiest_window(folder) * rate_scale <= kWindowRequestsScaledMax (asserted).
 /// Arrivals of all clients, merged by time (at equal times by client number); session = index of the client.
 /// A window of rate r and length L brings exactly r L rate_scale requests (a fraction as a keyed chance), at the first
 /// n of n + 1 drawn gaps scaled to the window: the recorded counts with the recorded burstiness. Drawing plain gaps from

@@ -19,16 +19,15 @@ class ServeGenSource final : public ArrivalSource {
         loop_(loop),
         gaps_(seed, "workload/servegen/gap"),
         lengths_(seed, "workload/servegen/length") {
-    FAULTLINE_ASSERT(time_scale > 0 && rate_scale > 0 && !folder_.clients.empty(), "time_scale={} rate_scale={}", time_scale,
-                     rate_scale);
-    bool any = false;
-    for (const Client& client : folder_.clients) {
-      any = any || std::any_of(client.windows.begin(), client.windows.end(), [](const ClientWindow& w) { return w.rate > 0; });
-      span_s_ = std::max(span_s_, client.windows.back().end_s);
-    }
-    loop_ = loop_ && any;  // a loop over nothing would never end
+    FAULTLINE_ASSERT(time_scale > 0 && rate_scale > 0 && busiest_window(folder_) * rate_scale <= kWindowRequestsScaledMax,
+                     "time_scale={} rate_scale={}", time_scale, rate_scale);
+    for (const Client& client : folder_.clients) span_s_ = std::max(span_s_, client.windows.back().end_s);
     cursors_.resize(folder_.clients.size());
-    for (std::size_t i = 0; i < cursors_.size(); ++i) advance(i);
+    for (std::size_t i = 0; i < cursors_.size(); ++i) {
+      const auto& windows = folder_.clients[i].windows;
+      cursors_[i].busy = std::any_of(windows.begin(), windows.end(), [](const ClientWindow& w) { return w.rate > 0; });
+      advance(i);
+    }
   }
 
   bool next(Arrival& arrival) override {
@@ -54,6 +53,7 @@ class ServeGenSource final : public ArrivalSource {
     std::uint64_t round = 0;
     std::uint64_t sent = 0;
     bool started = false;
+    bool busy = false;  // has a window that is not idle
     std::vector<Instant> times;  // of the current window
     std::size_t used = 0;
   };
@@ -62,10 +62,9 @@ class ServeGenSource final : public ArrivalSource {
   void advance(std::size_t index) {
     Cursor& c = cursors_[index];
     const auto& windows = folder_.clients[index].windows;
-    std::size_t idle = 0;
     while (c.used == c.times.size()) {
       if (c.started && ++c.window == windows.size()) {
-        if (!loop_ || ++idle > 1) return;  // a client that is idle in a whole round stays away
+        if (!loop_ || !c.busy) return;  // a loop over idle windows would never end
         c.window = 0;
         ++c.round;
       }

@@ -137,6 +137,11 @@ std::unique_ptr<ArrivalSource> make_source(const WorkloadSpec& spec, std::uint64
   } else if (is_folder_trace(*spec.trace, reader)) {
     auto folder = read_servegen(*spec.trace, reader, diagnostics);
     if (!folder) return nullptr;
+    if (busiest_window(*folder) * spec.rate_scale > kWindowRequestsScaledMax) {
+      diagnostics.error({spec.trace->path, 0, 0}, fmt::format("rate_scale {} makes a window of more than {} requests",
+                                                              spec.rate_scale, kWindowRequestsScaledMax));
+      return nullptr;
+    }
     inner = make_servegen_source(*std::move(folder), spec.trace->time_scale, spec.rate_scale, spec.trace->loop, seed);
   } else {
     auto trace = read_trace(*spec.trace, reader, diagnostics);
