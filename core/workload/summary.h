@@ -22,7 +22,7 @@ struct ArrivalSummary {
   Instant first{}, last{};
   /// (requests - 1) / (last - first), requests per second; 0 below two requests or without a span.
   double mean_rate = 0;
-  double peak_rate = 0;  // requests per second of the fullest whole minute, counted from the first request
+  double peak_rate = 0;  // requests per second of the fullest whole minute, counted from the first request; 0 where there is none
   double gap_cv = 0;     // standard deviation / mean of the gaps: 1 for Poisson, above for bursts
   LengthSummary prompt{}, output{};
   // Prefix blocks, with a cache that never forgets: a block is a hit if it belongs to the longest leading run of a

@@ -55,7 +55,8 @@ std::string to_text(const TraceSummary& s) {
     if (s.classes > 0) out += row("latency classes", grouped(s.classes));
   }
   out += row("span", fmt::format("{:.3f} s", seconds(a.last - a.first)));
-  out += row("mean rate", fmt::format("{:.3f} requests/s (fullest minute {:.2f})", a.mean_rate, a.peak_rate));
+  out += row("mean rate", fmt::format("{:.3f} requests/s{}", a.mean_rate,
+                                      a.peak_rate > 0 ? fmt::format(" (fullest minute {:.2f})", a.peak_rate) : ""));
   out += row("burstiness", fmt::format("CV of gaps {:.2f} (Poisson: 1)", a.gap_cv));
   out += fmt::format("\n  {:<18} {:>9} {:>9} {:>9} {:>9} {:>9}\n", "tokens", "mean", "p50", "p90", "p99", "max");
   out += length_row("prompt", a.prompt);

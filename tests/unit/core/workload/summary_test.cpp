@@ -82,7 +82,7 @@ TEST(Summary, TextNamesEverythingThatWasDoneToRowsAndFitsEightyColumns) {
             "  out of order       1 rows (sorted by time)\n"
             "  sessions           2\n"
             "  span               3.000 s\n"
-            "  mean rate          1.000 requests/s (fullest minute 0.00)\n"
+            "  mean rate          1.000 requests/s\n"
             "  burstiness         CV of gaps 0.00 (Poisson: 1)\n"
             "\n"
             "  tokens                  mean       p50       p90       p99       max\n"
