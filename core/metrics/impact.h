@@ -30,7 +30,7 @@ class GpuTime {
   void add(double lost_share, Duration time);
   GpuTime& operator+=(const GpuTime& o) { ppb_ns_ += o.ppb_ns_; return *this; }
   GpuTime& operator-=(const GpuTime& o) { ppb_ns_ -= o.ppb_ns_; return *this; }
-  double gpu_seconds() const { return static_cast<double>(ppb_ns_) * 1e-18; }
+  double gpu_seconds() const { return static_cast<double>(ppb_ns_) / 1e18; }
   bool zero() const { return ppb_ns_ == 0; }
 
  private:
