@@ -92,7 +92,7 @@ struct RackSpec {
 struct TopologySpec {
   std::string name = "unnamed";
   std::uint32_t nodes = 0;
-  std::uint32_t hosts = 0;  // servers without GPUs, for routers and management; spread over the racks
+  std::uint32_t hosts = 1;  // servers without GPUs, for routers and management; spread over the racks
   NodeSpec node;
   FabricSpec fabric;
   RackSpec racks;
