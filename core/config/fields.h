@@ -133,6 +133,7 @@ double number_of(const T& v) {
 }
 template <class T>
 std::string bound_text(double bound) {
+  if (!std::is_floating_point_v<T> && !(bound > -9.2e18 && bound < 9.2e18)) return {};  // no bound of an integer type
   if constexpr (std::is_floating_point_v<T>) return print_scalar(bound);
   else if constexpr (std::is_integral_v<T>) return print_scalar(static_cast<std::int64_t>(bound));
   else if constexpr (requires { T{std::int64_t{}}; }) return print_scalar(T{static_cast<std::int64_t>(bound)});
