@@ -36,6 +36,13 @@ std::optional<std::string> unpack_gzip(std::string_view content, std::size_t unp
   return out;
 }
 
+std::optional<std::string> unpacked(std::string content, const std::string& path, config::Diagnostics& diagnostics) {
+  if (!is_gzip(content)) return content;
+  auto text = unpack_gzip(content);
+  if (!text) diagnostics.error({path, 0, 0}, "the gzip content is damaged or cut off");
+  return text;
+}
+
 std::optional<std::string> read_unpacked(const std::string& path, const config::FileReader& reader,
                                          config::Diagnostics& diagnostics) {
   auto text = reader ? reader(path) : std::nullopt;
@@ -43,10 +50,7 @@ std::optional<std::string> read_unpacked(const std::string& path, const config::
     diagnostics.error({path, 0, 0}, "cannot read the file");
     return std::nullopt;
   }
-  if (!is_gzip(*text)) return text;
-  auto unpacked = unpack_gzip(*text);
-  if (!unpacked) diagnostics.error({path, 0, 0}, "the gzip content is damaged or cut off");
-  return unpacked;
+  return unpacked(*std::move(text), path, diagnostics);
 }
 
 }  // namespace faultline::workload

@@ -208,10 +208,6 @@ void check_lengths(const Client& client, RowErrors& errors) {
 
 }  // namespace
 
-bool is_folder_trace(const TraceSpec& spec, const config::FileReader& reader) {
-  return spec.format == TraceFormat::servegen || (spec.format == TraceFormat::detect && reader && !reader(spec.path));
-}
-
 double busiest_window(const ServeGenFolder& folder) {
   double most = 0;
   for (const Client& client : folder.clients) {
@@ -229,22 +225,25 @@ std::optional<ServeGenFolder> read_servegen(const TraceSpec& spec, const config:
   for (int n = 0; reader && n < kClientsMax && missing < kMissingInARowMax; ++n) {
     const std::string stem = fmt::format("{}/chunk-{}-", folder.path, n);
     const std::string windows_path = stem + "trace.csv";
-    if (!reader(windows_path)) {
+    auto content = reader(windows_path);
+    if (!content) {
       ++missing;
       continue;
     }
     missing = 0;
     Client client{.number = n};
-    const auto windows = read_unpacked(windows_path, reader, diagnostics);
+    const auto windows = unpacked(*std::move(content), windows_path, diagnostics);
     if (windows) {
       RowErrors errors(windows_path, diagnostics);
       read_windows(*windows, errors, client);
       if (errors.count() == 0 && client.windows.empty()) errors.whole_file("the file has no windows");
       good = good && errors.count() == 0;
     }
-    const std::string packed_path = stem + "dataset.json.gz";
-    const std::string dataset_path = reader(packed_path) ? packed_path : stem + "dataset.json";
-    const auto dataset = read_unpacked(dataset_path, reader, diagnostics);
+    std::string dataset_path = stem + "dataset.json.gz";
+    content = reader(dataset_path);
+    if (!content) dataset_path = stem + "dataset.json";
+    const auto dataset = content ? unpacked(*std::move(content), dataset_path, diagnostics)
+                                 : read_unpacked(dataset_path, reader, diagnostics);
     if (dataset) {
       RowErrors errors(dataset_path, diagnostics);
       read_dataset(*dataset, spec, errors, client, folder.zero_values);

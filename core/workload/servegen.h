@@ -43,9 +43,6 @@ struct ServeGenFolder {
   std::int64_t zero_values = 0;  // histogram entries of 0 tokens, treated as TraceSpec::zero_tokens says
 };
 
-/// Whether `spec` is to be read as a folder: it says so, or names nothing that is readable as a file.
-bool is_folder_trace(const TraceSpec& spec, const config::FileReader& reader);
-
 /// The clients chunk-0, chunk-1, …; numbers may be missing, up to 256 in a row. nullopt after errors, or where there is
 /// no client at all (which is an error too).
 std::optional<ServeGenFolder> read_servegen(const TraceSpec& spec, const config::FileReader& reader,

@@ -6,10 +6,9 @@
 #include "core/base/assert.h"
 #include "core/workload/arrival_times.h"
 #include "core/workload/lengths.h"
+#include "core/workload/load.h"
 #include "core/workload/replay.h"
-#include "core/workload/servegen.h"
 #include "core/workload/spec.h"
-#include "core/workload/trace.h"
 
 namespace faultline::workload {
 namespace {
@@ -134,23 +133,24 @@ std::unique_ptr<ArrivalSource> make_source(const WorkloadSpec& spec, std::uint64
     auto lengths = make_length_source(spec.lengths, seed, reader, diagnostics);
     if (!lengths) return nullptr;
     inner = std::make_unique<GeneratedSource>(make_arrival_times(spec.arrivals, spec.rate_scale, seed), std::move(lengths));
-  } else if (is_folder_trace(*spec.trace, reader)) {
-    auto folder = read_servegen(*spec.trace, reader, diagnostics);
-    if (!folder) return nullptr;
+    return std::make_unique<LimitedSource>(std::move(inner), spec, std::move(class_map), seed);
+  }
+  LoadedTrace loaded = load_trace(*spec.trace, reader, diagnostics);
+  if (auto* folder = std::get_if<ServeGenFolder>(&loaded)) {
     if (busiest_window(*folder) * spec.rate_scale > kWindowRequestsScaledMax) {
       diagnostics.error({spec.trace->path, 0, 0}, fmt::format("rate_scale {} makes a window of more than {} requests",
                                                               spec.rate_scale, kWindowRequestsScaledMax));
       return nullptr;
     }
-    inner = make_servegen_source(*std::move(folder), spec.trace->time_scale, spec.rate_scale, spec.trace->loop, seed);
-  } else {
-    auto trace = read_trace(*spec.trace, reader, diagnostics);
-    if (!trace) return nullptr;
+    inner = make_servegen_source(std::move(*folder), spec.trace->time_scale, spec.rate_scale, spec.trace->loop, seed);
+  } else if (auto* trace = std::get_if<Trace>(&loaded)) {
     auto map = map_classes(*trace, spec.slo, diagnostics);
     if (!map) return nullptr;
     class_map = *std::move(map);
     inner = std::make_unique<ReplaySource>(
-        *std::move(trace), ReplayOptions{spec.trace->time_scale, spec.rate_scale, spec.trace->loop}, seed);
+        std::move(*trace), ReplayOptions{spec.trace->time_scale, spec.rate_scale, spec.trace->loop}, seed);
+  } else {
+    return nullptr;
   }
   return std::make_unique<LimitedSource>(std::move(inner), spec, std::move(class_map), seed);
 }

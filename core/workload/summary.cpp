@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "core/stats/sample.h"
+#include "core/workload/load.h"
 #include "core/workload/replay.h"
-#include "core/workload/servegen.h"
 
 namespace faultline::workload {
 namespace {
@@ -90,23 +90,22 @@ ArrivalSummary summarize(ArrivalSource& source) {
 std::optional<TraceSummary> summarize_trace(const TraceSpec& spec, std::uint64_t seed, const config::FileReader& reader,
                                             config::Diagnostics& diagnostics) {
   TraceSummary s{.path = spec.path, .format = spec.format};
-  if (is_folder_trace(spec, reader)) {
-    auto folder = read_servegen(spec, reader, diagnostics);
-    if (!folder) return std::nullopt;
+  LoadedTrace loaded = load_trace(spec, reader, diagnostics);
+  if (auto* folder = std::get_if<ServeGenFolder>(&loaded)) {
     s.format = TraceFormat::servegen;
     s.counts.zero_tokens = folder->zero_values;
     s.clients = summarize_clients(*folder);
     s.sessions = s.clients->clients;
-    s.arrivals = summarize(*make_servegen_source(*std::move(folder), spec.time_scale, 1, false, seed));
+    s.arrivals = summarize(*make_servegen_source(std::move(*folder), spec.time_scale, 1, false, seed));
     return s;
   }
-  auto trace = read_trace(spec, reader, diagnostics);
+  auto* trace = std::get_if<Trace>(&loaded);
   if (!trace) return std::nullopt;
   s.format = trace->format;
   s.counts = trace->counts;
   s.sessions = trace->session_count;
   s.classes = static_cast<std::int64_t>(trace->classes.size());
-  ReplaySource source(*std::move(trace), {.time_scale = spec.time_scale}, seed);
+  ReplaySource source(std::move(*trace), {.time_scale = spec.time_scale}, seed);
   s.arrivals = summarize(source);
   return s;
 }

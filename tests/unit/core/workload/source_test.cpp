@@ -31,6 +31,32 @@ TEST(Source, OneSeedGivesTheSameArrivalsAndAnotherSeedOthers) {
   EXPECT_EQ(same_time, 0);
 }
 
+/// The arrivals as one number.
+std::uint64_t hash_of(const std::vector<Recorded>& all) {
+  std::uint64_t h = 0;
+  for (const auto& r : all) {
+    for (const auto v : {r.arrival.at.ns, r.arrival.prompt.v, r.arrival.output.v, std::int64_t{r.arrival.slo_class}}) {
+      h = hash_combine(h, static_cast<std::uint64_t>(v));
+    }
+  }
+  return h;
+}
+
+// The same numbers on every compiler, build and processor. After a wanted change of the draws, put in what the failure prints.
+TEST(Source, ArrivalsAreTheSameBitsEverywhere) {
+  const std::vector<std::pair<const char*, std::uint64_t>> golden{
+      {"arrivals: {kind: poisson, rate: 4}\n", 2900673139553141974U},
+      {"arrivals: {kind: constant, rate: 3}\nlengths: {kind: azure_code}\n", 7939715550077654558U},
+      {"arrivals: {kind: gamma, rate: 4, cv: 3}\n", 11692551565791189211U},
+      {"arrivals: {kind: weibull, rate: 4, cv: 3}\n", 17394050137452732944U},
+      {"arrivals: {kind: onoff, rate_on: 9}\n", 15630020176202325134U},
+      {"arrivals: {kind: diurnal, rate: 9, period: 1 min}\nlengths: {prompt: {kind: lognormal, mean: 900, p50: 500}, output: {kind: geometric, mean: 99}}\n", 8110921011021729033U},
+  };
+  for (const auto& [yaml, expected] : golden) {
+    EXPECT_EQ(hash_of(drain(*source_of(std::string(yaml) + "requests: 20_000\nslo: [{name: a, share: 3}, {name: b}]\n", 42))), expected) << yaml;
+  }
+}
+
 TEST(Source, AnotherArrivalProcessLeavesLengthsAndClassesOfEachRequestAlone) {
   const auto a = drain(*source_of(kYaml, 7));
   const auto b = drain(*source_of("arrivals: {kind: gamma, rate: 9, cv: 3}\nrequests: 2000\nslo: [{name: a, share: 3}, {name: b}]\n", 7));
