@@ -238,17 +238,20 @@ void StepPricer::decode_run(std::span<const RankLoad> loads, const StepEnvironme
 }
 
 FixedTime StepPricer::step(std::span<const PrefillItem> prefill, std::span<const RankLoad> decode, const StepEnvironment& environment) const {
+  return compose(prefill, decode, Scales(environment, plan_.dp)).total;
+}
+
+StepPricer::Composed StepPricer::compose(std::span<const PrefillItem> prefill, std::span<const RankLoad> decode, const Scales& scales) const {
   FAULTLINE_ASSERT(decode.empty() || static_cast<std::int64_t>(decode.size()) == plan_.dp, "loads={} dp={}", decode.size(), plan_.dp);
-  const Scales scales(environment, plan_.dp);
   const auto ranks = static_cast<std::size_t>(plan_.dp);
   per_rank_.assign(3 * ranks, 0);
   const auto work = [this](std::size_t r) { return per_rank_.data() + 3 * r; };  // {tokens, chunks, attention time}
-  bool any_prefill = false;
+  Composed c;
   for (const PrefillItem& item : prefill) {
     FAULTLINE_ASSERT(item.rank >= 0 && item.rank < plan_.dp && item.chunk_tokens >= 0 && item.context_before >= 0,
                      "rank={} chunk={} before={}", item.rank, item.chunk_tokens, item.context_before);
     if (item.chunk_tokens == 0) continue;
-    any_prefill = true;
+    c.prefill = true;
     const Chunk chunk{item.chunk_tokens, item.context_before};
     std::int64_t* const w = work(static_cast<std::size_t>(item.rank));
     const Op attention = prefill_attention_op(shape_, plan_, chunk);
@@ -257,14 +260,13 @@ FixedTime StepPricer::step(std::span<const PrefillItem> prefill, std::span<const
     w[2] += cost_->price(attention).time.v * attention.repeats;
     if (const Op up = context_up_op(shape_, plan_, chunk); up.repeats > 0) w[2] += cost_->price(up).time.v * up.repeats;
   }
-  std::int64_t tokens = 0, tokens_max = 0, slowest = 0;
   for (std::size_t r = 0; r < ranks; ++r) {
     const std::int64_t* const w = work(r);
     const RankLoad load = decode.empty() ? RankLoad{} : decode[r];
     const std::int64_t own_tokens = w[0] + load.sequences;
     if (own_tokens == 0) continue;
-    tokens += own_tokens;
-    tokens_max = std::max(tokens_max, own_tokens);
+    c.tokens += own_tokens;
+    c.tokens_max = std::max(c.tokens_max, own_tokens);
     const std::int64_t slowdown = scales.slowdown(r);
     std::int64_t time = 0;
     if (w[0] == 0) {
@@ -282,12 +284,87 @@ FixedTime StepPricer::step(std::span<const PrefillItem> prefill, std::span<const
         time += attention;
       }
     }
-    slowest = std::max(slowest, time);
+    if (time > c.slowest_time) {
+      c.slowest_time = time;
+      c.slowest_rank = static_cast<std::int64_t>(r);
+    }
   }
-  if (tokens == 0) return {};
+  if (c.tokens == 0) return c;
   std::int64_t at_least = 0;
-  const std::int64_t added = frame(tokens, tokens_max, any_prefill, scales, at_least);
-  return {std::max(added + slowest, at_least)};
+  const std::int64_t added = frame(c.tokens, c.tokens_max, c.prefill, scales, at_least);
+  c.total = {std::max(added + c.slowest_time, at_least)};
+  return c;
+}
+
+Breakdown StepPricer::breakdown(std::span<const PrefillItem> prefill, std::span<const RankLoad> decode, const StepEnvironment& environment) const {
+  const Scales scales(environment, plan_.dp);
+  const Composed c = compose(prefill, decode, scales);
+  Breakdown out;
+  out.rank = c.slowest_rank;
+  out.total = c.total;
+  if (c.tokens == 0) return out;
+  const std::int64_t slowdown = scales.slowdown(static_cast<std::size_t>(c.slowest_rank));
+  out.host = cost_->host_step(c.prefill ? Launch::eager : plan_.decode_launch);
+  FixedTime sum = out.host;
+  // One entry an operation; overlapped half batches run it `halves` times on half the tokens.
+  const auto add = [&](Op op, std::int64_t times, std::int64_t compute_slowdown) {
+    op.repeats *= times;
+    OpTime entry;
+    entry.op = op;
+    if (op.kind == OpKind::all_reduce || op.kind == OpKind::dispatch || op.kind == OpKind::combine) {
+      const ExchangePrice p = cost_->exchange_price(op);
+      entry.time = {p.latency.v * op.repeats + std::max(scaled(p.xgmi.v * op.repeats, scales.xgmi), scaled(p.rdma.v * op.repeats, scales.rdma))};
+      entry.extrapolated = p.extrapolated;
+      entry.source = p.source;
+    } else {
+      const Price p = cost_->price(op);
+      entry.time = {scaled(p.time.v * op.repeats, compute_slowdown)};
+      entry.extrapolated = p.extrapolated;
+      entry.source = p.source;
+    }
+    sum += entry.time;
+    out.ops.push_back(entry);
+  };
+  RankLoad load = decode.empty() ? RankLoad{} : decode[static_cast<std::size_t>(c.slowest_rank)];
+  std::int64_t prefill_tokens = 0, rows = load.sequences;
+  std::vector<Chunk> chunks;
+  for (const PrefillItem& item : prefill) {
+    if (item.rank != c.slowest_rank || item.chunk_tokens == 0) continue;
+    prefill_tokens += item.chunk_tokens;
+    ++rows;
+    chunks.push_back({item.chunk_tokens, item.context_before});
+  }
+  std::vector<Op> ops;
+  const auto add_all = [&](std::int64_t times, std::int64_t compute_slowdown) {
+    for (const Op& op : ops) add(op, times, compute_slowdown);
+    ops.clear();
+  };
+  append_token_ops(shape_, plan_, half(prefill_tokens + load.sequences, halves()), ops);
+  append_decode_ops(shape_, plan_, half(load.sequences, halves()), ops);
+  append_prefill_ops(shape_, plan_, half(prefill_tokens, halves()), ops);
+  add_all(halves(), slowdown);
+  for (const Chunk& chunk : chunks) {
+    if (const Op up = context_up_op(shape_, plan_, chunk); up.repeats > 0) ops.push_back(up);
+    ops.push_back(prefill_attention_op(shape_, plan_, chunk));
+  }
+  append_head_ops(shape_, plan_, rows, ops);
+  add_all(1, slowdown);
+  if (load.sequences > 0) {
+    const DecodeEntry& entry = decode_entry(load.sequences);
+    std::int64_t time = 0;
+    for (int i = 0; i < entry.line_count; ++i) {
+      time = std::max(time, scaled(entry.lines[i].first, slowdown) + scaled(entry.lines[i].slope, slowdown) * load.context_tokens);
+    }
+    const ContextPrice p = cost_->context_price(shape_, plan_, load.sequences);
+    out.ops.push_back({decode_attention_op(shape_, plan_, load.sequences, load.context_tokens), {time}, p.extrapolated, p.source});
+    sum += FixedTime{time};
+  }
+  append_exchange_ops(shape_, plan_, device_, half(c.tokens_max, halves()), ops);
+  append_expert_ops(shape_, plan_, half(c.tokens, halves()), ops);
+  add_all(halves(), scales.slowdown_max);
+  std::stable_sort(out.ops.begin(), out.ops.end(), [](const OpTime& x, const OpTime& y) { return forward_place(x.op) < forward_place(y.op); });
+  out.overlap = sum - out.total;
+  return out;
 }
 
 // ---- traffic ---------------------------------------------------------------------------------------------------------

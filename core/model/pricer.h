@@ -121,7 +121,13 @@ class StepPricer {
     std::int64_t rdma[kParts] = {};
     std::int64_t rdma_bytes = 0;
   };
-  struct Scales;  // the environment as fixed-point factors
+  struct Scales;     // the environment as fixed-point factors
+  struct Composed {  // a step, composed
+    std::int64_t tokens = 0, tokens_max = 0;
+    std::int64_t slowest_rank = 0, slowest_time = 0;
+    bool prefill = false;
+    FixedTime total;
+  };
 
   using Table = std::vector<Cost>;
   using Append = void (*)(const ModelShape&, const ParallelPlan&, std::int64_t, std::vector<Op>&);
@@ -137,6 +143,7 @@ class StepPricer {
   void append_lines(const RankLoad& load, std::int64_t extra, std::int64_t slowdown, const Scales& scales) const;
   /// The rest of the step, the same for every line.
   std::int64_t frame(std::int64_t tokens, std::int64_t tokens_max, bool prefill, const Scales& scales, std::int64_t& at_least) const;
+  Composed compose(std::span<const PrefillItem> prefill, std::span<const RankLoad> decode, const Scales& scales) const;
   std::int64_t group_expert_time(std::int64_t tokens) const;
   std::int64_t halves() const { return plan_.dual_batch_overlap ? 2 : 1; }
 

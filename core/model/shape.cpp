@@ -43,7 +43,7 @@ void describe(Fields& f, ModelShape& s) {
   f.required("context_max", s.context_max, config::kPositive);
   f.object("attention", s.attention, true);
   f.field("experts", s.experts, kCountOrNone);
-  if (!f.reading() || s.experts > 0) {
+  if (s.experts > 0) {
     f.field("dense_layers", s.dense_layers, kCountOrNone);
     f.field("experts_per_token", s.experts_per_token, kCountOrNone);
     f.field("expert_groups", s.expert_groups, kCount);

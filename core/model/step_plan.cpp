@@ -50,9 +50,9 @@ constexpr std::array<std::string_view, 36> kOrder{
     "mlp_activation", "mlp_down", "mlp_all_reduce", "router", "top_k", "dispatch", "shared_up", "shared_activation", "shared_down",
     "experts_up", "experts_activation", "experts_down", "combine", "moe_gather", "moe_all_reduce", "final_norm", "head"};
 
-std::size_t place_of(const Op& op) { return static_cast<std::size_t>(std::find(kOrder.begin(), kOrder.end(), op.name) - kOrder.begin()); }
-
 }  // namespace
+
+std::size_t forward_place(const Op& op) { return static_cast<std::size_t>(std::find(kOrder.begin(), kOrder.end(), op.name) - kOrder.begin()); }
 
 std::int64_t RankBatch::tokens() const {
   std::int64_t sum = sequences;
@@ -250,7 +250,7 @@ std::vector<Op> step_plan(const ModelShape& s, const ParallelPlan& p, const Devi
   append_expert_ops(s, p, group.tokens, out);
   const auto chunks = std::count_if(rank.chunks.begin(), rank.chunks.end(), [](const Chunk& c) { return c.tokens > 0; });
   append_head_ops(s, p, rank.sequences + chunks, out);
-  std::stable_sort(out.begin(), out.end(), [](const Op& x, const Op& y) { return place_of(x) < place_of(y); });
+  std::stable_sort(out.begin(), out.end(), [](const Op& x, const Op& y) { return forward_place(x) < forward_place(y); });
   return out;
 }
 

@@ -98,6 +98,9 @@ void append_expert_ops(const ModelShape& s, const ParallelPlan& p, std::int64_t 
 /// Dispatch and combine of a rank with `tokens` new tokens, and the gather over its tp GPUs where tp > 1.
 void append_exchange_ops(const ModelShape& s, const ParallelPlan& p, const DeviceSpec& d, std::int64_t tokens, std::vector<Op>& out);
 
+/// Place of an operation in a forward pass, for sorting; "sample" comes last.
+std::size_t forward_place(const Op& op);
+
 /// Expected number of different GPUs (nodes) that top-k routing of one token reaches, choices uniform and independent:
 /// count * (1 - (1 - 1/count)^k); nodes are limited by groups_per_token where each expert group lies in one node.
 double destinations(std::int64_t count, std::int64_t choices);
