@@ -1,0 +1,157 @@
+// Attention over a cache, one text for MLA decode (FP8 and BF16 cache), MLA prefill and GQA decode and prefill.
+// A block takes kM rows of one sequence and one KV head (a row: one query head of one new token) through the tokens of one
+// split, 64 at a time: scores, running maximum, probabilities, values. Grid: row tiles x KV heads x sequences * splits.
+// Roofline of MLA decode: a cached token is 576 bytes (FP8) and 2 x (576 + 512) operations for each of `heads` rows: 3.8 operations a
+// byte and head. Memory-bound on MI300X below about 130 heads, so a DP-attention decode rank (128 heads) sits at the ridge.
+#pragma once
+
+#include "kernels/ops/attention_args.h"
+
+namespace faultline::kernels::FAULTLINE_TILE_NAMESPACE {
+
+inline constexpr float kMasked = -3e38F;
+
+template <class T, int kM, int kDq, int kDv>
+FAULTLINE_DEV void attention(const Block& b, const AttentionArgs& p) {
+  constexpr int kP = kPageTokens, kLineQ = kDq * T::kBytes + kPad, kLineP = kP * T::kBytes + kPad;
+  constexpr int kScratch = kTurnedBytes<kDv> > kM * kP * 4 ? kTurnedBytes<kDv> : kM * kP * 4;
+  const int group = p.heads / p.kv_heads, head = b.y();
+  const int sequence = b.z() / p.splits, split = b.z() % p.splits;
+  const int new_tokens = p.q_len[sequence], rows = new_tokens * group, row0 = b.x() * kM;
+  if (row0 >= rows) return;
+  const int valid_rows = rows - row0 < kM ? rows - row0 : kM;
+  const int cached = p.kv_len[sequence], token0 = p.q_start[sequence];
+  // What row i sees: the first limit(i) tokens.
+  auto limit = [&](int i) {
+    const int r = row0 + (i < valid_rows ? i : valid_rows - 1);
+    const int sees = p.causal ? cached - new_tokens + r / group + 1 : cached;
+    return sees < cached ? sees : cached;
+  };
+  const int begin = p.splits > 1 ? split * p.split_tokens : 0;
+  const int most = limit(kM - 1);
+  const int end = p.splits > 1 && begin + p.split_tokens < most ? begin + p.split_tokens : most;
+
+  Lds<std::uint8_t> q = Block::shared<std::uint8_t, kM * kLineQ, 0>();
+  Lds<std::uint8_t> probability = Block::shared<std::uint8_t, kM * kLineP, 1>();
+  Lds<std::uint8_t> scratch = Block::scratch<kScratch>();  // scores, then the values being turned
+  Lds<float> score = lds_as<float>(scratch);
+  Lds<float> peak = Block::shared<float, kM, 3>(), sum = Block::shared<float, kM, 4>(), shrink = Block::shared<float, kM, 5>();
+  Lds<int> sees = Block::shared<int, kM, 6>();
+
+  constexpr int kChunks = kDq * T::kBytes / 16;
+  b.each(kM * kChunks, [&](int e) {
+    const int i = e / kChunks, c = e % kChunks, r = row0 + (i < valid_rows ? i : valid_rows - 1);
+    const std::uint8_t* from = p.q + (token0 + r / group) * p.q_token + (head * group + r % group) * p.q_head + c * 16;
+    copy16(&q[i * kLineQ + c * 16], from);
+  });
+  b.each(kM, [&](int i) {
+    peak[i] = kMasked;
+    sum[i] = 0;
+    sees[i] = limit(i);
+  });
+  Acc<kM, kDv> out;
+  b.zero(out);
+  b.barrier();
+
+  for (int t0 = begin; t0 < end; t0 += kP) {
+    int there = cached - t0 < kP ? cached - t0 : kP;  // cached tokens of this tile
+    std::size_t at_k, at_v;
+    if (p.pages != nullptr) {
+      int page = p.pages[static_cast<std::size_t>(sequence) * p.pages_ld + t0 / kP];
+      if (page < 0 || page >= p.page_count) {
+        b.once([&] { atomic_or_global(p.status, static_cast<std::uint32_t>(kStatusPageOutOfRange)); });
+        page = 0;
+        there = 0;
+      }
+      at_k = page * p.k_page, at_v = page * p.v_page;
+    } else {
+      at_k = static_cast<std::size_t>(p.kv_start[sequence] + t0) * p.k_token;
+      at_v = static_cast<std::size_t>(p.kv_start[sequence] + t0) * p.v_token;
+    }
+    Acc<kM, kP> scores;
+    b.zero(scores);
+    b.template mma_rows<T>(scores, q, kLineQ, p.k + at_k + head * p.k_head, p.k_token, kDq * T::kBytes);
+    b.barrier();  // the last tile's values have been read: scratch is free
+    b.map(scores, [&](int i, int t, float& v) {
+      const int seen = sees[i] - t0;
+      score[i * kP + t] = t < there && t < seen ? v * p.score_scale : kMasked;
+    });
+    b.barrier();
+    b.rows(kM, [&](int i, Wave w) {
+      Lds<float> s = score + i * kP;
+      const float before = peak[i], here = w.max_of(kP, [&](int t) { return s[t]; });
+      const float now = here > before ? here : before;
+      const float added = w.sum_of(kP, [&](int t) { return exp2(s[t] - now); });
+      w.each(kP, [&](int t) {
+        const float e = exp2(s[t] - now);
+        if constexpr (T::kBytes == 1) {
+          probability[i * kLineP + t] = to_fp8(e * kFp8Target);
+        } else {
+          store_bf16(&probability[i * kLineP + 2 * t], e);
+        }
+      });
+      const float a = exp2(before - now), old = sum[i];
+      w.sync();
+      w.once([&] {
+        peak[i] = now;
+        shrink[i] = a;
+        sum[i] = fused(old, a, added);
+      });
+    });
+    b.barrier();
+    b.map(out, [&](int i, int, float& v) { v *= shrink[i]; });
+    b.template mma_columns<T, kM, kDv, kP>(out, probability, kLineP, p.v + at_v + head * p.v_head, p.v_token, there, scratch);
+  }
+  b.barrier();
+
+  const float scale = T::kBytes == 1 ? p.v_scale / kFp8Target : p.v_scale;
+  auto place = [&](int i) {  // token and head of row i as one index
+    const int r = row0 + i;
+    return static_cast<std::size_t>(token0 + r / group) * p.heads + head * group + r % group;
+  };
+  if (p.splits == 1) {
+    b.map(out, [&](int i, int d, float& v) {
+      if (i < valid_rows) p.out[place(i) * kDv + d] = to_bf16(sees[i] > 0 ? v * scale / sum[i] : 0.0F);
+    });
+    return;
+  }
+  const std::size_t all = static_cast<std::size_t>(p.tokens) * p.heads * split;
+  b.map(out, [&](int i, int d, float& v) {
+    if (i < valid_rows) p.partial[(all + place(i)) * kDv + d] = v * scale;
+  });
+  b.each(valid_rows, [&](int i) {
+    p.peaks[(all + place(i)) * 2] = peak[i];
+    p.peaks[(all + place(i)) * 2 + 1] = sum[i];
+  });
+}
+
+/// Joins the splits of each (token, head), in their order. Grid: ceil(q_len_max * heads / 4) x sequences.
+template <int kDv>
+FAULTLINE_DEV void attention_merge(const Block& b, const AttentionArgs& p) {
+  const int sequence = b.y(), rows = p.q_len[sequence] * p.heads, row0 = b.x() * 4;
+  if (row0 >= rows) return;
+  b.rows(rows - row0 < 4 ? rows - row0 : 4, [&](int i, Wave w) {
+    const int r = row0 + i, token = r / p.heads, cached = p.kv_len[sequence];
+    const std::size_t at = static_cast<std::size_t>(p.q_start[sequence] + token) * p.heads + r % p.heads;
+    const std::size_t all = static_cast<std::size_t>(p.tokens) * p.heads;
+    int sees = p.causal ? cached - p.q_len[sequence] + token + 1 : cached;
+    sees = sees < cached ? sees : cached;
+    const int wanted = sees > 0 ? (sees + p.split_tokens - 1) / p.split_tokens : 0;
+    const int parts = wanted < p.splits ? wanted : p.splits;
+    float peak = kMasked;
+    for (int s = 0; s < parts; ++s) {
+      const float m = p.peaks[(s * all + at) * 2];
+      peak = m > peak || m != m ? m : peak;  // NaN wins, so that it shows in the result
+    }
+    float sum = 0;
+    for (int s = 0; s < parts; ++s) sum = fused(p.peaks[(s * all + at) * 2 + 1], exp2(p.peaks[(s * all + at) * 2] - peak), sum);
+    w.each(kDv, [&](int d) {
+      float v = 0;
+      for (int s = 0; s < parts; ++s)
+        v = fused(p.partial[(s * all + at) * kDv + d], exp2(p.peaks[(s * all + at) * 2] - peak), v);
+      p.out[at * kDv + d] = to_bf16(parts > 0 ? v / sum : 0.0F);
+    });
+  });
+}
+
+}  // namespace faultline::kernels::FAULTLINE_TILE_NAMESPACE

@@ -1,0 +1,374 @@
+// The tile layer on a CPU: each operation is a loop the compiler vectorises, a matrix product is a packed micro-kernel.
+// Compiled once for each level (x86-64-v2, v3, v4, or portable) in a namespace of its own. The numbers of a row do not
+// depend on its neighbours: every element is accumulated in the order of K by one fused multiply-add chain, however many
+// rows the micro-kernel takes at once.
+#pragma once
+
+#include <cmath>
+#include <cstring>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#define FAULTLINE_DEV inline
+
+namespace faultline::kernels::FAULTLINE_TILE_NAMESPACE {
+
+template <class T>
+using Lds = T*;
+inline constexpr float kFp8Max = 240.0F, kFp8Target = 224.0F;
+inline constexpr int kPad = 16;
+
+template <class To, class From>
+inline To bits_as(From v) {
+  static_assert(sizeof(To) == sizeof(From));
+  To r;
+  std::memcpy(&r, &v, sizeof r);
+  return r;
+}
+inline float fused(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+inline float from_bf16(std::uint16_t v) { return bits_as<float>(static_cast<std::uint32_t>(v) << 16); }
+inline std::uint16_t to_bf16(float v) {
+  const std::uint32_t u = bits_as<std::uint32_t>(v);
+  const std::uint32_t rounded = (u + 0x7fffU + (u >> 16 & 1U)) >> 16;
+  return static_cast<std::uint16_t>(v != v ? (u >> 16 | 0x40U) : rounded);
+}
+
+/// 2^x for x in [-126, 126], clamped outside; relative error below 1e-7: a degree-6 polynomial on [-1/2, 1/2], fitted with
+/// 2^0 exact. Written so that compilers vectorise it.
+inline float exp2(float x) {
+  const float clamped = x < -126.0F ? -126.0F : x > 126.0F ? 126.0F : x;
+  const float shifted = clamped + 12582912.0F;  // 1.5 * 2^23: the integer part is now in the low bits
+  const float f = clamped - (shifted - 12582912.0F);
+  float p = 1.535336188319500e-4F;
+  p = p * f + 1.339887440266574e-3F;
+  p = p * f + 9.618437357674640e-3F;
+  p = p * f + 5.550332471162809e-2F;
+  p = p * f + 2.402264791363012e-1F;
+  p = p * f + 6.931472028550421e-1F;
+  p = p * f + 1.0F;
+  const std::uint32_t scale = (bits_as<std::uint32_t>(shifted) + 127U) << 23;  // 1.5 * 2^23 has 22 zero low bits to spare
+  return x != x ? x : p * bits_as<float>(scale);
+}
+inline float rsqrt(float x) { return 1.0F / std::sqrt(x); }
+
+/// Nearest e4m3 FNUZ, ties to even, saturating; NaN gives 0x80.
+inline std::uint8_t to_fp8(float x) {
+  float a = __builtin_fabsf(x);
+  a = a > kFp8Max ? kFp8Max : a;
+  // Below 2^-7 codes are denormal: adding 2^13 rounds to multiples of its unit 2^-10.
+  const std::uint32_t small = bits_as<std::uint32_t>(a + 8192.0F) - 0x46000000U;
+  const std::uint32_t u = bits_as<std::uint32_t>(a);
+  const std::uint32_t normal = ((u + 0x7ffffU + (u >> 20 & 1U)) >> 20) - (119U << 3);
+  const std::uint32_t magnitude = a < 0.0078125F ? small : normal;
+  const std::uint32_t sign = magnitude != 0 ? (bits_as<std::uint32_t>(x) >> 24 & 0x80U) : 0U;
+  return static_cast<std::uint8_t>(x != x ? 0x80U : magnitude | sign);
+}
+inline float from_fp8(std::uint8_t b) {
+  if (b == 0x80) return __builtin_nanf("");
+  const int e = b >> 3 & 15, m = b & 7;
+  const float v = e != 0 ? bits_as<float>(static_cast<std::uint32_t>((e + 119) << 23 | m << 20))
+                         : static_cast<float>(m) * 0.0009765625F;
+  return b & 0x80 ? -v : v;
+}
+
+inline void copy16(std::uint8_t* to, const std::uint8_t* from) { std::memcpy(to, from, 16); }
+inline void store_bf16(std::uint8_t* to, float v) {
+  const std::uint16_t h = to_bf16(v);
+  std::memcpy(to, &h, 2);
+}
+
+struct Best {
+  float value;
+  int index;
+};
+
+struct Wave {
+  template <class F>
+  void each(int n, F f) const {
+    for (int i = 0; i < n; ++i) f(i);
+  }
+  template <class F>
+  float max_of(int n, F f) const {
+    float m = -3e38F;
+#pragma omp simd reduction(max : m)
+    for (int i = 0; i < n; ++i) {
+      const float v = f(i);
+      m = v > m ? v : m;
+    }
+    return m;
+  }
+  template <class F>
+  float sum_of(int n, F f) const {
+    float s = 0;
+#pragma omp simd reduction(+ : s)
+    for (int i = 0; i < n; ++i) s += f(i);
+    return s;
+  }
+  template <class F>
+  std::uint64_t total_of(int n, F f) const {
+    std::uint64_t s = 0;
+    for (int i = 0; i < n; ++i) s += f(i);
+    return s;
+  }
+  template <class F>
+  Best best_of(int n, F f) const {
+    // The largest value first, then its first place: both loops vectorise, the obvious one does not.
+    const float m = max_of(n, f);
+    for (int i = 0; i < n; ++i)
+      if (f(i) == m) return {m, i};
+    return {-3.4e38F, 0x7fffffff};
+  }
+  template <class F>
+  void once(F f) const {
+    f();
+  }
+  void sync() const {}
+};
+
+#if defined(__AVX512F__)
+inline constexpr int kLanes = 16, kMicroRows = 8;
+#elif defined(__AVX2__)
+inline constexpr int kLanes = 8, kMicroRows = 4;
+#else
+inline constexpr int kLanes = 4, kMicroRows = 4;
+#endif
+using Vec = float __attribute__((vector_size(kLanes * 4)));
+using LooseVec = float __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
+inline constexpr int kStrip = 2 * kLanes < 16 ? 16 : 2 * kLanes;  // columns of a packed panel
+inline constexpr int kSlab = 256;                                 // K elements packed at a time
+
+template <int M, int N>
+struct Acc {
+  alignas(64) float v[M][N];
+};
+template <int N>
+inline constexpr int kTurnedBytes = 64;  // nothing is turned here
+template <class To>
+inline Lds<To> lds_as(Lds<std::uint8_t> memory) { return reinterpret_cast<To*>(memory); }
+
+// FP8 codes to floats. Levels with F16C move the bits into a half float and let the hardware expand it: exact for every
+// code but 0x80, which becomes -0 (kernels keep NaN out of codes: a bad row has a NaN scale). Half's exponent bias is 15, FNUZ's 8:
+// the result is 2^7 too small.
+struct Decode {
+#if defined(__AVX512F__)
+  static void sixteen(__m128i bytes, float* out) {
+    const __m256i words = _mm256_and_si256(_mm256_slli_epi16(_mm256_cvtepi8_epi16(bytes), 7), _mm256_set1_epi16(-0x4001));
+    _mm512_storeu_ps(out, _mm512_mul_ps(_mm512_cvtph_ps(words), _mm512_set1_ps(128.0F)));
+  }
+#elif defined(__F16C__) && defined(__AVX2__)
+  static void sixteen(__m128i bytes, float* out) {
+    const __m256i words = _mm256_and_si256(_mm256_slli_epi16(_mm256_cvtepi8_epi16(bytes), 7), _mm256_set1_epi16(-0x4001));
+    const __m256 scale = _mm256_set1_ps(128.0F);
+    _mm256_storeu_ps(out, _mm256_mul_ps(_mm256_cvtph_ps(_mm256_castsi256_si128(words)), scale));
+    _mm256_storeu_ps(out + 8, _mm256_mul_ps(_mm256_cvtph_ps(_mm256_extracti128_si256(words, 1)), scale));
+  }
+#endif
+  static float one(std::uint8_t b) {
+    // Branch-free: exponent and mantissa moved into a float 2^120 too small, denormals included, then scaled up.
+    const std::uint32_t u = static_cast<std::uint32_t>(b & 0x80) << 24 | static_cast<std::uint32_t>(b & 0x7f) << 20;
+    return bits_as<float>(u) * 0x1p119F;
+  }
+  static void row(const std::uint8_t* p, float* out, int n) {  // n a multiple of 16
+#if defined(__F16C__) && defined(__AVX2__)
+    for (int i = 0; i < n; i += 16) sixteen(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + i)), out + i);
+#else
+    for (int i = 0; i < n; ++i) out[i] = one(p[i]);
+#endif
+  }
+};
+
+#if defined(__x86_64__)
+// 16 x 16 bytes: out[k] holds byte k of each of the 16 rows.
+inline void turn16(const std::uint8_t* p, std::size_t stride, __m128i (&r)[16]) {
+  __m128i a[16], b[16];
+  for (int i = 0; i < 16; ++i) a[i] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + i * stride));
+  // Four rounds of a perfect shuffle of the row index and the byte index.
+  for (int i = 0; i < 8; ++i) b[2 * i] = _mm_unpacklo_epi8(a[i], a[i + 8]), b[2 * i + 1] = _mm_unpackhi_epi8(a[i], a[i + 8]);
+  for (int i = 0; i < 8; ++i) a[2 * i] = _mm_unpacklo_epi8(b[i], b[i + 8]), a[2 * i + 1] = _mm_unpackhi_epi8(b[i], b[i + 8]);
+  for (int i = 0; i < 8; ++i) b[2 * i] = _mm_unpacklo_epi8(a[i], a[i + 8]), b[2 * i + 1] = _mm_unpackhi_epi8(a[i], a[i + 8]);
+  for (int i = 0; i < 8; ++i) r[2 * i] = _mm_unpacklo_epi8(b[i], b[i + 8]), r[2 * i + 1] = _mm_unpackhi_epi8(b[i], b[i + 8]);
+}
+#endif
+
+/// Sixteen rows of 16 bytes to columns: out[k * kStrip + row].
+template <class T>
+inline void unpack_columns(const std::uint8_t* p, std::size_t stride, float* out) {
+  if constexpr (T::kBytes == 1) {
+#if defined(__F16C__) && defined(__AVX2__)
+    __m128i r[16];
+    turn16(p, stride, r);
+    for (int k = 0; k < 16; ++k) Decode::sixteen(r[k], out + k * kStrip);
+#else
+    for (int n = 0; n < 16; ++n)
+      for (int k = 0; k < 16; ++k) out[k * kStrip + n] = Decode::one(p[n * stride + k]);
+#endif
+  } else {
+    for (int n = 0; n < 16; ++n)
+      for (int k = 0; k < 8; ++k) {
+        std::uint16_t h;
+        std::memcpy(&h, p + n * stride + 2 * k, 2);
+        out[k * kStrip + n] = from_bf16(h);
+      }
+  }
+}
+template <class T>
+inline void unpack_row(const std::uint8_t* p, float* out, int n) {
+  if constexpr (T::kBytes == 1) {
+    Decode::row(p, out, n);
+  } else {
+    for (int i = 0; i < n; ++i) {
+      std::uint16_t h;
+      std::memcpy(&h, p + 2 * i, 2);
+      out[i] = from_bf16(h);
+    }
+  }
+}
+
+inline Vec load(const float* p) { return *reinterpret_cast<const LooseVec*>(p); }
+inline void store(float* p, Vec v) { *reinterpret_cast<LooseVec*>(p) = v; }
+
+// R rows x two vectors of columns over K: c += a x b. b is a panel of kStrip columns.
+template <int R>
+inline void micro(const float* a, int lda, const float* b, int k_count, float* c, int ldc) {
+  Vec s[R][2];
+  for (int r = 0; r < R; ++r) s[r][0] = load(c + r * ldc), s[r][1] = load(c + r * ldc + kLanes);
+  for (int k = 0; k < k_count; ++k) {
+    const Vec b0 = load(b + k * kStrip), b1 = load(b + k * kStrip + kLanes);
+    for (int r = 0; r < R; ++r) {
+      const Vec x = Vec{} + a[r * lda + k];
+      s[r][0] += x * b0;
+      s[r][1] += x * b1;
+    }
+  }
+  for (int r = 0; r < R; ++r) store(c + r * ldc, s[r][0]), store(c + r * ldc + kLanes, s[r][1]);
+}
+inline void multiply_strip(const float* a, int lda, const float* b, int k_count, float* c, int ldc, int row_count) {
+  for (int column = 0; column < kStrip; column += 2 * kLanes) {
+    int r = 0;
+    for (; r + kMicroRows <= row_count; r += kMicroRows)
+      micro<kMicroRows>(a + r * lda, lda, b + column, k_count, c + r * ldc + column, ldc);
+    for (; r + 2 <= row_count; r += 2) micro<2>(a + r * lda, lda, b + column, k_count, c + r * ldc + column, ldc);
+    for (; r < row_count; ++r) micro<1>(a + r * lda, lda, b + column, k_count, c + r * ldc + column, ldc);
+  }
+}
+
+/// The `after` of mma_stream that does nothing.
+struct NoFold {
+  void operator()(int) const {}
+};
+
+struct Block {
+  int bx = 0, by = 0, bz = 0;
+  int x() const { return bx; }
+  int y() const { return by; }
+  int z() const { return bz; }
+  void barrier() const {}
+  template <class F>
+  void each(int n, F f) const {
+    for (int i = 0; i < n; ++i) f(i);
+  }
+  template <class F>
+  void rows(int n, F f) const {
+    for (int r = 0; r < n; ++r) f(r, Wave{});
+  }
+  template <class F>
+  void once(F f) const {
+    f();
+  }
+  template <class T, int N, int Tag>
+  static Lds<T> shared() {
+    alignas(64) static thread_local T s[N];
+    return s;
+  }
+
+  template <int N>
+  static Lds<std::uint8_t> scratch() {
+    return shared<std::uint8_t, N, 99>();
+  }
+
+  template <int M, int N>
+  void zero(Acc<M, N>& c) const {
+    std::memset(c.v, 0, sizeof c.v);
+  }
+  template <int M, int N, class F>
+  void map(Acc<M, N>& c, F f) const {
+    for (int i = 0; i < M; ++i)
+      for (int j = 0; j < N; ++j) f(i, j, c.v[i][j]);
+  }
+  template <int M, int N, class F>
+  void fold(Acc<M, N>& total, Acc<M, N>& part, F scale) const {
+    for (int i = 0; i < M; ++i)
+      for (int j = 0; j < N; ++j) {
+        total.v[i][j] = fused(part.v[i][j], scale(i, j), total.v[i][j]);
+        part.v[i][j] = 0;
+      }
+  }
+
+  template <class T, int M, int N, int Tag, class Row, class After>
+  void mma_stream(Acc<M, N>& c, Row row, int valid, const std::uint8_t* weights, int blocks, int column0, int first, int last,
+                  After after) const {
+    constexpr bool kFolds = !__is_same(After, NoFold);
+    constexpr int kSpan = kFolds ? kStepBytes / T::kBytes : kSlab;  // elements
+    alignas(64) static thread_local float a[M][kSlab], b[kSlab * kStrip];
+    for (int k0 = first * 64 / T::kBytes; k0 < last * 64 / T::kBytes; k0 += kSpan) {
+      const int count = last * 64 / T::kBytes - k0 < kSpan ? last * 64 / T::kBytes - k0 : kSpan;
+      for (int i = 0; i < valid; ++i) unpack_row<T>(row(i) + static_cast<std::size_t>(k0) * T::kBytes, a[i], count);
+      for (int n = 0; n < N; n += kStrip) {
+        for (int q = 0; q < kStrip; q += 16) {
+          const std::uint8_t* w = weights + static_cast<std::size_t>((column0 + n + q) / 16) * blocks * 1024;
+          for (int k = 0; k < count; k += 16 / T::kBytes) {
+            const std::size_t at = static_cast<std::size_t>(k0 + k) * T::kBytes;
+            unpack_columns<T>(w + at / 16 * 256, 16, b + k * kStrip + q);
+          }
+        }
+        multiply_strip(&a[0][0], kSlab, b, count, &c.v[0][n], N, valid);
+      }
+      if constexpr (kFolds) after(k0 * T::kBytes / kStepBytes);
+    }
+  }
+
+  template <class T, int M, int N, class PointerA>
+  void mma_rows(Acc<M, N>& c, PointerA pa, int lda, const std::uint8_t* pb, std::size_t ldb, int bytes) const {
+    alignas(64) static thread_local float a[M][kSlab], b[kSlab * kStrip];
+    const int total = bytes / T::kBytes;
+    for (int k0 = 0; k0 < total; k0 += kSlab) {
+      const int count = total - k0 < kSlab ? total - k0 : kSlab;
+      for (int i = 0; i < M; ++i) unpack_row<T>(&pa[i * lda + k0 * T::kBytes], a[i], count);
+      for (int n = 0; n < N; n += kStrip) {
+        for (int q = 0; q < kStrip; q += 16)
+          for (int k = 0; k < count; k += 16 / T::kBytes)
+            unpack_columns<T>(pb + (n + q) * ldb + static_cast<std::size_t>(k0 + k) * T::kBytes, ldb, b + k * kStrip + q);
+        multiply_strip(&a[0][0], kSlab, b, count, &c.v[0][n], N, M);
+      }
+    }
+  }
+
+  template <class T, int M, int N, int P>
+  void mma_columns(Acc<M, N>& c, const std::uint8_t* pa, int lda, const std::uint8_t* pb, std::size_t ldb, int valid,
+                   Lds<std::uint8_t>) const {
+    alignas(64) static thread_local float a[M][P], b[P * kStrip];
+    const int count = valid < P ? valid : P;
+    for (int i = 0; i < M; ++i) unpack_row<T>(pa + i * lda, a[i], P);
+    for (int n = 0; n < N; n += kStrip) {
+      for (int t = 0; t < count; ++t) unpack_row<T>(pb + t * ldb + n * T::kBytes, b + t * kStrip, kStrip);
+      multiply_strip(&a[0][0], P, b, count, &c.v[0][n], N, M);
+    }
+  }
+};
+
+template <class T>
+inline T atomic_add_shared(T* p, T v) {
+  const T old = *p;
+  *p = static_cast<T>(old + v);
+  return old;
+}
+// The CPU device runs the blocks of a launch one after the other.
+template <class T>
+inline T atomic_add_global(T* p, T v) { return atomic_add_shared(p, v); }
+inline void atomic_or_global(std::uint32_t* p, std::uint32_t v) { *p |= v; }
+inline std::uint32_t load_system(const std::uint32_t* p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
+inline void store_system(std::uint32_t* p, std::uint32_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
+inline void pause() {}
+
+}  // namespace faultline::kernels::FAULTLINE_TILE_NAMESPACE
