@@ -15,6 +15,10 @@ void describe_mla(Fields& f, AttentionShape& a) {
   f.required("nope_dim", a.nope_dim, kCount);
   f.required("v_dim", a.v_dim, kCount);
 }
+/// Where the kind itself is wrong, the keys of both kinds pass: one mistake, one message.
+void accept_any(Fields& f) {
+  for (const char* key : {"q_lora", "kv_lora", "rope_dim", "nope_dim", "v_dim", "kv_heads", "head_dim"}) f.raw(key);
+}
 void describe_gqa(Fields& f, AttentionShape& a) {
   f.required("kv_heads", a.kv_heads, kCount);
   f.required("head_dim", a.head_dim, kCount);
@@ -22,9 +26,13 @@ void describe_gqa(Fields& f, AttentionShape& a) {
 }  // namespace
 
 void describe(Fields& f, AttentionShape& a) {
+  const std::size_t errors = f.reading() ? f.diagnostics().list().size() : 0;
   f.required("kind", a.kind);
+  const bool kind_known = !f.reading() || f.diagnostics().list().size() == errors;
   f.required("heads", a.heads, kCount);
-  if (a.kind == AttentionKind::mla) {
+  if (!kind_known) {
+    accept_any(f);
+  } else if (a.kind == AttentionKind::mla) {
     describe_mla(f, a);
   } else {
     describe_gqa(f, a);
@@ -58,7 +66,7 @@ void describe(Fields& f, ModelShape& s) {
   f.required("weight_precision", s.weight_precision);
   if (!f.reading()) return;
 
-  if (s.dense_layers > s.layers) {
+  if (s.layers > 0 && s.dense_layers > s.layers) {
     f.error("dense_layers", fmt::format("{} dense layers, but the model has {} layers", s.dense_layers, s.layers));
   }
   if (s.dense_layers > 0 && s.dense_inter == 0) {
