@@ -8,7 +8,14 @@
 namespace faultline::topology {
 namespace {
 
-std::string quoted(const std::string& name) { return "\"" + name + "\""; }
+std::string quoted(const std::string& name) {
+  std::string out = "\"";
+  for (const char c : name) {
+    if (c == '"' || c == '\\') out += '\\';
+    out += c;
+  }
+  return out + "\"";
+}
 
 void add_rack(std::string& out, const Topology& t, const Names& names, ComponentId rack) {
   out += fmt::format("  subgraph {} {{\n    label={};\n", quoted("cluster_" + t.graph.name(rack)), quoted(t.graph.name(rack)));

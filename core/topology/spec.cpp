@@ -231,19 +231,23 @@ void describe(config::Fields& f, FabricSpec& s) {
   f.raw("from");
   f.field("name", s.name);
   f.field("kind", s.kind);
-  f.field("nodes_per_leaf", s.nodes_per_leaf, {.min = 1, .max = 4096});
-  f.field("oversubscription", s.oversubscription, {.min = 0.1, .max = 64});
-  f.field("spines", s.spines, {.min = 0, .max = 4096});
-  f.field("spine_planes", s.spine_planes);
-  f.field("cross_rail", s.cross_rail);
-  f.field("k", s.k, {.min = 2, .max = 128});
+  // All keys are known while reading, so that a wrong one gets its own message below; printed are those that apply.
+  const bool tree = s.kind == FabricKind::fat_tree;
+  if (f.reading() || !tree) {
+    f.field("nodes_per_leaf", s.nodes_per_leaf, {.min = 1, .max = 4096});
+    f.field("oversubscription", s.oversubscription, {.min = 0.1, .max = 64});
+    f.field("spines", s.spines, {.min = 0, .max = 4096});
+    f.field("spine_planes", s.spine_planes);
+    f.field("cross_rail", s.cross_rail);
+  }
+  if (f.reading() || tree) f.field("k", s.k, {.min = 2, .max = 128});
   f.field("link_bandwidth", s.link_bandwidth, kBandwidth);
   f.field("switch_latency", s.switch_latency, kLatency);
   f.field("wire_latency", s.wire_latency, kLatency);
   if (!f.reading()) return;
   if (s.kind != FabricKind::fat_tree && f.has("k")) f.error("k", "'k' belongs to kind fat_tree only");
   if (s.kind == FabricKind::fat_tree) {
-    for (const char* key : {"nodes_per_leaf", "oversubscription", "spines"}) {
+    for (const char* key : {"nodes_per_leaf", "oversubscription", "spines", "spine_planes", "cross_rail"}) {
       if (f.has(key)) f.error(key, fmt::format("'{}' does not apply to kind fat_tree", key), "its size follows from 'k'");
     }
   }
