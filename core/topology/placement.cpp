@@ -37,18 +37,16 @@ class Taker {
       if (in_rack != 0 && in_rack + count > per_rack_) at += per_rack_ - in_rack;
     }
     if (at + count > order_.size()) return false;
-    skipped_ += at - next_;
     out.assign(order_.begin() + static_cast<std::ptrdiff_t>(at), order_.begin() + static_cast<std::ptrdiff_t>(at + count));
     next_ = at + count;
     return true;
   }
-  std::size_t skipped() const { return skipped_; }
 
  private:
   std::uint32_t per_rack_;
   PlacementRule rule_;
   std::vector<NodeId> order_;
-  std::size_t next_ = 0, skipped_ = 0;
+  std::size_t next_ = 0;
 };
 
 InstanceNodes divide(const std::vector<NodeId>& nodes, const PlacementSpec& s) {
@@ -106,11 +104,11 @@ Placement place(const Topology& topology, const PlacementSpec& spec, const confi
   const std::uint32_t least = std::max(1U, spec.instances);
   const std::uint64_t need = (std::uint64_t{least} + spec.spare_instances) * per + spec.spare_nodes;
   if (need > have) {
-    std::string parts = fmt::format("{} of {}", count_of(least, "instance"), shape_name(spec));
+    std::string parts = fmt::format("{} of {} ({} each)", count_of(least, "instance"), shape_name(spec), count_of(per, "node"));
     if (spec.spare_instances > 0) parts += ", " + count_of(spec.spare_instances, "spare instance");
     if (spec.spare_nodes > 0) parts += ", " + count_of(spec.spare_nodes, "spare node");
     diagnostics.error(mark, fmt::format("the placement needs {}, the topology has {}", count_of(need, "node"), have),
-                      fmt::format("{} with {} each", parts, count_of(per, "node")));
+                      parts);
     return out;
   }
   if (spec.routers > 0 && spec.router_placement == RouterPlacement::hosts && topology.spec.hosts == 0) {
@@ -128,9 +126,9 @@ Placement place(const Topology& topology, const PlacementSpec& spec, const confi
   if (placed.size() < wanted) {
     diagnostics.error(mark, fmt::format("rule {}: only {} of {} instances fit on {} nodes", enum_names(&spec.rule)[static_cast<std::size_t>(spec.rule)],
                                         placed.size(), wanted, have),
-                      fmt::format("{} stay empty because an instance of {} does not fit into the rest of a rack of {}",
-                                  count_of(taker.skipped(), "node"), count_of(per, "node"),
-                                  topology.spec.racks.nodes_per_rack));
+                      fmt::format("an instance of {} begins a new rack of {} where the rest of one is too small: {} stay unused",
+                                  count_of(per, "node"), topology.spec.racks.nodes_per_rack,
+                                  count_of(have - spec.spare_nodes - placed.size() * per, "node")));
     return out;
   }
   const auto split = placed.end() - spec.spare_instances;
