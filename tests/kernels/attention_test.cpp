@@ -31,7 +31,7 @@ Width width(AttentionKind kind) {
   return {128, 128, 2, false};
 }
 
-// Bounds relative to the largest |v| that a token sees. bf16: the output's rounding 2^-9, the probabilities' 2^-9, sums. FP8: probabilities are
+// Bounds relative to the largest |v| that a token sees. bf16: the output's rounding 2^-8 and the probabilities' 2^-8, both relative to what is at most the largest |v|. FP8: probabilities are
 // rounded to 3 mantissa bits, relative 2^-4 each and at worst all the same way.
 double bound(const Width& w) { return w.bytes == 1 ? 0x1p-4 + 0x1p-8 : 0x1p-7; }
 
