@@ -58,9 +58,17 @@ bool Book::up(EndpointId peer) const {
 
 void Book::went_up(EndpointId peer) {
   const auto it = peers_.find(peer);
-  if (it == peers_.end() || it->second.up) return;
+  if (it == peers_.end() || it->second.up || it->second.closing) return;
   it->second.up = true;
   events_.push_back(EndpointUp{peer});
+}
+
+bool Book::closing(EndpointId peer) {
+  const auto it = peers_.find(peer);
+  if (it == peers_.end()) return false;
+  it->second.up = false;
+  it->second.closing = true;
+  return true;
 }
 
 void Book::went_down(EndpointId peer, Cause op_cause, Cause down_cause) {

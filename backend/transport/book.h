@@ -45,6 +45,9 @@ class Book {
   bool known(EndpointId peer) const { return peers_.contains(peer); }
   bool up(EndpointId peer) const;
   void went_up(EndpointId peer);
+  /// The owner gave the peer up: nothing more is admitted or notified, operations end when went_down() is called.
+  /// False if the peer is not open.
+  bool closing(EndpointId peer);
   /// Fails what is left of the peer's operations with `op_cause`, then queues EndpointDown. Drops the peer's imports.
   /// No effect for a peer that is not open.
   void went_down(EndpointId peer, Cause op_cause, Cause down_cause);
@@ -75,6 +78,7 @@ class Book {
   };
   struct Peer {
     bool up = false;
+    bool closing = false;
     std::uint64_t generation = 0;
     std::uint32_t ops = 0;  // accepted and not handed out
     std::set<OpId> open_ops;

@@ -83,6 +83,7 @@ inline void expect_broken_in_time(Link& link, Instant start) {
 }
 
 inline void a_broken_route_fails_every_operation_within_the_budget(TransportWorld& w, Verdict& v) {
+  if (!w.unbreakable().empty()) return v.skip(w.unbreakable());
   Link link(w, v);
   if (!prepare(link)) return;
   for (std::int64_t k = 0; k < 16; ++k) link.write(0, {span_of(k * 100, k * 100, 100)}, 1);
@@ -93,6 +94,7 @@ inline void a_broken_route_fails_every_operation_within_the_budget(TransportWorl
 }
 
 inline void an_operation_posted_on_a_broken_route_fails_too(TransportWorld& w, Verdict& v) {
+  if (!w.unbreakable().empty()) return v.skip(w.unbreakable());
   Link link(w, v);
   if (!prepare(link)) return;
   w.break_route();
@@ -133,6 +135,7 @@ inline void reopening_after_close_works(TransportWorld& w, Verdict& v) {
 }
 
 inline void reopening_after_a_broken_route_works(TransportWorld& w, Verdict& v) {
+  if (!w.unbreakable().empty()) return v.skip(w.unbreakable());
   Link link(w, v);
   if (!prepare(link)) return;
   w.break_route();

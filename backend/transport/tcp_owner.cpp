@@ -1,0 +1,270 @@
+// The owner's side of TcpTransport: checks and books under the mutex, work handed to the progress thread.
+#include <arpa/inet.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+
+#include <cstring>
+#include <stdexcept>
+
+#include "backend/transport/tcp_engine.h"
+
+namespace faultline::transport {
+namespace {
+
+constexpr std::uint64_t kAddressMagic = 0x3161'7063'7466'6c66ULL;
+constexpr std::uint64_t kRegionMagic = 0x3172'7063'7466'6c66ULL;
+
+struct AddressBlob {
+  std::uint64_t magic = kAddressMagic;
+  Uuid id{};
+  std::uint64_t host = 0;
+  std::uint32_t ipv4 = 0;
+  std::uint16_t port = 0;
+  std::uint16_t flags = 0;
+};
+static_assert(sizeof(AddressBlob) == 40);
+
+struct RegionBlob {
+  std::uint64_t magic = kRegionMagic;
+  Uuid owner{};
+  std::uint64_t key = 0;
+  std::int64_t length = 0;
+};
+static_assert(sizeof(RegionBlob) == 40);
+
+template <class Blob>
+std::vector<std::byte> to_bytes(const Blob& blob) {
+  std::vector<std::byte> bytes(sizeof blob);
+  std::memcpy(bytes.data(), &blob, sizeof blob);
+  return bytes;
+}
+template <class Blob>
+std::optional<Blob> from_bytes(std::span<const std::byte> bytes) {
+  Blob blob;
+  const auto magic = blob.magic;
+  if (bytes.size() != sizeof blob) return std::nullopt;
+  std::memcpy(&blob, bytes.data(), sizeof blob);
+  if (blob.magic != magic) return std::nullopt;
+  return blob;
+}
+
+}  // namespace
+
+std::vector<std::byte> encode(const TcpAddress& address) {
+  AddressBlob blob;
+  blob.id = address.id;
+  blob.host = address.host;
+  blob.ipv4 = address.ipv4;
+  blob.port = address.port;
+  blob.flags = address.flags;
+  return to_bytes(blob);
+}
+
+std::optional<TcpAddress> decode_address(std::span<const std::byte> bytes) {
+  const auto blob = from_bytes<AddressBlob>(bytes);
+  if (!blob) return std::nullopt;
+  return TcpAddress{.id = blob->id, .host = blob->host, .ipv4 = blob->ipv4, .port = blob->port, .flags = blob->flags};
+}
+
+TcpTransport::Engine::Engine(const TcpSettings& settings)
+    : settings_(settings),
+      book_({.ops_in_flight_max = settings.ops_in_flight_max,
+             .spans_per_batch_max = settings.spans_per_batch_max,
+             .failure_budget = settings.failure_budget,
+             .device_memory = false}) {
+  FAULTLINE_ASSERT(!settings.secret.empty(), "a cluster has a secret");
+  const auto where = parse_ipv4(settings.bind_address, settings.port);
+  if (!where) throw std::runtime_error("not a numeric IPv4 address: " + settings.bind_address);
+  tcp_listener_ = listen_tcp(*where);
+  address_ = {.id = random_value<Uuid>(),
+              .host = host_identity(),
+              .ipv4 = where->sin_addr.s_addr,
+              .port = port_of(tcp_listener_),
+              .flags = static_cast<std::uint16_t>(settings.same_host_path ? 1 : 0)};
+  if (settings.same_host_path) {
+    unix_name_ = "faultline-" + hex(address_.id);
+    unix_listener_ = listen_unix(unix_name_);
+  }
+  epoll_ = Fd(::epoll_create1(EPOLL_CLOEXEC));
+  wake_event_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  owner_event_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!epoll_ || !wake_event_ || !owner_event_) throw std::runtime_error("no descriptors left for a transport");
+  thread_ = std::thread([this] { run(); });
+}
+
+TcpTransport::Engine::~Engine() {
+  stop_.store(true);
+  const std::uint64_t one = 1;
+  const ssize_t sent = ::write(wake_event_.get(), &one, sizeof one);
+  (void)sent;
+  thread_.join();
+}
+
+TransportLimits TcpTransport::Engine::limits() const {
+  const std::lock_guard lock(mutex_);
+  return book_.limits();
+}
+
+TcpCounters TcpTransport::Engine::counters() const {
+  const std::lock_guard lock(mutex_);
+  return counters_;
+}
+
+void TcpTransport::Engine::wake() {
+  // Pairs with the fence in run(): either the thread sees the command before it sleeps, or we see that it sleeps.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (!sleeping_.load(std::memory_order_relaxed)) return;
+  const std::uint64_t one = 1;
+  const ssize_t sent = ::write(wake_event_.get(), &one, sizeof one);
+  (void)sent;
+}
+
+Status TcpTransport::Engine::open(EndpointId peer, std::span<const std::byte> address) {
+  const auto decoded = decode_address(address);
+  if (!decoded || decoded->id == address_.id) return Cause::protection;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [other, id] : ids_) {
+      if (id == decoded->id) return Cause::overload;  // this peer is open already, maybe under another id
+    }
+    if (Status status = book_.opening(peer); !status) return status;
+    ids_[peer] = decoded->id;
+    Command command{};
+    command.kind = Command::Kind::open;
+    command.peer = peer;
+    command.address = *decoded;
+    commands_.push_back(std::move(command));
+  }
+  wake();
+  return ok();
+}
+
+void TcpTransport::Engine::close(EndpointId peer) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!book_.closing(peer)) return;
+    Command command{};
+    command.kind = Command::Kind::close;
+    command.peer = peer;
+    commands_.push_back(std::move(command));
+  }
+  wake();
+}
+
+Status TcpTransport::Engine::register_memory(RegionId region, std::span<std::byte> memory) {
+  const std::uint64_t key = random_value<std::uint64_t>();
+  const std::lock_guard lock(mutex_);
+  if (Status status = book_.add_region(region, memory); !status) return status;
+  keys_[region] = key;
+  regions_.add(key, memory);
+  return ok();
+}
+
+Status TcpTransport::Engine::deregister(RegionId region) {
+  std::uint64_t key = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    if (Status status = book_.remove_region(region); !status) return status;
+    key = keys_.at(region);
+    keys_.erase(region);
+  }
+  regions_.remove(key);  // waits until a landing write is out of it
+  return ok();
+}
+
+std::vector<std::byte> TcpTransport::Engine::export_region(RegionId region) const {
+  const std::lock_guard lock(mutex_);
+  const auto key = keys_.find(region);
+  if (key == keys_.end()) return {};
+  RegionBlob blob;
+  blob.owner = address_.id;
+  blob.key = key->second;
+  blob.length = static_cast<std::int64_t>(book_.region(region).size());
+  return to_bytes(blob);
+}
+
+Status TcpTransport::Engine::import_region(RegionId region, EndpointId owner, std::span<const std::byte> blob) {
+  const auto decoded = from_bytes<RegionBlob>(blob);
+  if (!decoded) return Cause::protection;
+  const std::lock_guard lock(mutex_);
+  const auto id = ids_.find(owner);
+  if (id == ids_.end() || id->second != decoded->owner) return Cause::protection;
+  return book_.add_remote(region, {.owner = owner, .key = decoded->key, .address = 0, .length = decoded->length});
+}
+
+Status TcpTransport::Engine::post(const WriteBatch& batch) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (Status status = book_.admit(batch); !status) return status;
+  }
+  const Plan plan = plan_batch(batch.spans, {.sge_max = 1024,
+                                             .chunk_bytes = settings_.chunk.v,
+                                             .queues = settings_.connections,
+                                             .stripe_min_bytes = settings_.stripe_min.v});
+  auto outgoing = std::make_unique<Outgoing>();
+  outgoing->op = batch.op;
+  outgoing->notify = batch.notify;
+  outgoing->bytes = plan.bytes;
+  outgoing->sources.reserve(plan.sges.size());
+  outgoing->parts.reserve(plan.requests.size());
+  {
+    const std::lock_guard lock(mutex_);
+    if (!book_.in_flight(batch.op)) return ok();  // the peer went down meanwhile: its end is queued
+    RegionId local;
+    std::byte* base = nullptr;
+    for (const Sge& sge : plan.sges) {
+      if (sge.local != local || !base) {
+        local = sge.local;
+        base = book_.region(local).data();
+      }
+      outgoing->sources.push_back({base + sge.offset, static_cast<std::size_t>(sge.length)});
+    }
+    for (const Request& request : plan.requests) {
+      outgoing->parts.push_back({.key = book_.remote(request.remote).key,
+                                 .offset = static_cast<std::uint64_t>(request.remote_offset),
+                                 .length = request.length,
+                                 .first = request.first_sge,
+                                 .count = request.sge_count,
+                                 .queue = request.queue});
+    }
+    Command command{};
+    command.kind = Command::Kind::post;
+    command.peer = batch.peer;
+    command.batch = std::move(outgoing);
+    commands_.push_back(std::move(command));
+  }
+  wake();
+  return ok();
+}
+
+void TcpTransport::Engine::cancel(OpId op) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!book_.in_flight(op)) return;
+    Command command{};
+    command.kind = Command::Kind::cancel;
+    command.op = op;
+    commands_.push_back(std::move(command));
+  }
+  wake();
+}
+
+std::size_t TcpTransport::Engine::poll(std::span<TransportEvent> out) {
+  const std::lock_guard lock(mutex_);
+  const std::size_t count = book_.poll(out);
+  for (std::size_t i = 0; i < count; ++i) {
+    if (const auto* notified = std::get_if<Notified>(&out[i])) {
+      const auto unread = unread_notifies_.find(notified->from);
+      if (unread != unread_notifies_.end() && unread->second > 0) --unread->second;
+    }
+  }
+  if (told_ && book_.idle()) {
+    std::uint64_t drained = 0;
+    const ssize_t got = ::read(owner_event_.get(), &drained, sizeof drained);
+    (void)got;
+    told_ = false;
+  }
+  return count;
+}
+
+}  // namespace faultline::transport
