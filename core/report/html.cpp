@@ -111,7 +111,7 @@ std::string header(const Report& report) {
                      s.instances, with_commas(s.gpus), s.spare_gpus > 0 ? fmt::format(" and {} spare ones", s.spare_gpus) : "",
                      s.prefill_nodes, s.decode_nodes, time_text(s.throughput.duration), s.seed, e(s.simulator.fidelity));
   out += "<div class=\"tiles\">\n";
-  out += tile(fmt::format("{} of {}", with_commas(n.completed), with_commas(n.arrived)), "requests completed");
+  out += tile(with_commas(n.completed), fmt::format("requests completed, of {}", with_commas(n.arrived)));
   out += tile(with_commas(n.failed), "failed", n.failed > 0);
   out += tile(with_commas(n.interrupted_but_completed), "interrupted but completed");
   out += tile(number(s.throughput.goodput_tokens_per_s), fmt::format("tokens/s within SLO, of {}", number(s.throughput.output_tokens_per_s)));
