@@ -177,7 +177,7 @@ void StepPricer::append_lines(const RankLoad& load, std::int64_t extra, std::int
 /// Returns what is added to the slowest rank's time; `at_least` is what the step lasts even if that sum is shorter.
 std::int64_t StepPricer::frame(std::int64_t tokens, std::int64_t tokens_max, bool prefill, const Scales& scales, std::int64_t& at_least) const {
   const Launch launch = prefill ? Launch::eager : plan_.decode_launch;
-  const std::int64_t host = cost_->host_step(launch).v;
+  const std::int64_t host = cost_->host_step(plan_.decode_launch).v;
   const std::int64_t experts = scaled(group_expert_time(tokens), scales.slowdown_max);
   const std::int64_t exchanged = exchange_time(tokens_max, scales);
   at_least = host + cost_->host_launch(launch, shape_.layers * halves()).v;
@@ -304,7 +304,7 @@ Breakdown StepPricer::breakdown(std::span<const PrefillItem> prefill, std::span<
   out.total = c.total;
   if (c.tokens == 0) return out;
   const std::int64_t slowdown = scales.slowdown(static_cast<std::size_t>(c.slowest_rank));
-  out.host = cost_->host_step(c.prefill ? Launch::eager : plan_.decode_launch);
+  out.host = cost_->host_step(plan_.decode_launch);
   FixedTime sum = out.host;
   // One entry an operation; overlapped half batches run it `halves` times on half the tokens.
   const auto add = [&](Op op, std::int64_t times, std::int64_t compute_slowdown) {

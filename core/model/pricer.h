@@ -31,7 +31,7 @@ struct RankLoad {
 };
 
 struct StepEnvironment {
-  std::span<const double> rank_slowdown;  // per rank, >= 1 slower; empty: all 1. Range 2^-16 … 65536
+  std::span<const double> rank_slowdown{};  // per rank, >= 1 slower; empty: all 1. Range 2^-16 … 65536
   double rdma_capacity_factor = 1;        // what is left of the NICs, > 0; for 0 the step does not end: do not ask
   double xgmi_capacity_factor = 1;        // likewise the scale-up links
 };
