@@ -41,25 +41,26 @@ int run(Options& o) {
   return 0;
 }
 
-const Registration kTrace{{.order = 45,
-                           .name = "trace",
-                           .help = "Summarise a request trace",
-                           .setup = [](CLI::App& app) -> std::function<int()> {
-                             auto o = std::make_shared<Options>();
-                             app.add_option("file", o->trace.path, "Trace file (plain or gzip) or ServeGen folder")->required();
-                             app.add_option("--format", o->format, "Trace format")
-                                 ->check(CLI::IsMember(names_of<workload::TraceFormat>()))
-                                 ->capture_default_str();
-                             app.add_option("--zero-tokens", o->zero_tokens, "What to do with rows of 0 tokens")
-                                 ->check(CLI::IsMember(names_of<workload::ZeroTokens>()))
-                                 ->capture_default_str();
-                             app.add_option("--time-scale", o->trace.time_scale, "Factor on recorded times")
-                                 ->check(CLI::Range(1e-6, 1e6))
-                                 ->capture_default_str();
-                             app.add_option("--seed", o->seed, "Seed of drawn requests (ServeGen)")->capture_default_str();
-                             app.add_flag("--json", o->json, "Print JSON");
-                             return [o] { return run(*o); };
-                           }}};
+const Registration kTrace{
+    {.order = 45,
+     .name = "trace",
+     .help = "Summarise a request trace",
+     .setup = [](CLI::App& app) -> std::function<int()> {
+       auto o = std::make_shared<Options>();
+       app.add_option("file", o->trace.path, "Trace file (plain or gzip) or ServeGen folder")->required();
+       app.add_option("--format", o->format, "Trace format")
+           ->check(CLI::IsMember(names_of<workload::TraceFormat>()))
+           ->capture_default_str();
+       app.add_option("--zero-tokens", o->zero_tokens, "What to do with rows of 0 tokens")
+           ->check(CLI::IsMember(names_of<workload::ZeroTokens>()))
+           ->capture_default_str();
+       app.add_option("--time-scale", o->trace.time_scale, "Factor on recorded times")
+           ->check(CLI::Range(1e-6, 1e6))
+           ->capture_default_str();
+       app.add_option("--seed", o->seed, "Seed of drawn requests (ServeGen)")->capture_default_str();
+       app.add_flag("--json", o->json, "Print JSON");
+       return [o] { return run(*o); };
+     }}};
 
 }  // namespace
 }  // namespace faultline::cli

@@ -7,8 +7,8 @@
 
 namespace faultline::stats {
 
-/// Count, mean and spread of a stream of numbers, in one pass without cancellation (Welford, 1962). The result depends on
-/// the order of add() in the last bits only.
+/// Count, mean and spread of a stream of numbers, in one pass without cancellation (Welford, 1962). The result depends
+/// on the order of add() in the last bits only.
 class Moments {
  public:
   void add(double x) {
@@ -25,7 +25,9 @@ class Moments {
   /// Coefficient of variation: deviation / mean; 0 where the mean is 0.
   double cv() const { return mean_ == 0 ? 0 : deviation() / mean_; }
   /// Half the width of the confidence interval of the mean at `z` standard errors (1.96: 95%), for independent numbers.
-  double half_width(double z) const { return count_ < 2 ? 0 : z * deviation() / std::sqrt(static_cast<double>(count_)); }
+  double half_width(double z) const {
+    return count_ < 2 ? 0 : z * deviation() / std::sqrt(static_cast<double>(count_));
+  }
 
  private:
   std::int64_t count_ = 0;

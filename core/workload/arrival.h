@@ -1,5 +1,5 @@
-// Requests as the fleet receives them: one ArrivalSource per run, from a recorded trace or from a generator. A source is
-// deterministic (seed and settings give the same arrivals whatever else is drawn in the run) and has one owner.
+// Requests as the fleet receives them: one ArrivalSource per run, from a recorded trace or from a generator. A source
+// is deterministic (seed and settings give the same arrivals whatever else is drawn in the run) and has one owner.
 #pragma once
 
 #include <cstdint>
@@ -14,10 +14,10 @@ inline constexpr std::uint32_t kNoSession = std::numeric_limits<std::uint32_t>::
 
 /// Range: prompt and output are at least 1 token (a recorded 0 is handled by TraceSpec::zero_tokens).
 struct Arrival {
-  Instant at{};                  // ns since the run began
-  Tokens prompt{};               // input tokens
-  Tokens output{};               // tokens to generate, the first included
-  std::uint8_t slo_class = 0;    // index into WorkloadSpec::slo
+  Instant at{};                        // ns since the run began
+  Tokens prompt{};                     // input tokens
+  Tokens output{};                     // tokens to generate, the first included
+  std::uint8_t slo_class = 0;          // index into WorkloadSpec::slo
   std::uint32_t session = kNoSession;  // requests of one conversation or client share it
   /// Ids of the chain of prefix blocks of the prompt, from its first token on: two requests whose first k ids are equal
   /// share the KV cache of their first k blocks. Valid until the next call of next(); empty if unknown.

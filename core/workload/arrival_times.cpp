@@ -38,9 +38,15 @@ class RenewalTimes final : public ArrivalTimes {
     Random r = stream_.at(index_++);
     double s = 0;
     switch (gap_) {
-      case Gap::exponential: s = r.exponential(scale_); break;
-      case Gap::gamma: s = r.gamma(shape_, scale_); break;
-      case Gap::weibull: s = r.weibull(shape_, scale_); break;
+      case Gap::exponential:
+        s = r.exponential(scale_);
+        break;
+      case Gap::gamma:
+        s = r.gamma(shape_, scale_);
+        break;
+      case Gap::weibull:
+        s = r.weibull(shape_, scale_);
+        break;
     }
     return at_ = advance(at_, duration_from_seconds(s));
   }
@@ -68,7 +74,8 @@ class OnOffTimes final : public ArrivalTimes {
     while (at_ != kNever) {
       const double rate = rates_[phase_ & 1];
       // The exponential has no memory, so a gap that crosses the end of a phase is drawn anew from there.
-      const Instant candidate = rate > 0 ? advance(at_, duration_from_seconds(phase_stream_.exponential(1 / rate))) : kNever;
+      const Instant candidate =
+          rate > 0 ? advance(at_, duration_from_seconds(phase_stream_.exponential(1 / rate))) : kNever;
       if (candidate < phase_end_) return at_ = candidate;
       ++phase_;
       begin_phase(phase_end_);
@@ -89,8 +96,8 @@ class OnOffTimes final : public ArrivalTimes {
   Instant at_{}, phase_end_{};
 };
 
-/// Non-homogeneous Poisson process by thinning (Lewis and Shedler, 1979): candidates at the highest rate, each kept with
-/// chance rate(t) / highest.
+/// Non-homogeneous Poisson process by thinning (Lewis and Shedler, 1979): candidates at the highest rate, each kept
+/// with chance rate(t) / highest.
 class DiurnalTimes final : public ArrivalTimes {
  public:
   DiurnalTimes(const ArrivalsSpec& s, double rate_scale, std::uint64_t seed)

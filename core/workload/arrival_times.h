@@ -15,9 +15,9 @@ class ArrivalTimes {
   virtual Instant next() = 0;
 };
 
-/// Renewal processes (poisson, gamma, weibull) have their first arrival one gap after 0; `constant` has its first at 0 and
-/// then one each 1/rate with no drift. `onoff` begins on. Gap i is keyed by i ("workload/gap"), so no other draw of the
-/// run moves it. `rate_scale` multiplies every rate.
+/// Renewal processes (poisson, gamma, weibull) have their first arrival one gap after 0; `constant` has its first at 0
+/// and then one each 1/rate with no drift. `onoff` begins on. Gap i is keyed by i ("workload/gap"), so no other draw of
+/// the run moves it. `rate_scale` multiplies every rate.
 std::unique_ptr<ArrivalTimes> make_arrival_times(const ArrivalsSpec& spec, double rate_scale, std::uint64_t seed);
 
 /// The shape of a Weibull distribution with this standard deviation / mean; cv in 0.02 … 20 (asserted), relative error

@@ -88,15 +88,17 @@ void read_azure(std::string_view text, const TraceSpec& spec, RowErrors& errors,
     ++trace.counts.rows;
     const auto at = parse_timestamp(table.text(at_column));
     if (!at) {
-      table.error(at_column, "expected a time such as '2023-11-16 18:15:46.6805900' or '2024-05-10 00:00:00.009930+00:00', got " +
-                                 shown(table.text(at_column)));
+      table.error(at_column,
+                  "expected a time such as '2023-11-16 18:15:46.6805900' or '2024-05-10 00:00:00.009930+00:00', got " +
+                      shown(table.text(at_column)));
     }
     const auto prompt = table.tokens(prompt_column, 0);
     const auto output = table.tokens(output_column, 0);
     if (!at || !prompt || !output) continue;
     TraceRow row{.at = Instant{*at}, .prompt = *prompt, .output = *output};
     const ZeroCheck zero = check_zero_tokens(spec, row, trace.counts);
-    if (zero == ZeroCheck::error) table.error(*prompt == 0 ? prompt_column : output_column, "0 tokens, which zero_tokens refuses");
+    if (zero == ZeroCheck::error)
+      table.error(*prompt == 0 ? prompt_column : output_column, "0 tokens, which zero_tokens refuses");
     if (zero == ZeroCheck::keep) trace.rows.push_back(row);
   }
 }

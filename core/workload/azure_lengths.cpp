@@ -1,9 +1,9 @@
 // Joint lengths of the two Azure LLM inference traces of 2023 (Patel et al., "Splitwise", ISCA 2024; data CC-BY-4.0,
 // github.com/Azure/AzurePublicDataset), as mixtures of lognormal pairs fitted by expectation-maximisation to
-// (ln ContextTokens, ln GeneratedTokens). The factors then bring the means of the rounded and clamped draws, summed from
-// the normal distribution function, to the value stated. Quality is the largest distance of the marginal distribution
-// functions (Kolmogorov-Smirnov) between 200,000 draws and the rows fitted; tests/unit/core/workload/lengths_test.cpp
-// repeats it where the trace is present.
+// (ln ContextTokens, ln GeneratedTokens). The factors then bring the means of the rounded and clamped draws, summed
+// from the normal distribution function, to the value stated. Quality is the largest distance of the marginal
+// distribution functions (Kolmogorov-Smirnov) between 200,000 draws and the rows fitted;
+// tests/unit/core/workload/lengths_test.cpp repeats it where the trace is present.
 #include <array>
 
 #include "core/workload/lengths.h"

@@ -1,7 +1,7 @@
 // BurstGPT (github.com/HPMLL/BurstGPT, Wang et al., arXiv 2401.17644): a day-long log of ChatGPT and GPT-4 use.
-// Timestamp: seconds; Total tokens = Request tokens + Response tokens, which is checked. A row of 0 response tokens is a
-// request that failed at the time (the authors' "without_fails" files leave them out: zero_tokens: skip).
-// The later release adds `Session ID` and `Elapsed time`, which stand between Timestamp and Model.
+// Timestamp: seconds; Total tokens = Request tokens + Response tokens, which is checked. A row of 0 response tokens is
+// a request that failed at the time (the authors' "without_fails" files leave them out: zero_tokens: skip). The later
+// release adds `Session ID` and `Elapsed time`, which stand between Timestamp and Model.
 #include <fmt/format.h>
 
 #include <map>
@@ -33,17 +33,20 @@ void read_burstgpt(std::string_view text, const TraceSpec& spec, RowErrors& erro
     const auto total = table.tokens(total_column, 0);
     if (!at || !prompt || !output || !total) continue;
     if (*total != *prompt + *output) {
-      table.error(total_column, fmt::format("expected {} + {} = {}, got {}", *prompt, *output, *prompt + *output, *total));
+      table.error(total_column,
+                  fmt::format("expected {} + {} = {}, got {}", *prompt, *output, *prompt + *output, *total));
       continue;
     }
     TraceRow row{.at = Instant{at->v}, .prompt = *prompt, .output = *output, .session = kNoSession};
     if (session_column >= 0 && !table.text(session_column).empty()) {
       const auto next = static_cast<std::uint32_t>(sessions.size());
       const auto found = sessions.find(table.text(session_column));
-      row.session = found != sessions.end() ? found->second : sessions.emplace(table.text(session_column), next).first->second;
+      row.session =
+          found != sessions.end() ? found->second : sessions.emplace(table.text(session_column), next).first->second;
     }
     const ZeroCheck zero = check_zero_tokens(spec, row, trace.counts);
-    if (zero == ZeroCheck::error) table.error(*prompt == 0 ? prompt_column : output_column, "0 tokens, which zero_tokens refuses");
+    if (zero == ZeroCheck::error)
+      table.error(*prompt == 0 ? prompt_column : output_column, "0 tokens, which zero_tokens refuses");
     if (zero == ZeroCheck::keep) trace.rows.push_back(row);
   }
   trace.session_count = static_cast<std::uint32_t>(sessions.size());

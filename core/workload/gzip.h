@@ -1,5 +1,5 @@
-// Unpacks gzip content. Files usually arrive unpacked (the reader of the command line does that); content from elsewhere
-// is recognised by its first two bytes.
+// Unpacks gzip content. Files usually arrive unpacked (the reader of the command line does that); content from
+// elsewhere is recognised by its first two bytes.
 #pragma once
 
 #include <optional>

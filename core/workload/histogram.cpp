@@ -32,7 +32,8 @@ std::uint32_t Histogram::draw(Random& random) const {
   return values_[index];
 }
 
-std::optional<Histogram> read_histogram(std::string_view text, const std::string& file, config::Diagnostics& diagnostics) {
+std::optional<Histogram> read_histogram(std::string_view text, const std::string& file,
+                                        config::Diagnostics& diagnostics) {
   RowErrors errors(file, diagnostics);
   Table table(text, errors);
   const auto columns = table.columns({{"tokens"}, {"weight"}});

@@ -27,7 +27,9 @@ class Histogram {
   std::vector<double> cumulative_;
 };
 
-/// Reads a CSV with the columns `tokens,weight` (weights as counts or probabilities, any scale). Errors carry file:line.
-std::optional<Histogram> read_histogram(std::string_view text, const std::string& file, config::Diagnostics& diagnostics);
+/// Reads a CSV with the columns `tokens,weight` (weights as counts or probabilities, any scale). Errors carry
+/// file:line.
+std::optional<Histogram> read_histogram(std::string_view text, const std::string& file,
+                                        config::Diagnostics& diagnostics);
 
 }  // namespace faultline::workload

@@ -20,8 +20,7 @@ Tokens clamped(double tokens, std::int64_t min, std::int64_t max) {
 
 class LengthSampler {
  public:
-  LengthSampler(const LengthSpec& s, Histogram histogram)
-      : spec_(s), histogram_(std::move(histogram)) {
+  LengthSampler(const LengthSpec& s, Histogram histogram) : spec_(s), histogram_(std::move(histogram)) {
     FAULTLINE_ASSERT(s.min.v >= 1 && s.min <= s.max && s.tokens.v >= 1, "min={} max={} tokens={}", s.min.v, s.max.v,
                      s.tokens.v);
     if (s.kind == LengthKind::lognormal) {
@@ -37,14 +36,19 @@ class LengthSampler {
   Tokens draw(Random r) const {
     const std::int64_t min = spec_.min.v, max = spec_.max.v;
     switch (spec_.kind) {
-      case LengthKind::fixed: return spec_.tokens;
-      case LengthKind::uniform: return Tokens{min + static_cast<std::int64_t>(r.below(static_cast<std::uint64_t>(max - min + 1)))};
-      case LengthKind::lognormal: return clamped(r.lognormal(log_mean_, deviation_), min, max);
-      case LengthKind::exponential: return clamped(r.exponential(spec_.mean), min, max);
+      case LengthKind::fixed:
+        return spec_.tokens;
+      case LengthKind::uniform:
+        return Tokens{min + static_cast<std::int64_t>(r.below(static_cast<std::uint64_t>(max - min + 1)))};
+      case LengthKind::lognormal:
+        return clamped(r.lognormal(log_mean_, deviation_), min, max);
+      case LengthKind::exponential:
+        return clamped(r.exponential(spec_.mean), min, max);
       case LengthKind::geometric:
         // Trials until the first success: 1 + floor(ln u / ln(1 - p)), p = 1 / mean.
         return clamped(log_miss_ < 0 ? 1 + std::floor(stable::log(r.uniform_open()) / log_miss_) : 1, min, max);
-      case LengthKind::empirical: return clamped(histogram_.draw(r), min, max);
+      case LengthKind::empirical:
+        return clamped(histogram_.draw(r), min, max);
     }
     FAULTLINE_ASSERT(false, "kind={}", static_cast<int>(spec_.kind));
     return {};
@@ -59,8 +63,13 @@ class LengthSampler {
 class IndependentLengths final : public LengthSource {
  public:
   IndependentLengths(LengthSampler prompt, LengthSampler output, std::uint64_t seed)
-      : prompt_(std::move(prompt)), output_(std::move(output)), prompts_(seed, "workload/prompt"), outputs_(seed, "workload/output") {}
-  Lengths of(std::uint64_t index) const override { return {prompt_.draw(prompts_.at(index)), output_.draw(outputs_.at(index))}; }
+      : prompt_(std::move(prompt)),
+        output_(std::move(output)),
+        prompts_(seed, "workload/prompt"),
+        outputs_(seed, "workload/output") {}
+  Lengths of(std::uint64_t index) const override {
+    return {prompt_.draw(prompts_.at(index)), output_.draw(outputs_.at(index))};
+  }
 
  private:
   LengthSampler prompt_, output_;
@@ -69,13 +78,15 @@ class IndependentLengths final : public LengthSource {
 
 class MixtureLengths final : public LengthSource {
  public:
-  MixtureLengths(const LengthMixture& mixture, std::uint64_t seed) : mixture_(mixture), stream_(seed, "workload/lengths") {}
+  MixtureLengths(const LengthMixture& mixture, std::uint64_t seed)
+      : mixture_(mixture), stream_(seed, "workload/lengths") {}
 
   Lengths of(std::uint64_t index) const override {
     Random r = stream_.at(index);
     double left = r.uniform();
     std::size_t k = 0;
-    while (k + 1 < mixture_.components.size() && left >= mixture_.components[k].weight) left -= mixture_.components[k++].weight;
+    while (k + 1 < mixture_.components.size() && left >= mixture_.components[k].weight)
+      left -= mixture_.components[k++].weight;
     const LognormalPair& c = mixture_.components[k];
     const auto [x, z] = r.normal_pair();
     const double y = c.correlation * x + std::sqrt(1 - c.correlation * c.correlation) * z;
@@ -125,8 +136,10 @@ std::unique_ptr<LengthSource> make_length_source(const LengthsSpec& spec, std::u
       if (!prompt || !output) return nullptr;
       return std::make_unique<IndependentLengths>(*std::move(prompt), *std::move(output), seed);
     }
-    case LengthsKind::azure_conversation: return std::make_unique<MixtureLengths>(azure_conversation_lengths(), seed);
-    case LengthsKind::azure_code: return std::make_unique<MixtureLengths>(azure_code_lengths(), seed);
+    case LengthsKind::azure_conversation:
+      return std::make_unique<MixtureLengths>(azure_conversation_lengths(), seed);
+    case LengthsKind::azure_code:
+      return std::make_unique<MixtureLengths>(azure_code_lengths(), seed);
     case LengthsKind::trace: {
       auto trace = read_trace({.path = spec.file, .format = spec.format}, reader, diagnostics);
       if (!trace) return nullptr;

@@ -6,7 +6,8 @@ LoadedTrace load_trace(const TraceSpec& spec, const config::FileReader& reader, 
   if (spec.format != TraceFormat::servegen) {
     auto text = reader ? reader(spec.path) : std::nullopt;
     if (text || spec.format != TraceFormat::detect) {
-      auto trace = read_trace(spec, [&](const std::string&) { return std::move(text); }, diagnostics);
+      auto trace = read_trace(
+          spec, [&](const std::string&) { return std::move(text); }, diagnostics);
       return trace ? LoadedTrace(*std::move(trace)) : LoadedTrace();
     }
   }

@@ -23,14 +23,16 @@ std::optional<std::uint64_t> whole(const Json& row, const char* key, std::uint64
     return std::nullopt;
   }
   if (found->is_number_unsigned() && found->get<std::uint64_t>() <= max) return found->get<std::uint64_t>();
-  errors.at(line, 1, fmt::format("{}: expected a whole number from 0 to {}, got {}", key, max,
-                                 shown(found->is_primitive() ? found->dump(-1, ' ', true, Json::error_handler_t::replace)
-                                                             : found->type_name())));
+  errors.at(line, 1,
+            fmt::format("{}: expected a whole number from 0 to {}, got {}", key, max,
+                        shown(found->is_primitive() ? found->dump(-1, ' ', true, Json::error_handler_t::replace)
+                                                    : found->type_name())));
   return std::nullopt;
 }
 
 /// Appends the ids to `blocks`; false after an error.
-bool read_blocks(const Json& row, std::uint64_t prompt, int line, RowErrors& errors, std::vector<std::uint32_t>& blocks) {
+bool read_blocks(const Json& row, std::uint64_t prompt, int line, RowErrors& errors,
+                 std::vector<std::uint32_t>& blocks) {
   const auto found = row.find("hash_ids");
   if (found == row.end()) return true;
   if (!found->is_array()) {
@@ -39,14 +41,18 @@ bool read_blocks(const Json& row, std::uint64_t prompt, int line, RowErrors& err
   }
   const std::uint64_t most = (prompt + kBlockTokens - 1) / kBlockTokens;
   if (found->size() > most) {
-    errors.at(line, 1, fmt::format("hash_ids: {} tokens have at most {} blocks of {}, got {} ids", prompt, most, kBlockTokens, found->size()));
+    errors.at(line, 1,
+              fmt::format("hash_ids: {} tokens have at most {} blocks of {}, got {} ids", prompt, most, kBlockTokens,
+                          found->size()));
     return false;
   }
   for (std::size_t i = 0; i < found->size(); ++i) {
     const Json& id = (*found)[i];
     if (!id.is_number_unsigned() || id.get<std::uint64_t>() > 0xffffffffULL) {
-      errors.at(line, 1, fmt::format("hash_ids[{}]: expected a whole number from 0 to 4294967295, got {}", i,
-                                     shown(id.is_primitive() ? id.dump(-1, ' ', true, Json::error_handler_t::replace) : id.type_name())));
+      errors.at(line, 1,
+                fmt::format("hash_ids[{}]: expected a whole number from 0 to 4294967295, got {}", i,
+                            shown(id.is_primitive() ? id.dump(-1, ' ', true, Json::error_handler_t::replace)
+                                                    : id.type_name())));
       return false;
     }
     blocks.push_back(static_cast<std::uint32_t>(id.get<std::uint64_t>()));
@@ -91,7 +97,8 @@ void read_mooncake(std::string_view text, const TraceSpec& spec, RowErrors& erro
       json = Json::parse(line);
     } catch (const Json::exception& e) {
       const auto* const parse = dynamic_cast<const Json::parse_error*>(&e);
-      errors.at(number, parse ? static_cast<int>(parse->byte) : 1, "expected one JSON object a line, got " + shown(line));
+      errors.at(number, parse ? static_cast<int>(parse->byte) : 1,
+                "expected one JSON object a line, got " + shown(line));
       continue;
     }
     if (!json.is_object()) {
@@ -103,7 +110,9 @@ void read_mooncake(std::string_view text, const TraceSpec& spec, RowErrors& erro
     const bool prompt_is_zero = row->prompt == 0;
     const ZeroCheck zero = check_zero_tokens(spec, *row, trace.counts);
     if (zero == ZeroCheck::error) {
-      errors.at(number, 1, fmt::format("{}: 0 tokens, which zero_tokens refuses", prompt_is_zero ? "input_length" : "output_length"));
+      errors.at(
+          number, 1,
+          fmt::format("{}: 0 tokens, which zero_tokens refuses", prompt_is_zero ? "input_length" : "output_length"));
     }
     if (zero == ZeroCheck::keep) trace.rows.push_back(*row);
   }

@@ -13,8 +13,8 @@ namespace faultline::workload {
 
 void read_own_csv(std::string_view text, const TraceSpec& spec, RowErrors& errors, Trace& trace) {
   Table table(text, errors);
-  const auto columns = table.columns(
-      {{"arrival_s"}, {"input_tokens"}, {"output_tokens"}, {"slo_class", true}, {"session", true}});
+  const auto columns =
+      table.columns({{"arrival_s"}, {"input_tokens"}, {"output_tokens"}, {"slo_class", true}, {"session", true}});
   if (!columns) return;
   const int at_column = (*columns)[0], prompt_column = (*columns)[1], output_column = (*columns)[2];
   const int class_column = (*columns)[3], session_column = (*columns)[4];
@@ -47,10 +47,12 @@ void read_own_csv(std::string_view text, const TraceSpec& spec, RowErrors& error
     if (session_column >= 0 && !table.text(session_column).empty()) {
       const auto next = static_cast<std::uint32_t>(sessions.size());
       const auto found = sessions.find(table.text(session_column));
-      row.session = found != sessions.end() ? found->second : sessions.emplace(table.text(session_column), next).first->second;
+      row.session =
+          found != sessions.end() ? found->second : sessions.emplace(table.text(session_column), next).first->second;
     }
     const ZeroCheck zero = check_zero_tokens(spec, row, trace.counts);
-    if (zero == ZeroCheck::error) table.error(*prompt == 0 ? prompt_column : output_column, "0 tokens, which zero_tokens refuses");
+    if (zero == ZeroCheck::error)
+      table.error(*prompt == 0 ? prompt_column : output_column, "0 tokens, which zero_tokens refuses");
     if (zero == ZeroCheck::keep) trace.rows.push_back(row);
   }
   trace.session_count = static_cast<std::uint32_t>(sessions.size());

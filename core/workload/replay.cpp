@@ -9,11 +9,12 @@ namespace faultline::workload {
 
 ReplaySource::ReplaySource(Trace trace, ReplayOptions options, std::uint64_t seed)
     : trace_(std::move(trace)), options_(options), copies_(seed, "workload/copies") {
-  FAULTLINE_ASSERT(!trace_.rows.empty() && options.time_scale > 0 && options.rate_scale > 0, "rows={} time_scale={} rate_scale={}",
-                   trace_.rows.size(), options.time_scale, options.rate_scale);
+  FAULTLINE_ASSERT(!trace_.rows.empty() && options.time_scale > 0 && options.rate_scale > 0,
+                   "rows={} time_scale={} rate_scale={}", trace_.rows.size(), options.time_scale, options.rate_scale);
   const auto& rows = trace_.rows;
-  const Duration mean_gap = rows.size() > 1 ? (rows.back().at - rows.front().at) / static_cast<std::int64_t>(rows.size() - 1)
-                                            : Duration{1'000'000'000};
+  const Duration mean_gap = rows.size() > 1
+                                ? (rows.back().at - rows.front().at) / static_cast<std::int64_t>(rows.size() - 1)
+                                : Duration{1'000'000'000};
   // At least a nanosecond a round, so that a loop always gets on.
   round_span_ = std::max(Duration{rows.back().at.ns} + mean_gap, Duration{1});
   for (const std::uint32_t id : trace_.blocks) block_ids_ = std::max(block_ids_, id);
@@ -46,7 +47,8 @@ bool ReplaySource::begin_row() {
   }
   Random r = copies_.at(row_, round_);
   const double whole = std::floor(options_.rate_scale);
-  const auto count = static_cast<std::uint32_t>(whole) + static_cast<std::uint32_t>(r.chance(options_.rate_scale - whole));
+  const auto count =
+      static_cast<std::uint32_t>(whole) + static_cast<std::uint32_t>(r.chance(options_.rate_scale - whole));
   const Instant end = row_time(row_ + 1);
   for (std::uint32_t i = 0; i < count; ++i) {
     const double width = static_cast<double>((end - begin).v);

@@ -63,8 +63,8 @@ std::optional<std::vector<std::pair<double, double>>> parse_python_dict(std::str
 namespace {
 
 /// One histogram of the dataset file. JSON keeps no line numbers, so messages name the span and the key.
-Histogram read_lengths(const Json& span, const std::string& start, const char* key, const TraceSpec& spec, RowErrors& errors,
-                       std::int64_t& zero_values) {
+Histogram read_lengths(const Json& span, const std::string& start, const char* key, const TraceSpec& spec,
+                       RowErrors& errors, std::int64_t& zero_values) {
   Histogram histogram;
   const std::string where = fmt::format("\"{}\".{}", start, key);
   const auto found = span.find(key);
@@ -87,7 +87,8 @@ Histogram read_lengths(const Json& span, const std::string& start, const char* k
   double sum = 0;
   for (const auto& [tokens, probability] : *entries) {
     if (tokens < 0 || tokens > kTokensMax || tokens != std::floor(tokens)) {
-      errors.whole_file(fmt::format("{}: expected a whole number of tokens, at most {}, got {}", where, kTokensMax, tokens));
+      errors.whole_file(
+          fmt::format("{}: expected a whole number of tokens, at most {}, got {}", where, kTokensMax, tokens));
       return histogram;
     }
     if (probability < 0 || probability > 1) {
@@ -98,7 +99,8 @@ Histogram read_lengths(const Json& span, const std::string& start, const char* k
     auto value = static_cast<std::uint32_t>(tokens);
     if (value == 0) {
       ++zero_values;
-      if (spec.zero_tokens == ZeroTokens::error) errors.whole_file(fmt::format("{}: 0 tokens, which zero_tokens refuses", where));
+      if (spec.zero_tokens == ZeroTokens::error)
+        errors.whole_file(fmt::format("{}: 0 tokens, which zero_tokens refuses", where));
       if (spec.zero_tokens == ZeroTokens::skip) continue;
       value = 1;
     }
@@ -110,7 +112,8 @@ Histogram read_lengths(const Json& span, const std::string& start, const char* k
   return histogram;
 }
 
-void read_dataset(std::string_view text, const TraceSpec& spec, RowErrors& errors, Client& client, std::int64_t& zero_values) {
+void read_dataset(std::string_view text, const TraceSpec& spec, RowErrors& errors, Client& client,
+                  std::int64_t& zero_values) {
   Json json;
   try {
     json = Json::parse(text);
@@ -134,7 +137,8 @@ void read_dataset(std::string_view text, const TraceSpec& spec, RowErrors& error
       continue;
     }
     if (!span.is_object()) {
-      errors.whole_file(fmt::format("\"{}\": expected input_tokens and output_tokens, got {}", start, span.type_name()));
+      errors.whole_file(
+          fmt::format("\"{}\": expected input_tokens and output_tokens, got {}", start, span.type_name()));
       continue;
     }
     auto& lengths = client.lengths[at];
@@ -160,9 +164,12 @@ void read_windows(std::string_view text, RowErrors& errors, Client& client) {
       continue;
     }
     const std::string_view pattern = table.text(3);
-    if (pattern == "Gamma") window.pattern = ClientWindow::Pattern::gamma;
-    else if (pattern == "Weibull") window.pattern = ClientWindow::Pattern::weibull;
-    else if (!pattern.empty()) table.error(3, "expected Gamma, Weibull or nothing (idle), got " + shown(pattern));
+    if (pattern == "Gamma")
+      window.pattern = ClientWindow::Pattern::gamma;
+    else if (pattern == "Weibull")
+      window.pattern = ClientWindow::Pattern::weibull;
+    else if (!pattern.empty())
+      table.error(3, "expected Gamma, Weibull or nothing (idle), got " + shown(pattern));
     if (pattern.empty() != (*rate == 0)) {
       table.error(3, fmt::format("a rate of {} {} a pattern", *rate, *rate == 0 ? "goes without" : "needs"));
       continue;
@@ -179,7 +186,7 @@ void read_windows(std::string_view text, RowErrors& errors, Client& client) {
     auto& w = client.windows[i];
     const bool last = i + 1 == client.windows.size();
     constexpr std::int64_t step_s = 600;  // of a client with a single window; else the step before the last window
-    w.end_s = !last ? client.windows[i + 1].begin_s
+    w.end_s = !last   ? client.windows[i + 1].begin_s
               : i > 0 ? w.begin_s + (w.begin_s - client.windows[i - 1].begin_s)
                       : w.begin_s + step_s;
     const double requests = w.rate * static_cast<double>(w.end_s - w.begin_s);
@@ -211,7 +218,8 @@ void check_lengths(const Client& client, RowErrors& errors) {
 double busiest_window(const ServeGenFolder& folder) {
   double most = 0;
   for (const Client& client : folder.clients) {
-    for (const ClientWindow& w : client.windows) most = std::max(most, w.rate * static_cast<double>(w.end_s - w.begin_s));
+    for (const ClientWindow& w : client.windows)
+      most = std::max(most, w.rate * static_cast<double>(w.end_s - w.begin_s));
   }
   return most;
 }

@@ -1,5 +1,5 @@
-// ServeGen client folders (github.com/alibaba/ServeGen, Xiang et al., arXiv 2505.09999) as a generator: the superposition
-// of clients, each with its own arrival process per window and its own length distributions.
+// ServeGen client folders (github.com/alibaba/ServeGen, Xiang et al., arXiv 2505.09999) as a generator: the
+// superposition of clients, each with its own arrival process per window and its own length distributions.
 //
 // chunk-N-trace.csv (no header), one row a window: start s, mean rate req/s, CV of the gaps, pattern (Gamma, Weibull or
 // empty: idle), shape, scale s. chunk-N-dataset.json[.gz]: "start of a span of hours" -> {input_tokens, output_tokens,
@@ -32,8 +32,8 @@ struct ClientWindow {
 };
 
 struct Client {
-  int number = 0;  // N of chunk-N
-  std::vector<ClientWindow> windows{};                    // in order of time
+  int number = 0;                                              // N of chunk-N
+  std::vector<ClientWindow> windows{};                         // in order of time
   std::map<std::int64_t, std::array<Histogram, 2>> lengths{};  // by start s; [0] input, [1] output
 };
 
@@ -58,9 +58,10 @@ std::optional<std::vector<std::pair<double, double>>> parse_python_dict(std::str
 /// Precondition: busiest_window(folder) * rate_scale <= kWindowRequestsScaledMax (asserted).
 /// Arrivals of all clients, merged by time (at equal times by client number); session = index of the client.
 /// A window of rate r and length L brings exactly r L rate_scale requests (a fraction as a keyed chance), at the first
-/// n of n + 1 drawn gaps scaled to the window: the recorded counts with the recorded burstiness. Drawing plain gaps from
-/// the window's start instead would bring (CV^2 - 1) / 2 too many a window: 22 in place of 51 more at the CV of 6.7 seen.
-std::unique_ptr<ArrivalSource> make_servegen_source(ServeGenFolder folder, double time_scale, double rate_scale, bool loop,
-                                                    std::uint64_t seed);
+/// n of n + 1 drawn gaps scaled to the window: the recorded counts with the recorded burstiness. Drawing plain gaps
+/// from the window's start instead would bring (CV^2 - 1) / 2 too many a window: 22 in place of 51 more at the CV
+/// of 6.7 seen.
+std::unique_ptr<ArrivalSource> make_servegen_source(ServeGenFolder folder, double time_scale, double rate_scale,
+                                                    bool loop, std::uint64_t seed);
 
 }  // namespace faultline::workload

@@ -19,8 +19,9 @@ class ServeGenSource final : public ArrivalSource {
         loop_(loop),
         gaps_(seed, "workload/servegen/gap"),
         lengths_(seed, "workload/servegen/length") {
-    FAULTLINE_ASSERT(time_scale > 0 && rate_scale > 0 && busiest_window(folder_) * rate_scale <= kWindowRequestsScaledMax,
-                     "time_scale={} rate_scale={}", time_scale, rate_scale);
+    FAULTLINE_ASSERT(
+        time_scale > 0 && rate_scale > 0 && busiest_window(folder_) * rate_scale <= kWindowRequestsScaledMax,
+        "time_scale={} rate_scale={}", time_scale, rate_scale);
     for (const Client& client : folder_.clients) span_s_ = std::max(span_s_, client.windows.back().end_s);
     cursors_.resize(folder_.clients.size());
     for (std::size_t i = 0; i < cursors_.size(); ++i) {
@@ -53,7 +54,7 @@ class ServeGenSource final : public ArrivalSource {
     std::uint64_t round = 0;
     std::uint64_t sent = 0;
     bool started = false;
-    bool busy = false;  // has a window that is not idle
+    bool busy = false;           // has a window that is not idle
     std::vector<Instant> times;  // of the current window
     std::size_t used = 0;
   };
@@ -87,7 +88,8 @@ class ServeGenSource final : public ArrivalSource {
     // A recorded rate is a count over the window's length: rounding restores the count from its decimals.
     const double nearest = std::round(expected);
     const double whole = std::abs(expected - nearest) < 1e-6 * std::max(1.0, expected) ? nearest : std::floor(expected);
-    const auto count = static_cast<std::size_t>(whole) + static_cast<std::size_t>(whole < expected && r.chance(expected - whole));
+    const auto count =
+        static_cast<std::size_t>(whole) + static_cast<std::size_t>(whole < expected && r.chance(expected - whole));
     sums_.clear();
     double sum = 0;
     for (std::size_t i = 0; i <= count; ++i) {
@@ -97,8 +99,10 @@ class ServeGenSource final : public ArrivalSource {
     const double begin_s = static_cast<double>(w.begin_s) + static_cast<double>(c.round) * static_cast<double>(span_s_);
     for (std::size_t i = 0; i < count; ++i) {
       // Gaps of a very small shape may all underflow to 0 (or overflow): then evenly.
-      const double part = sum > 0 && std::isfinite(sum) ? sums_[i] / sum : static_cast<double>(i) / static_cast<double>(count);
-      c.times.push_back(Instant{duration_from_seconds((begin_s + length_s * std::min(part, 1 - 1e-9)) * time_scale_).v});
+      const double part =
+          sum > 0 && std::isfinite(sum) ? sums_[i] / sum : static_cast<double>(i) / static_cast<double>(count);
+      c.times.push_back(
+          Instant{duration_from_seconds((begin_s + length_s * std::min(part, 1 - 1e-9)) * time_scale_).v});
     }
   }
 
@@ -120,8 +124,8 @@ class ServeGenSource final : public ArrivalSource {
 
 }  // namespace
 
-std::unique_ptr<ArrivalSource> make_servegen_source(ServeGenFolder folder, double time_scale, double rate_scale, bool loop,
-                                                    std::uint64_t seed) {
+std::unique_ptr<ArrivalSource> make_servegen_source(ServeGenFolder folder, double time_scale, double rate_scale,
+                                                    bool loop, std::uint64_t seed) {
   return std::make_unique<ServeGenSource>(std::move(folder), time_scale, rate_scale, loop, seed);
 }
 

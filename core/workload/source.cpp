@@ -108,7 +108,8 @@ std::optional<std::vector<std::uint8_t>> map_classes(const Trace& trace, const s
     if (found == names.end()) {
       const std::string suggestion = config::did_you_mean(c.name, names);
       diagnostics.error({trace.file, c.line, c.column}, fmt::format("column slo_class: unknown class '{}'", c.name),
-                        fmt::format("classes of the experiment: {}{}{}", config::name_list(names), suggestion.empty() ? "" : " ", suggestion));
+                        fmt::format("classes of the experiment: {}{}{}", config::name_list(names),
+                                    suggestion.empty() ? "" : " ", suggestion));
       good = false;
     }
     map.push_back(static_cast<std::uint8_t>(found - names.begin()));
@@ -119,8 +120,8 @@ std::optional<std::vector<std::uint8_t>> map_classes(const Trace& trace, const s
 
 }  // namespace
 
-std::unique_ptr<ArrivalSource> make_source(const WorkloadSpec& spec, std::uint64_t seed, const config::FileReader& reader,
-                                           config::Diagnostics& diagnostics) {
+std::unique_ptr<ArrivalSource> make_source(const WorkloadSpec& spec, std::uint64_t seed,
+                                           const config::FileReader& reader, config::Diagnostics& diagnostics) {
   FAULTLINE_ASSERT(!spec.slo.empty() && spec.slo.size() <= 256, "classes={}", spec.slo.size());
   const bool ends = spec.requests || spec.duration;
   if (!ends && (!spec.trace || spec.trace->loop)) {
@@ -132,7 +133,8 @@ std::unique_ptr<ArrivalSource> make_source(const WorkloadSpec& spec, std::uint64
   if (!spec.trace) {
     auto lengths = make_length_source(spec.lengths, seed, reader, diagnostics);
     if (!lengths) return nullptr;
-    inner = std::make_unique<GeneratedSource>(make_arrival_times(spec.arrivals, spec.rate_scale, seed), std::move(lengths));
+    inner =
+        std::make_unique<GeneratedSource>(make_arrival_times(spec.arrivals, spec.rate_scale, seed), std::move(lengths));
     return std::make_unique<LimitedSource>(std::move(inner), spec, std::move(class_map), seed);
   }
   LoadedTrace loaded = load_trace(*spec.trace, reader, diagnostics);

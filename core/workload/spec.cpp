@@ -19,8 +19,9 @@ constexpr double kArrivalsPerCycleMin = 1e-3;  // below it the search for the ne
 void check_onoff(config::Fields& f, const ArrivalsSpec& s) {
   const double per_cycle = s.rate_on * seconds(s.mean_on) + s.rate_off * seconds(s.mean_off);
   if (per_cycle < kArrivalsPerCycleMin) {
-    f.error("rate_on", fmt::format("an on/off cycle must bring at least {} requests on average, this one brings {}",
-                                   kArrivalsPerCycleMin, per_cycle),
+    f.error("rate_on",
+            fmt::format("an on/off cycle must bring at least {} requests on average, this one brings {}",
+                        kArrivalsPerCycleMin, per_cycle),
             "requests a cycle = rate_on * mean_on + rate_off * mean_off");
   }
 }
@@ -31,7 +32,9 @@ void describe(config::Fields& f, ArrivalsSpec& s) {
   f.field("kind", s.kind);
   switch (s.kind) {
     case ArrivalKind::poisson:
-    case ArrivalKind::constant: f.field("rate", s.rate, kRate); break;
+    case ArrivalKind::constant:
+      f.field("rate", s.rate, kRate);
+      break;
     case ArrivalKind::gamma:
       f.field("rate", s.rate, kRate);
       f.field("cv", s.cv, kCv);
@@ -63,8 +66,11 @@ void describe(config::Fields& f, ArrivalsSpec& s) {
 void describe(config::Fields& f, LengthSpec& s) {
   f.field("kind", s.kind);
   switch (s.kind) {
-    case LengthKind::fixed: f.field("tokens", s.tokens, kTokens); return;
-    case LengthKind::uniform: break;
+    case LengthKind::fixed:
+      f.field("tokens", s.tokens, kTokens);
+      return;
+    case LengthKind::uniform:
+      break;
     case LengthKind::lognormal:
       f.field("mean", s.mean, kTokens);
       if (f.reading() || s.p50) f.field("p50", s.p50, kTokens);
@@ -76,8 +82,12 @@ void describe(config::Fields& f, LengthSpec& s) {
       }
       break;
     case LengthKind::exponential:
-    case LengthKind::geometric: f.field("mean", s.mean, kTokens); break;
-    case LengthKind::empirical: f.required("file", s.file); break;
+    case LengthKind::geometric:
+      f.field("mean", s.mean, kTokens);
+      break;
+    case LengthKind::empirical:
+      f.required("file", s.file);
+      break;
   }
   f.field("min", s.min, kTokens);
   f.field("max", s.max, kTokens);
@@ -148,7 +158,8 @@ void describe(config::Fields& f, WorkloadSpec& s) {
   std::set<std::string> names;
   for (const auto& c : s.slo) {
     shares += c.share;
-    if (!c.name.empty() && !names.insert(c.name).second) f.error("slo", fmt::format("class '{}' appears twice", c.name));
+    if (!c.name.empty() && !names.insert(c.name).second)
+      f.error("slo", fmt::format("class '{}' appears twice", c.name));
   }
   if (!s.slo.empty() && !(shares > 0)) f.error("slo", "the shares of the classes add up to 0");
 }

@@ -1,4 +1,5 @@
-// What load a run is given, as the experiment file states it under `workload:`; see describe() in spec.cpp for the keys.
+// What load a run is given, as the experiment file states it under `workload:`; see describe() in spec.cpp for the
+// keys.
 //
 //   workload:
 //     arrivals: {kind: gamma, rate: 4, cv: 2}             # requests per second
@@ -40,11 +41,11 @@ constexpr std::array<std::string_view, 6> enum_names(const ArrivalKind*) {
 /// are read and printed.
 struct ArrivalsSpec {
   ArrivalKind kind = ArrivalKind::poisson;
-  double rate = 1;                 // poisson, constant, gamma, weibull; the mean rate of diurnal
-  double cv = 1;                   // gamma, weibull: standard deviation / mean of the gaps, 0.05 … 20
+  double rate = 1;                   // poisson, constant, gamma, weibull; the mean rate of diurnal
+  double cv = 1;                     // gamma, weibull: standard deviation / mean of the gaps, 0.05 … 10
   std::optional<double> shape{};     // weibull: instead of cv
-  double rate_on = 2, rate_off = 0;                             // onoff: Poisson at these rates …
-  Duration mean_on{10'000'000'000}, mean_off{10'000'000'000};   // … for exponential times of these means, on first
+  double rate_on = 2, rate_off = 0;  // onoff: Poisson at these rates …
+  Duration mean_on{10'000'000'000}, mean_off{10'000'000'000};  // … for exponential times of these means, on first
   double amplitude = 0.5;  // diurnal: rate(t) = rate * (1 + amplitude * sin(2 pi (t + phase) / period)), 0 … 1
   Duration period{86'400'000'000'000};
   Duration phase{};
@@ -55,12 +56,12 @@ constexpr std::array<std::string_view, 6> enum_names(const LengthKind*) {
   return {"fixed", "uniform", "lognormal", "exponential", "geometric", "empirical"};
 }
 
-/// A number of tokens. Draws are rounded to the nearest whole number and then clamped to min … max; `mean` and `p50` are
-/// those of the distribution before clamping.
+/// A number of tokens. Draws are rounded to the nearest whole number and then clamped to min … max; `mean` and `p50`
+/// are those of the distribution before clamping.
 struct LengthSpec {
   LengthKind kind = LengthKind::fixed;
-  Tokens tokens{512};           // fixed
-  double mean = 512;            // lognormal, exponential, geometric
+  Tokens tokens{512};             // fixed
+  double mean = 512;              // lognormal, exponential, geometric
   std::optional<double> p50{};    // lognormal: the median; mean / p50 = exp(sigma^2 / 2)
   std::optional<double> sigma{};  // lognormal: or the standard deviation of the logarithm
   std::string file{};             // empirical: a CSV `tokens,weight`
@@ -83,11 +84,11 @@ struct LengthsSpec {
   LengthsKind kind = LengthsKind::azure_conversation;
   LengthSpec prompt{}, output{.tokens = Tokens{128}};  // independent
   std::string file{};                                  // trace
-  TraceFormat format = TraceFormat::detect;          // trace: any but servegen
+  TraceFormat format = TraceFormat::detect;            // trace: any but servegen
 };
 
-/// What to do with a recorded request of 0 prompt or 0 output tokens. `one` makes it 1 token, the least a server handles,
-/// and keeps the load; the row is counted in the trace's summary in every case.
+/// What to do with a recorded request of 0 prompt or 0 output tokens. `one` makes it 1 token, the least a server
+/// handles, and keeps the load; the row is counted in the trace's summary in every case.
 enum class ZeroTokens { one, skip, error };
 constexpr std::array<std::string_view, 3> enum_names(const ZeroTokens*) { return {"one", "skip", "error"}; }
 
@@ -121,7 +122,7 @@ struct WorkloadSpec {
   /// Factor on the rate that leaves the pattern in time as it is. Generators: on every rate. ServeGen: on every window.
   /// Other traces: below 1 keeps each row with this chance, above 1 adds copies between a row and the next.
   double rate_scale = 1;
-  std::optional<Tokens> prompt_max{}, output_max{};            // clamps on every request, after everything else
+  std::optional<Tokens> prompt_max{}, output_max{};        // clamps on every request, after everything else
   std::vector<SloClass> slo{SloClass{.name = "default"}};  // 1 … 256 classes
 };
 
@@ -135,7 +136,7 @@ void describe(config::Fields& f, WorkloadSpec& s);
 /// The arrivals of `spec`. Files are read through `reader` (traces, histograms). On bad input the errors are in
 /// `diagnostics` and the result is null. A trace is held in memory (40 bytes a request, 4 a prefix block).
 /// Precondition: `spec` passed describe() or would; numbers out of its ranges are assertions here.
-std::unique_ptr<ArrivalSource> make_source(const WorkloadSpec& spec, std::uint64_t seed, const config::FileReader& reader,
-                                           config::Diagnostics& diagnostics);
+std::unique_ptr<ArrivalSource> make_source(const WorkloadSpec& spec, std::uint64_t seed,
+                                           const config::FileReader& reader, config::Diagnostics& diagnostics);
 
 }  // namespace faultline::workload

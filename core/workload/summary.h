@@ -22,8 +22,9 @@ struct ArrivalSummary {
   Instant first{}, last{};
   /// (requests - 1) / (last - first), requests per second; 0 below two requests or without a span.
   double mean_rate = 0;
-  double peak_rate = 0;  // requests per second of the fullest whole minute, counted from the first request; 0 where there is none
-  double gap_cv = 0;     // standard deviation / mean of the gaps: 1 for Poisson, above for bursts
+  double peak_rate =
+      0;  // requests per second of the fullest whole minute, counted from the first request; 0 where there is none
+  double gap_cv = 0;  // standard deviation / mean of the gaps: 1 for Poisson, above for bursts
   LengthSummary prompt{}, output{};
   // Prefix blocks, with a cache that never forgets: a block is a hit if it belongs to the longest leading run of a
   // request's ids that earlier requests had.
@@ -46,7 +47,7 @@ struct TraceSummary {
   TraceFormat format = TraceFormat::detect;
   TraceCounts counts{};  // rows of the file and how they were treated; ServeGen: zero_tokens counts histogram entries
   std::int64_t sessions = 0, classes = 0;
-  ArrivalSummary arrivals{};              // as played once with the scales of the spec
+  ArrivalSummary arrivals{};               // as played once with the scales of the spec
   std::optional<ClientSummary> clients{};  // ServeGen
 };
 

@@ -20,7 +20,8 @@ std::string grouped(std::int64_t value) {
 std::string row(std::string_view name, const std::string& value) { return fmt::format("  {:<18} {}\n", name, value); }
 
 std::string length_row(std::string_view name, const LengthSummary& s) {
-  return fmt::format("  {:<18} {:>9.1f} {:>9.0f} {:>9.0f} {:>9.0f} {:>9}\n", name, s.mean, s.p50, s.p90, s.p99, grouped(s.max));
+  return fmt::format("  {:<18} {:>9.1f} {:>9.0f} {:>9.0f} {:>9.0f} {:>9}\n", name, s.mean, s.p50, s.p90, s.p99,
+                     grouped(s.max));
 }
 
 nlohmann::ordered_json json_of(const LengthSummary& s) {
@@ -38,19 +39,23 @@ std::string to_text(const TraceSummary& s) {
   const std::string path = s.path.size() <= 66 ? s.path : "…" + s.path.substr(s.path.size() - 65);
   std::string out = fmt::format("{} ({})\n", path, name_of(s.format));
   if (s.clients) {
-    out += row("clients", fmt::format("{}, up to {} windows each", grouped(s.clients->clients), grouped(s.clients->windows)));
-    out += row("recorded rate", fmt::format("{:.2f} requests/s (lowest window {:.2f}, highest {:.2f})", s.clients->rate_mean,
-                                            s.clients->rate_min, s.clients->rate_max));
+    out += row("clients",
+               fmt::format("{}, up to {} windows each", grouped(s.clients->clients), grouped(s.clients->windows)));
+    out += row("recorded rate", fmt::format("{:.2f} requests/s (lowest window {:.2f}, highest {:.2f})",
+                                            s.clients->rate_mean, s.clients->rate_min, s.clients->rate_max));
     out += row("requests", grouped(a.requests) + " drawn");
-    if (s.counts.zero_tokens > 0) out += row("zero tokens", grouped(s.counts.zero_tokens) + " values of the length tables");
+    if (s.counts.zero_tokens > 0)
+      out += row("zero tokens", grouped(s.counts.zero_tokens) + " values of the length tables");
   } else {
     out += row("rows", grouped(s.counts.rows));
     out += row("requests", grouped(a.requests));
     if (s.counts.zero_tokens > 0) {
-      out += row("zero-token rows", fmt::format("{}, of which {} left out{}", grouped(s.counts.zero_tokens), grouped(s.counts.skipped),
-                                                s.counts.skipped == 0 ? " (the others count as 1 token)" : ""));
+      out += row("zero-token rows",
+                 fmt::format("{}, of which {} left out{}", grouped(s.counts.zero_tokens), grouped(s.counts.skipped),
+                             s.counts.skipped == 0 ? " (the others count as 1 token)" : ""));
     }
-    if (s.counts.out_of_order > 0) out += row("out of order", grouped(s.counts.out_of_order) + " rows (sorted by time)");
+    if (s.counts.out_of_order > 0)
+      out += row("out of order", grouped(s.counts.out_of_order) + " rows (sorted by time)");
     if (s.sessions > 0) out += row("sessions", grouped(s.sessions));
     if (s.classes > 0) out += row("latency classes", grouped(s.classes));
   }
@@ -62,8 +67,9 @@ std::string to_text(const TraceSummary& s) {
   out += length_row("prompt", a.prompt);
   out += length_row("output", a.output);
   if (a.blocks > 0) {
-    out += fmt::format("\n  {:<18} {} blocks, {} distinct; a cache that never forgets\n  {:<18} would hit {:.1f}% of them\n",
-                       "shared prefixes", grouped(a.blocks), grouped(a.blocks_distinct), "", 100 * a.hit_share());
+    out += fmt::format(
+        "\n  {:<18} {} blocks, {} distinct; a cache that never forgets\n  {:<18} would hit {:.1f}% of them\n",
+        "shared prefixes", grouped(a.blocks), grouped(a.blocks_distinct), "", 100 * a.hit_share());
   }
   return out;
 }
@@ -87,7 +93,8 @@ std::string to_json(const TraceSummary& s) {
                               {"prompt_tokens", json_of(a.prompt)},
                               {"output_tokens", json_of(a.output)}};
   if (a.blocks > 0) {
-    json["prefix"] = {{"blocks", a.blocks}, {"distinct", a.blocks_distinct}, {"hits", a.blocks_hit}, {"hit_share", a.hit_share()}};
+    json["prefix"] = {
+        {"blocks", a.blocks}, {"distinct", a.blocks_distinct}, {"hits", a.blocks_hit}, {"hit_share", a.hit_share()}};
   }
   if (s.clients) {
     json["clients"] = {{"count", s.clients->clients},

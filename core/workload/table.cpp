@@ -104,7 +104,8 @@ std::optional<std::vector<int>> Table::columns(const std::vector<Column>& wanted
     if (found == known.end()) {
       const std::string suggestion = config::did_you_mean(fields_[i], known);
       errors_.at(lines_.number(), column, fmt::format("unknown column {}", shown(fields_[i])),
-                 fmt::format("known columns: {}{}{}", config::name_list(known, 40), suggestion.empty() ? "" : " ", suggestion));
+                 fmt::format("known columns: {}{}{}", config::name_list(known, 40), suggestion.empty() ? "" : " ",
+                             suggestion));
       continue;
     }
     int& place = places[static_cast<std::size_t>(found - known.begin())];
@@ -151,7 +152,8 @@ void Table::error(int column, const std::string& message, std::string note) {
 std::optional<std::uint32_t> Table::tokens(int column, std::uint32_t min) {
   const auto value = parse_tokens(text(column));
   if (!value) {
-    error(column, fmt::format("expected a whole number of tokens, at most {}, got {}", kTokensMax, shown(text(column))));
+    error(column,
+          fmt::format("expected a whole number of tokens, at most {}, got {}", kTokensMax, shown(text(column))));
   } else if (*value < min) {
     error(column, fmt::format("expected at least {}, got {}", min, *value));
     return std::nullopt;

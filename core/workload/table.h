@@ -69,8 +69,8 @@ class Table {
   /// Without a header: `names` are the columns, in this order.
   Table(std::string_view text, RowErrors& errors, std::vector<std::string> names);
 
-  /// Reads the header; the columns may stand in any order. Returns the place of each wanted column (-1 where an optional
-  /// one is absent), or nullopt after reporting missing, unknown and repeated columns.
+  /// Reads the header; the columns may stand in any order. Returns the place of each wanted column (-1 where an
+  /// optional one is absent), or nullopt after reporting missing, unknown and repeated columns.
   std::optional<std::vector<int>> columns(const std::vector<Column>& wanted);
 
   /// The next row that has the right number of fields; rows that have not are reported and passed over.

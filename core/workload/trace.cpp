@@ -60,7 +60,9 @@ void spread_ticks(std::vector<TraceRow>& rows, Duration tick) {
     if (end < rows.size()) width = std::min(width, rows[end].at - rows[begin].at);
     const auto n = static_cast<double>(end - begin);
     for (std::size_t i = begin; i < end; ++i) {
-      rows[i].at = rows[i].at + Duration{static_cast<std::int64_t>(static_cast<double>(width.v) * static_cast<double>(i - begin) / n)};
+      rows[i].at =
+          rows[i].at +
+          Duration{static_cast<std::int64_t>(static_cast<double>(width.v) * static_cast<double>(i - begin) / n)};
     }
     begin = end;
   }
@@ -78,20 +80,31 @@ std::optional<Trace> parse_trace(std::string_view text, const TraceSpec& spec, c
   if (spec.format == TraceFormat::detect) {
     const auto format = detect_format(text);
     if (!format) {
-      errors.at(1, 1, "not a trace format that is known",
-                "known: azure (TIMESTAMP,ContextTokens,GeneratedTokens), mooncake (JSON lines), burstgpt (Timestamp,Model,"
-                "Request tokens,…), csv (arrival_s,input_tokens,output_tokens), servegen (a folder)");
+      errors.at(
+          1, 1, "not a trace format that is known",
+          "known: azure (TIMESTAMP,ContextTokens,GeneratedTokens), mooncake (JSON lines), burstgpt (Timestamp,Model,"
+          "Request tokens,…), csv (arrival_s,input_tokens,output_tokens), servegen (a folder)");
       return std::nullopt;
     }
     trace.format = *format;
   }
   switch (trace.format) {
-    case TraceFormat::azure: read_azure(text, spec, errors, trace); break;
-    case TraceFormat::csv: read_own_csv(text, spec, errors, trace); break;
-    case TraceFormat::burstgpt: read_burstgpt(text, spec, errors, trace); break;
-    case TraceFormat::mooncake: read_mooncake(text, spec, errors, trace); break;
+    case TraceFormat::azure:
+      read_azure(text, spec, errors, trace);
+      break;
+    case TraceFormat::csv:
+      read_own_csv(text, spec, errors, trace);
+      break;
+    case TraceFormat::burstgpt:
+      read_burstgpt(text, spec, errors, trace);
+      break;
+    case TraceFormat::mooncake:
+      read_mooncake(text, spec, errors, trace);
+      break;
     case TraceFormat::servegen:
-    case TraceFormat::detect: errors.whole_file("a ServeGen trace is a folder, not a file"); break;
+    case TraceFormat::detect:
+      errors.whole_file("a ServeGen trace is a folder, not a file");
+      break;
   }
   if (errors.count() == 0 && trace.rows.empty()) errors.whole_file("the trace has no requests");
   if (errors.count() > 0) return std::nullopt;
@@ -101,7 +114,8 @@ std::optional<Trace> parse_trace(std::string_view text, const TraceSpec& spec, c
   return trace;
 }
 
-std::optional<Trace> read_trace(const TraceSpec& spec, const config::FileReader& reader, config::Diagnostics& diagnostics) {
+std::optional<Trace> read_trace(const TraceSpec& spec, const config::FileReader& reader,
+                                config::Diagnostics& diagnostics) {
   const auto text = read_unpacked(spec.path, reader, diagnostics);
   if (!text) return std::nullopt;
   return parse_trace(*text, spec, diagnostics);

@@ -1,6 +1,6 @@
-// A recorded request trace in memory, and the readers that make one. Formats, units and quirks: see each reader's source.
-// A bad row is an error with file, line and column; no row is left out but those that TraceSpec::zero_tokens says, which
-// are counted.
+// A recorded request trace in memory, and the readers that make one. Formats, units and quirks: see each reader's
+// source. A bad row is an error with file, line and column; no row is left out but those that TraceSpec::zero_tokens
+// says, which are counted.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@
 namespace faultline::workload {
 
 struct TraceRow {
-  Instant at{};  // since the trace began
+  Instant at{};                          // since the trace began
   std::uint32_t prompt = 0, output = 0;  // tokens, at least 1
   std::uint32_t session = 0xffffffff;    // kNoSession
   std::uint32_t block_count = 0;         // prefix blocks of this row …
@@ -49,7 +49,8 @@ struct Trace {
 };
 
 /// The trace that `spec` names (any format but servegen). Null after errors; a trace without rows is an error.
-std::optional<Trace> read_trace(const TraceSpec& spec, const config::FileReader& reader, config::Diagnostics& diagnostics);
+std::optional<Trace> read_trace(const TraceSpec& spec, const config::FileReader& reader,
+                                config::Diagnostics& diagnostics);
 /// The same from a text in memory (unpacked); spec.path names it in messages.
 std::optional<Trace> parse_trace(std::string_view text, const TraceSpec& spec, config::Diagnostics& diagnostics);
 

@@ -97,8 +97,8 @@ TEST(ArrivalTimes, OnOffBurstsHaveTheMeanRateAndAreBurstierThanPoisson) {
                           .mean_on = Duration{2'000'000'000},
                           .mean_off = Duration{6'000'000'000}};
   const auto gaps = gaps_of(spec, 900'000);
-  // (30 * 2 + 2 * 6) / 8 = 9 requests/s. Counts of T s have variance lambda T + 2 s^2 T p (1 - p) tau with s = 28, p = 1/4 and
-  // 1/tau = 1/2 + 1/6: relative standard error over the 100,000 s here 0.24%; four of them.
+  // (30 * 2 + 2 * 6) / 8 = 9 requests/s. Counts of T s have variance lambda T + 2 s^2 T p (1 - p) tau with s = 28, p =
+  // 1/4 and 1/tau = 1/2 + 1/6: relative standard error over the 100,000 s here 0.24%; four of them.
   EXPECT_NEAR(1 / gaps.mean(), 9, 9 * 0.0098);
   EXPECT_GT(gaps.cv(), 1.5);
 }
@@ -111,8 +111,8 @@ TEST(ArrivalTimes, OnOffWithASilentOffPhaseIsAnInterruptedPoissonProcess) {
                           .mean_on = duration_from_seconds(1 / leave_on),
                           .mean_off = duration_from_seconds(1 / leave_off)};
   const auto gaps = gaps_of(spec, 600'000);
-  // Its gaps are independent (Kuczura, 1973): with probability rate/(rate + leave_on) plain, else through an off phase. From
-  // the on state E[X] = (1 + leave_on/leave_off)/rate; E[X^2] solves the first-step equation below.
+  // Its gaps are independent (Kuczura, 1973): with probability rate/(rate + leave_on) plain, else through an off phase.
+  // From the on state E[X] = (1 + leave_on/leave_off)/rate; E[X^2] solves the first-step equation below.
   const double mean = (1 + leave_on / leave_off) / rate;
   const double stay = 1 / (rate + leave_on), q = leave_on * stay;
   // X = S + B (Y + X'): S ~ exp(rate + leave_on), Y ~ exp(leave_off), B = 1 with probability q.
@@ -137,7 +137,8 @@ TEST(ArrivalTimes, DiurnalRateFollowsTheSine) {
     ++bins[static_cast<std::size_t>(at.ns % spec.period.v / 10'000'000'000)];
   }
   for (std::size_t i = 0; i < bins.size(); ++i) {
-    // Integral of 50 (1 + 0.8 cos(2 pi t / 100)) over the bin: a phase of a quarter period turns the sine into a cosine.
+    // Integral of 50 (1 + 0.8 cos(2 pi t / 100)) over the bin: a phase of a quarter period turns the sine into a
+    // cosine.
     const double w = 2 * std::numbers::pi / 100, a = static_cast<double>(i) * 10;
     const double expected = kPeriods * 50 * (10 + 0.8 / w * (std::sin(w * (a + 10)) - std::sin(w * a)));
     EXPECT_NEAR(bins[i], expected, 4 * std::sqrt(expected)) << "bin " << i;  // Poisson counts: 4 standard errors
@@ -147,7 +148,8 @@ TEST(ArrivalTimes, DiurnalRateFollowsTheSine) {
 TEST(ArrivalTimes, RateScaleCompressesTheGapsOfTheSameDraws) {
   const ArrivalsSpec spec{.kind = ArrivalKind::gamma, .rate = 2, .cv = 2};
   const auto one = make_arrival_times(spec, 1, kSeed), four = make_arrival_times(spec, 4, kSeed);
-  for (int i = 0; i < 1000; ++i) EXPECT_NEAR(seconds(one->next()), 4 * seconds(four->next()), 1e-5);  // ns rounding, summed
+  for (int i = 0; i < 1000; ++i)
+    EXPECT_NEAR(seconds(one->next()), 4 * seconds(four->next()), 1e-5);  // ns rounding, summed
 }
 
 }  // namespace

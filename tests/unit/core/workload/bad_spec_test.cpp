@@ -17,7 +17,8 @@ std::string prompt(const std::string& yaml) {
 }
 
 TEST(BadWorkload, WithoutAnEnd) {
-  EXPECT_EQ(errors_of("arrivals: {rate: 4}\n"), "w.yaml:1:1: error: a generated workload needs an end: 'requests' or 'duration'\n");
+  EXPECT_EQ(errors_of("arrivals: {rate: 4}\n"),
+            "w.yaml:1:1: error: a generated workload needs an end: 'requests' or 'duration'\n");
 }
 TEST(BadWorkload, LoopWithoutAnEnd) {
   EXPECT_EQ(errors_of("trace: {path: a, loop: true}\n"),
@@ -27,16 +28,19 @@ TEST(BadWorkload, TraceWithoutAPath) {
   EXPECT_EQ(errors_of("trace: {time_scale: 2}\n"), "w.yaml:1:8: error: 'workload.trace': missing key 'path'\n");
 }
 TEST(BadWorkload, TraceOfAnUnknownFormat) {
-  EXPECT_EQ(errors_of("trace: {path: a, format: mooncak}\n"),
-            "w.yaml:1:26: error: format: expected one of detect, azure, mooncake, servegen, burstgpt, csv, got 'mooncak'\n"
-            "  (did you mean 'mooncake'?)\n");
+  EXPECT_EQ(
+      errors_of("trace: {path: a, format: mooncak}\n"),
+      "w.yaml:1:26: error: format: expected one of detect, azure, mooncake, servegen, burstgpt, csv, got 'mooncak'\n"
+      "  (did you mean 'mooncake'?)\n");
 }
 TEST(BadWorkload, TraceStandingStill) {
-  EXPECT_EQ(errors_of("trace: {path: a, time_scale: 0}\n"), "w.yaml:1:30: error: time_scale: must be at least 1e-06, got '0'\n");
+  EXPECT_EQ(errors_of("trace: {path: a, time_scale: 0}\n"),
+            "w.yaml:1:30: error: time_scale: must be at least 1e-06, got '0'\n");
 }
 TEST(BadWorkload, TraceTickWithoutAUnit) {
   EXPECT_EQ(errors_of("trace: {path: a, tick: 3}\n"),
-            "w.yaml:1:24: error: tick: expected a duration with its unit, such as '50 ms' (ns, us, ms, s, min, h, d), got '3'\n");
+            "w.yaml:1:24: error: tick: expected a duration with its unit, such as '50 ms' (ns, us, ms, s, min, h, d), "
+            "got '3'\n");
 }
 TEST(BadWorkload, UnknownZeroTokenRule) {
   EXPECT_EQ(errors_of("trace: {path: a, zero_tokens: drop}\n"),
@@ -51,20 +55,28 @@ TEST(BadWorkload, NoRequests) {
   EXPECT_EQ(errors_of("requests: 0\n"), "w.yaml:1:11: error: requests: must be at least 1, got '0'\n");
 }
 TEST(BadWorkload, NegativeDuration) {
-  EXPECT_EQ(errors_of("requests: 1\nduration: -1 s\n"), "w.yaml:2:11: error: duration: must be greater than 0, got '-1 s'\n");
+  EXPECT_EQ(errors_of("requests: 1\nduration: -1 s\n"),
+            "w.yaml:2:11: error: duration: must be greater than 0, got '-1 s'\n");
 }
 TEST(BadWorkload, RateScaleOfZero) {
-  EXPECT_EQ(errors_of("requests: 1\nrate_scale: 0\n"), "w.yaml:2:13: error: rate_scale: must be at least 0.0001, got '0'\n");
+  EXPECT_EQ(errors_of("requests: 1\nrate_scale: 0\n"),
+            "w.yaml:2:13: error: rate_scale: must be at least 0.0001, got '0'\n");
 }
 TEST(BadWorkload, UnknownArrivalKind) {
-  EXPECT_EQ(arrivals("{kind: poison}"),
-            "w.yaml:2:18: error: kind: expected one of poisson, constant, gamma, weibull, onoff, diurnal, got 'poison'\n"
-            "  (did you mean 'poisson'?)\n");
+  EXPECT_EQ(
+      arrivals("{kind: poison}"),
+      "w.yaml:2:18: error: kind: expected one of poisson, constant, gamma, weibull, onoff, diurnal, got 'poison'\n"
+      "  (did you mean 'poisson'?)\n");
 }
-TEST(BadWorkload, RateOfZero) { EXPECT_EQ(arrivals("{rate: 0}"), "w.yaml:2:18: error: rate: must be at least 1e-06, got '0'\n"); }
-TEST(BadWorkload, RateThatIsNotANumber) { EXPECT_EQ(arrivals("{rate: .nan}"), "w.yaml:2:18: error: rate: expected a number, got '.nan'\n"); }
+TEST(BadWorkload, RateOfZero) {
+  EXPECT_EQ(arrivals("{rate: 0}"), "w.yaml:2:18: error: rate: must be at least 1e-06, got '0'\n");
+}
+TEST(BadWorkload, RateThatIsNotANumber) {
+  EXPECT_EQ(arrivals("{rate: .nan}"), "w.yaml:2:18: error: rate: expected a number, got '.nan'\n");
+}
 TEST(BadWorkload, KeyOfAnotherArrivalKind) {
-  EXPECT_EQ(arrivals("{kind: poisson, cv: 2}"), "w.yaml:2:27: error: unknown key 'cv' in 'workload.arrivals'\n  known keys: kind, rate\n");
+  EXPECT_EQ(arrivals("{kind: poisson, cv: 2}"),
+            "w.yaml:2:27: error: unknown key 'cv' in 'workload.arrivals'\n  known keys: kind, rate\n");
 }
 TEST(BadWorkload, GammaTooBursty) {
   EXPECT_EQ(arrivals("{kind: gamma, cv: 99}"), "w.yaml:2:29: error: cv: must be at most 10, got '99'\n");
@@ -82,12 +94,15 @@ TEST(BadWorkload, BurstOfNoLength) {
   EXPECT_EQ(arrivals("{kind: onoff, mean_on: 0 s}"), "w.yaml:2:34: error: mean_on: must be at least 1 us, got '0 s'\n");
 }
 TEST(BadWorkload, DiurnalSwingBelowZero) {
-  EXPECT_EQ(arrivals("{kind: diurnal, amplitude: 1.5}"), "w.yaml:2:38: error: amplitude: must be at most 1, got '1.5'\n");
+  EXPECT_EQ(arrivals("{kind: diurnal, amplitude: 1.5}"),
+            "w.yaml:2:38: error: amplitude: must be at most 1, got '1.5'\n");
 }
 TEST(BadWorkload, DiurnalWithoutAPeriod) {
   EXPECT_EQ(arrivals("{kind: diurnal, period: 0 s}"), "w.yaml:2:35: error: period: must be at least 1 ms, got '0 s'\n");
 }
-TEST(BadWorkload, LengthOfZeroTokens) { EXPECT_EQ(prompt("{kind: fixed, tokens: 0}"), "w.yaml:2:64: error: tokens: must be at least 1, got '0'\n"); }
+TEST(BadWorkload, LengthOfZeroTokens) {
+  EXPECT_EQ(prompt("{kind: fixed, tokens: 0}"), "w.yaml:2:64: error: tokens: must be at least 1, got '0'\n");
+}
 TEST(BadWorkload, LognormalWithoutASpread) {
   EXPECT_EQ(prompt("{kind: lognormal, mean: 9}"),
             "w.yaml:2:49: error: a lognormal length needs 'mean' and one of 'p50' (its median) and 'sigma'\n");
@@ -107,22 +122,29 @@ TEST(BadWorkload, EmpiricalWithoutAFile) {
   EXPECT_EQ(prompt("{kind: empirical}"), "w.yaml:2:42: error: 'workload.lengths.prompt': missing key 'file'\n");
 }
 TEST(BadWorkload, PromptWithoutOutput) {
-  EXPECT_EQ(errors_of("requests: 1\nlengths: {prompt: {kind: fixed}}\n"), "w.yaml:2:10: error: 'workload.lengths': missing key 'output'\n");
+  EXPECT_EQ(errors_of("requests: 1\nlengths: {prompt: {kind: fixed}}\n"),
+            "w.yaml:2:10: error: 'workload.lengths': missing key 'output'\n");
 }
 TEST(BadWorkload, LengthsOfAFolderOfClients) {
   EXPECT_EQ(errors_of("requests: 1\nlengths: {kind: trace, file: a, format: servegen}\n"),
             "w.yaml:2:41: error: a ServeGen folder has no rows to draw from; use it as 'trace'\n");
 }
-TEST(BadWorkload, NoLatencyClass) { EXPECT_EQ(errors_of("requests: 1\nslo: []\n"), "w.yaml:2:6: error: expected 1 to 256 latency classes, got 0\n"); }
-TEST(BadWorkload, ClassWithoutAName) { EXPECT_EQ(errors_of("requests: 1\nslo: [{ttft: 1 s}]\n"), "w.yaml:2:7: error: 'slo[0]': missing key 'name'\n"); }
+TEST(BadWorkload, NoLatencyClass) {
+  EXPECT_EQ(errors_of("requests: 1\nslo: []\n"), "w.yaml:2:6: error: expected 1 to 256 latency classes, got 0\n");
+}
+TEST(BadWorkload, ClassWithoutAName) {
+  EXPECT_EQ(errors_of("requests: 1\nslo: [{ttft: 1 s}]\n"), "w.yaml:2:7: error: 'slo[0]': missing key 'name'\n");
+}
 TEST(BadWorkload, ClassTwice) {
   EXPECT_EQ(errors_of("requests: 1\nslo: [{name: a}, {name: a}]\n"), "w.yaml:2:6: error: class 'a' appears twice\n");
 }
 TEST(BadWorkload, SharesOfZero) {
-  EXPECT_EQ(errors_of("requests: 1\nslo: [{name: a, share: 0}]\n"), "w.yaml:2:6: error: the shares of the classes add up to 0\n");
+  EXPECT_EQ(errors_of("requests: 1\nslo: [{name: a, share: 0}]\n"),
+            "w.yaml:2:6: error: the shares of the classes add up to 0\n");
 }
 TEST(BadWorkload, PromiseOfZero) {
-  EXPECT_EQ(errors_of("requests: 1\nslo: [{name: a, ttft: 0 s}]\n"), "w.yaml:2:23: error: ttft: must be greater than 0, got '0 s'\n");
+  EXPECT_EQ(errors_of("requests: 1\nslo: [{name: a, ttft: 0 s}]\n"),
+            "w.yaml:2:23: error: ttft: must be greater than 0, got '0 s'\n");
 }
 TEST(BadWorkload, LoopSetFromOutsideIsStoppedToo) {  // a trace given on the command line does not pass describe()
   WorkloadSpec spec;

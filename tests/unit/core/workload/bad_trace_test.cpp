@@ -19,26 +19,33 @@ const std::string kAzure = "TIMESTAMP,ContextTokens,GeneratedTokens\n";
 const std::string kOwn = "arrival_s,input_tokens,output_tokens\n";
 const std::string kBurst = "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n";
 const std::string kFormats =
-    "  known: azure (TIMESTAMP,ContextTokens,GeneratedTokens), mooncake (JSON lines), burstgpt (Timestamp,Model,Request "
+    "  known: azure (TIMESTAMP,ContextTokens,GeneratedTokens), mooncake (JSON lines), burstgpt "
+    "(Timestamp,Model,Request "
     "tokens,…), csv (arrival_s,input_tokens,output_tokens), servegen (a folder)\n";
 
 TEST(BadTrace, EmptyFile) { EXPECT_EQ(errors_of(""), "t: error: the file is empty\n"); }
 TEST(BadTrace, OnlyBlankLines) { EXPECT_EQ(errors_of("\n \r\n\t\n"), "t: error: the file is empty\n"); }
-TEST(BadTrace, UnknownFormat) { EXPECT_EQ(errors_of("hello\n"), "t:1:1: error: not a trace format that is known\n" + kFormats); }
+TEST(BadTrace, UnknownFormat) {
+  EXPECT_EQ(errors_of("hello\n"), "t:1:1: error: not a trace format that is known\n" + kFormats);
+}
 TEST(BadTrace, BinaryContent) {
-  EXPECT_EQ(errors_of(std::string("\x7f" "ELF\0\1\2", 7)), "t:1:1: error: not a trace format that is known\n" + kFormats);
+  EXPECT_EQ(errors_of(std::string("\x7f"
+                                  "ELF\0\1\2",
+                                  7)),
+            "t:1:1: error: not a trace format that is known\n" + kFormats);
 }
 TEST(BadTrace, HeaderWithoutRows) { EXPECT_EQ(errors_of(kAzure), "t: error: the trace has no requests\n"); }
 TEST(BadTrace, FolderFormatForAFile) {
   EXPECT_EQ(errors_of("x", {.format = TraceFormat::servegen}), "t: error: a ServeGen trace is a folder, not a file\n");
 }
 TEST(BadTrace, WrongFormatGiven) {
-  EXPECT_EQ(errors_of(kOwn + "0,1,1\n", {.format = TraceFormat::azure}),
-            "t:1:1: error: unknown column 'arrival_s'\n  known columns: TIMESTAMP, ContextTokens, GeneratedTokens\n"
-            "t:1:1: error: missing column 'TIMESTAMP'\nt:1:1: error: missing column 'ContextTokens'\n"
-            "t:1:1: error: missing column 'GeneratedTokens'\n"
-            "t:1:11: error: unknown column 'input_tokens'\n  known columns: TIMESTAMP, ContextTokens, GeneratedTokens\n"
-            "t:1:24: error: unknown column 'output_tokens'\n  known columns: TIMESTAMP, ContextTokens, GeneratedTokens\n");
+  EXPECT_EQ(
+      errors_of(kOwn + "0,1,1\n", {.format = TraceFormat::azure}),
+      "t:1:1: error: unknown column 'arrival_s'\n  known columns: TIMESTAMP, ContextTokens, GeneratedTokens\n"
+      "t:1:1: error: missing column 'TIMESTAMP'\nt:1:1: error: missing column 'ContextTokens'\n"
+      "t:1:1: error: missing column 'GeneratedTokens'\n"
+      "t:1:11: error: unknown column 'input_tokens'\n  known columns: TIMESTAMP, ContextTokens, GeneratedTokens\n"
+      "t:1:24: error: unknown column 'output_tokens'\n  known columns: TIMESTAMP, ContextTokens, GeneratedTokens\n");
 }
 
 TEST(BadTrace, AzureTokensThatAreNoNumber) {
@@ -54,8 +61,9 @@ TEST(BadTrace, AzureFractionalTokens) {
             "t:2:33: error: column GeneratedTokens: expected a whole number of tokens, at most 100000000, got '1.5'\n");
 }
 TEST(BadTrace, AzureTooManyTokens) {
-  EXPECT_EQ(errors_of(kAzure + "2023-11-16 18:15:46.6805900,99999999999,1\n"),
-            "t:2:29: error: column ContextTokens: expected a whole number of tokens, at most 100000000, got '99999999999'\n");
+  EXPECT_EQ(
+      errors_of(kAzure + "2023-11-16 18:15:46.6805900,99999999999,1\n"),
+      "t:2:29: error: column ContextTokens: expected a whole number of tokens, at most 100000000, got '99999999999'\n");
 }
 TEST(BadTrace, AzureMissingValue) {
   EXPECT_EQ(errors_of(kAzure + "2023-11-16 18:15:46.6805900,374\n"),
@@ -76,7 +84,8 @@ TEST(BadTrace, AzureEpochInsteadOfATime) {
             "'2024-05-10 00:00:00.009930+00:00', got '1700158546'\n");
 }
 TEST(BadTrace, AzureMissingColumn) {
-  EXPECT_EQ(errors_of("TIMESTAMP,ContextTokens\n2023-11-16 18:15:46,1\n"), "t:1:1: error: missing column 'GeneratedTokens'\n");
+  EXPECT_EQ(errors_of("TIMESTAMP,ContextTokens\n2023-11-16 18:15:46,1\n"),
+            "t:1:1: error: missing column 'GeneratedTokens'\n");
 }
 TEST(BadTrace, AzureMisspeltColumn) {
   EXPECT_EQ(errors_of("TIMESTAMP,ContextTokens,GeneratedToken\n"),
@@ -85,7 +94,8 @@ TEST(BadTrace, AzureMisspeltColumn) {
             "  known columns: TIMESTAMP, ContextTokens, GeneratedTokens (did you mean 'GeneratedTokens'?)\n");
 }
 TEST(BadTrace, ColumnTwice) {
-  EXPECT_EQ(errors_of("arrival_s,input_tokens,output_tokens,input_tokens\n"), "t:1:38: error: column 'input_tokens' appears twice\n");
+  EXPECT_EQ(errors_of("arrival_s,input_tokens,output_tokens,input_tokens\n"),
+            "t:1:38: error: column 'input_tokens' appears twice\n");
 }
 TEST(BadTrace, ZeroTokensWhereTheyAreRefused) {
   EXPECT_EQ(errors_of(kOwn + "0,0,4\n1,4,0\n", {.zero_tokens = ZeroTokens::error}),
@@ -97,16 +107,20 @@ TEST(BadTrace, NothingLeftAfterSkipping) {
 }
 
 TEST(BadTrace, OwnNegativeTime) {
-  EXPECT_EQ(errors_of(kOwn + "-1,1,1\n"), "t:2:1: error: column arrival_s: expected a time in seconds, 0 or more, got '-1'\n");
+  EXPECT_EQ(errors_of(kOwn + "-1,1,1\n"),
+            "t:2:1: error: column arrival_s: expected a time in seconds, 0 or more, got '-1'\n");
 }
 TEST(BadTrace, OwnTimeThatIsNotANumber) {
-  EXPECT_EQ(errors_of(kOwn + "nan,1,1\n"), "t:2:1: error: column arrival_s: expected a time in seconds, 0 or more, got 'nan'\n");
+  EXPECT_EQ(errors_of(kOwn + "nan,1,1\n"),
+            "t:2:1: error: column arrival_s: expected a time in seconds, 0 or more, got 'nan'\n");
 }
 TEST(BadTrace, OwnTimeBeyondTheAxis) {
-  EXPECT_EQ(errors_of(kOwn + "1e300,1,1\n"), "t:2:1: error: column arrival_s: expected a time in seconds, 0 or more, got '1e300'\n");
+  EXPECT_EQ(errors_of(kOwn + "1e300,1,1\n"),
+            "t:2:1: error: column arrival_s: expected a time in seconds, 0 or more, got '1e300'\n");
 }
 TEST(BadTrace, OwnTimeWithAUnit) {
-  EXPECT_EQ(errors_of(kOwn + "1.5 s,1,1\n"), "t:2:1: error: column arrival_s: expected a time in seconds, 0 or more, got '1.5 s'\n");
+  EXPECT_EQ(errors_of(kOwn + "1.5 s,1,1\n"),
+            "t:2:1: error: column arrival_s: expected a time in seconds, 0 or more, got '1.5 s'\n");
 }
 TEST(BadTrace, OwnEmptyLineBetweenRows) {
   EXPECT_EQ(errors_of(kOwn + "0,1,1\n\n1,1,1\n"),
@@ -138,7 +152,8 @@ TEST(BadTrace, BurstTotalThatDoesNotAddUp) {
             "t:2:18: error: column Total tokens: expected 472 + 18 = 490, got 491\n");
 }
 TEST(BadTrace, BurstMissingColumn) {
-  EXPECT_EQ(errors_of("Timestamp,Model,Request tokens,Response tokens,Log Type\n"), "t:1:1: error: missing column 'Total tokens'\n");
+  EXPECT_EQ(errors_of("Timestamp,Model,Request tokens,Response tokens,Log Type\n"),
+            "t:1:1: error: missing column 'Total tokens'\n");
 }
 
 TEST(BadTrace, MooncakeBrokenJson) {
@@ -170,8 +185,9 @@ TEST(BadTrace, MooncakeMoreBlocksThanThePromptHas) {
             "t:1:1: error: hash_ids: 512 tokens have at most 1 blocks of 512, got 2 ids\n");
 }
 TEST(BadTrace, MooncakeBlockIdTooLarge) {
-  EXPECT_EQ(errors_of("{\"timestamp\": 0, \"input_length\": 513, \"output_length\": 5, \"hash_ids\": [1, 4294967296]}\n"),
-            "t:1:1: error: hash_ids[1]: expected a whole number from 0 to 4294967295, got '4294967296'\n");
+  EXPECT_EQ(
+      errors_of("{\"timestamp\": 0, \"input_length\": 513, \"output_length\": 5, \"hash_ids\": [1, 4294967296]}\n"),
+      "t:1:1: error: hash_ids[1]: expected a whole number from 0 to 4294967295, got '4294967296'\n");
 }
 TEST(BadTrace, MooncakeBlocksThatAreNoList) {
   EXPECT_EQ(errors_of("{\"timestamp\": 0, \"input_length\": 513, \"output_length\": 5, \"hash_ids\": 7}\n"),
@@ -187,9 +203,13 @@ TEST(BadTrace, ClassThatTheExperimentDoesNotHave) {
   WorkloadSpec spec;
   ASSERT_EQ(read_spec("trace: {path: t.csv}\nslo: [{name: chat}, {name: batch}]\n", spec), "");
   config::Diagnostics diagnostics;
-  EXPECT_EQ(make_source(spec, 1, files({{"t.csv", "arrival_s,input_tokens,output_tokens,slo_class\n0,1,1,chat\n1,1,1,bach\n"}}), diagnostics), nullptr);
-  EXPECT_EQ(diagnostics.text(), "t.csv:3:7: error: column slo_class: unknown class 'bach'\n"
-                                "  classes of the experiment: chat, batch (did you mean 'batch'?)\n");
+  EXPECT_EQ(make_source(spec, 1,
+                        files({{"t.csv", "arrival_s,input_tokens,output_tokens,slo_class\n0,1,1,chat\n1,1,1,bach\n"}}),
+                        diagnostics),
+            nullptr);
+  EXPECT_EQ(diagnostics.text(),
+            "t.csv:3:7: error: column slo_class: unknown class 'bach'\n"
+            "  classes of the experiment: chat, batch (did you mean 'batch'?)\n");
 }
 
 std::string histogram_errors(const std::string& text) {
@@ -203,7 +223,8 @@ TEST(BadTrace, HistogramOfZeroTokens) {
   EXPECT_EQ(histogram_errors("tokens,weight\n0,1\n"), "h:2:1: error: column tokens: expected at least 1, got 0\n");
 }
 TEST(BadTrace, HistogramWithANegativeWeight) {
-  EXPECT_EQ(histogram_errors("tokens,weight\n5,-1\n"), "h:2:3: error: column weight: expected a number from 0 to 1e+18, got '-1'\n");
+  EXPECT_EQ(histogram_errors("tokens,weight\n5,-1\n"),
+            "h:2:3: error: column weight: expected a number from 0 to 1e+18, got '-1'\n");
 }
 TEST(BadTrace, HistogramWithoutWeight) {
   EXPECT_EQ(histogram_errors("tokens,weight\n5,0\n"), "h: error: no row with a weight above 0\n");

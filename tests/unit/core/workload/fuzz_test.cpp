@@ -1,5 +1,6 @@
-// Arbitrary bytes never crash a reader or hang it: seeded mutations of good inputs, of each format. A mutant is either read
-// (and then plays in order, with lengths of at least 1) or refused with a message; what is not tolerated is anything else.
+// Arbitrary bytes never crash a reader or hang it: seeded mutations of good inputs, of each format. A mutant is either
+// read (and then plays in order, with lengths of at least 1) or refused with a message; what is not tolerated is
+// anything else.
 #include <gtest/gtest.h>
 
 #include "core/base/random.h"
@@ -15,20 +16,53 @@ constexpr int kMutants = 2000;  // of each input
 
 /// One to eight edits: a byte changed, removed or doubled, a piece repeated or cut out, a telling token put in.
 std::string mutated(std::string text, Random r) {
-  static constexpr std::array<std::string_view, 24> tokens{
-      "-1", "0", "1e999", "nan", "99999999999999999999", "\n", "\r", ",", ",,,", "\"", "{", "}", "[", "]", ":", "\0", "\xff\xfe", "\xEF\xBB\xBF",
-      "2023-02-30", "Gamma", "Weibull", "null", "{{{{{{{{{{{{{{{{", "\x1f\x8b\x08"};
+  static constexpr std::array<std::string_view, 24> tokens{"-1",
+                                                           "0",
+                                                           "1e999",
+                                                           "nan",
+                                                           "99999999999999999999",
+                                                           "\n",
+                                                           "\r",
+                                                           ",",
+                                                           ",,,",
+                                                           "\"",
+                                                           "{",
+                                                           "}",
+                                                           "[",
+                                                           "]",
+                                                           ":",
+                                                           "\0",
+                                                           "\xff\xfe",
+                                                           "\xEF\xBB\xBF",
+                                                           "2023-02-30",
+                                                           "Gamma",
+                                                           "Weibull",
+                                                           "null",
+                                                           "{{{{{{{{{{{{{{{{",
+                                                           "\x1f\x8b\x08"};
   const std::uint64_t edits = 1 + r.below(8);
   for (std::uint64_t e = 0; e < edits; ++e) {
     const std::size_t at = r.below(text.size() + 1);
     const std::size_t length = std::min<std::size_t>(r.below(20), text.size() - at);
     switch (r.below(6)) {
-      case 0: if (at < text.size()) text[at] = static_cast<char>(r.below(256)); break;
-      case 1: text.erase(at, length); break;
-      case 2: text.insert(at, text.substr(at, length)); break;
-      case 3: text.insert(at, tokens[r.below(tokens.size())]); break;
-      case 4: text.resize(at); break;
-      case 5: text.insert(at, 1, static_cast<char>(r.below(256))); break;
+      case 0:
+        if (at < text.size()) text[at] = static_cast<char>(r.below(256));
+        break;
+      case 1:
+        text.erase(at, length);
+        break;
+      case 2:
+        text.insert(at, text.substr(at, length));
+        break;
+      case 3:
+        text.insert(at, tokens[r.below(tokens.size())]);
+        break;
+      case 4:
+        text.resize(at);
+        break;
+      case 5:
+        text.insert(at, 1, static_cast<char>(r.below(256)));
+        break;
     }
   }
   return text;
@@ -67,11 +101,17 @@ void fuzz_text(const std::string& text, TraceFormat format) {
 }
 
 const std::string kAzure =
-    "TIMESTAMP,ContextTokens,GeneratedTokens\r\n2023-11-16 18:15:46.6805900,374,44\r\n2023-11-16 18:15:50.9951690,396,109\r\n";
-const std::string kOwn = "arrival_s,input_tokens,output_tokens,slo_class,session\n0,12,3,default,a\n1.5,40,0,default,\n2.25e0,1,1,default,b\n";
-const std::string kBurst = "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n5,ChatGPT,472,18,490,Conversation log\n45,GPT-4,1087,0,1087,API log\n";
+    "TIMESTAMP,ContextTokens,GeneratedTokens\r\n2023-11-16 18:15:46.6805900,374,44\r\n2023-11-16 "
+    "18:15:50.9951690,396,109\r\n";
+const std::string kOwn =
+    "arrival_s,input_tokens,output_tokens,slo_class,session\n0,12,3,default,a\n1.5,40,0,default,\n2.25e0,1,1,default,"
+    "b\n";
+const std::string kBurst =
+    "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n5,ChatGPT,472,18,490,Conversation "
+    "log\n45,GPT-4,1087,0,1087,API log\n";
 const std::string kMooncake =
-    "{\"timestamp\": 0, \"input_length\": 600, \"output_length\": 5, \"hash_ids\": [0, 1]}\n{\"timestamp\": 3000, \"input_length\": 500, \"output_length\": 0, \"hash_ids\": [0]}\n";
+    "{\"timestamp\": 0, \"input_length\": 600, \"output_length\": 5, \"hash_ids\": [0, 1]}\n{\"timestamp\": 3000, "
+    "\"input_length\": 500, \"output_length\": 0, \"hash_ids\": [0]}\n";
 
 TEST(Fuzz, AzureByItsHeader) { fuzz_text(kAzure, TraceFormat::detect); }
 TEST(Fuzz, Azure) { fuzz_text(kAzure, TraceFormat::azure); }
@@ -83,7 +123,8 @@ TEST(Fuzz, Gzip) { fuzz_text(gzipped(kAzure), TraceFormat::detect); }
 TEST(Fuzz, ServeGenFolders) {
   std::printf("seed=%llu\n", static_cast<unsigned long long>(kSeed));
   const std::string windows = "0,0.5,1,Gamma,1,2\n600,0,0,,0,0\n1200,0.25,6.7,Weibull,0.5,4\n";
-  const std::string lengths = R"({"0": {"input_tokens": "{100: 0.25, 200: 0.75}", "output_tokens": "{7: 1.0, 0: 0}", "reason_ratio": "{}"}})";
+  const std::string lengths =
+      R"({"0": {"input_tokens": "{100: 0.25, 200: 0.75}", "output_tokens": "{7: 1.0, 0: 0}", "reason_ratio": "{}"}})";
   int read = 0;
   for (int i = 0; i < kMutants; ++i) {
     SCOPED_TRACE(i);

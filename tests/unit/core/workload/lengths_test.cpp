@@ -60,7 +60,8 @@ TEST(Lengths, LognormalHasTheMeanAndMedianAsked) {
   EXPECT_NEAR(s.prompt.mean(), 1155, s.prompt.half_width(4));
   // Standard error of a median: 1 / (2 f(m) sqrt n), f(m) = 1 / (m sigma sqrt(2 pi)); sigma^2 = 2 ln(mean / median).
   const double sigma = std::sqrt(2 * std::log(1155.0 / 800));
-  EXPECT_NEAR(stats::quantile(s.prompts, 0.5), 800, 4 * 800 * sigma * std::sqrt(2 * 3.14159265) / 2 / std::sqrt(kDraws) + 0.5);
+  EXPECT_NEAR(stats::quantile(s.prompts, 0.5), 800,
+              4 * 800 * sigma * std::sqrt(2 * 3.14159265) / 2 / std::sqrt(kDraws) + 0.5);
 }
 
 TEST(Lengths, LognormalBySigmaHasTheSpreadAsked) {
@@ -75,28 +76,32 @@ TEST(Lengths, ExponentialAndGeometricHaveTheMeanAsked) {
   EXPECT_NEAR(e.prompt.cv(), 1, 0.01);
   const Sample g = sample_prompt({.kind = LengthKind::geometric, .mean = 4});
   EXPECT_NEAR(g.prompt.mean(), 4, g.prompt.half_width(4));
-  EXPECT_NEAR(g.prompt.variance(), 12, 0.3);  // (1 - p) / p^2 with p = 1/4; four standard errors, measured over 20 seeds
+  EXPECT_NEAR(g.prompt.variance(), 12,
+              0.3);  // (1 - p) / p^2 with p = 1/4; four standard errors, measured over 20 seeds
   EXPECT_EQ(g.prompts.front(), 1);
 }
 
 TEST(Lengths, ClampsHold) {
-  const Sample s = sample_prompt({.kind = LengthKind::exponential, .mean = 500, .min = Tokens{100}, .max = Tokens{900}});
+  const Sample s =
+      sample_prompt({.kind = LengthKind::exponential, .mean = 500, .min = Tokens{100}, .max = Tokens{900}});
   EXPECT_EQ(s.prompts.front(), 100);
   EXPECT_EQ(s.prompts.back(), 900);
 }
 
 TEST(Lengths, EmpiricalDrawsInProportionToTheWeights) {
-  const Sample s = sample({.kind = LengthsKind::independent,
-                           .prompt = {.kind = LengthKind::empirical, .file = "h.csv"}},
-                          files({{"h.csv", "tokens,weight\n10,1\n20,0\n30,3\n"}}));
+  const Sample s =
+      sample({.kind = LengthsKind::independent, .prompt = {.kind = LengthKind::empirical, .file = "h.csv"}},
+             files({{"h.csv", "tokens,weight\n10,1\n20,0\n30,3\n"}}));
   EXPECT_EQ(std::count(s.prompts.begin(), s.prompts.end(), 20), 0);
-  EXPECT_NEAR(static_cast<double>(std::count(s.prompts.begin(), s.prompts.end(), 10)), kDraws / 4.0, 4 * std::sqrt(kDraws * 3 / 16.0));
+  EXPECT_NEAR(static_cast<double>(std::count(s.prompts.begin(), s.prompts.end(), 10)), kDraws / 4.0,
+              4 * std::sqrt(kDraws * 3 / 16.0));
 }
 
 TEST(Lengths, FromATraceKeepThePairsTogether) {
   config::Diagnostics diagnostics;
-  const auto source = make_length_source({.kind = LengthsKind::trace, .file = "t.csv"}, kSeed,
-                                         files({{"t.csv", "arrival_s,input_tokens,output_tokens\n0,10,1\n1,20,2\n2,30,3\n"}}), diagnostics);
+  const auto source = make_length_source(
+      {.kind = LengthsKind::trace, .file = "t.csv"}, kSeed,
+      files({{"t.csv", "arrival_s,input_tokens,output_tokens\n0,10,1\n1,20,2\n2,30,3\n"}}), diagnostics);
   ASSERT_NE(source, nullptr);
   std::set<std::int64_t> seen;
   for (std::uint64_t i = 0; i < 200; ++i) {
@@ -109,7 +114,8 @@ TEST(Lengths, FromATraceKeepThePairsTogether) {
 
 TEST(Lengths, OfARequestDependOnItsIndexOnly) {
   config::Diagnostics diagnostics;
-  const auto a = make_length_source({}, kSeed, files({}), diagnostics), b = make_length_source({}, kSeed, files({}), diagnostics);
+  const auto a = make_length_source({}, kSeed, files({}), diagnostics),
+             b = make_length_source({}, kSeed, files({}), diagnostics);
   std::vector<Lengths> forward(100);
   for (std::size_t i = 0; i < 100; ++i) forward[i] = a->of(i);
   for (std::size_t i = 100; i-- > 0;) {
@@ -131,12 +137,14 @@ double distance(const std::vector<double>& a, const std::vector<double>& b) {
     const double x = std::min(a[i], b[j]);
     while (i < a.size() && a[i] <= x) ++i;
     while (j < b.size() && b[j] <= x) ++j;
-    worst = std::max(worst, std::abs(static_cast<double>(i) / static_cast<double>(a.size()) - static_cast<double>(j) / static_cast<double>(b.size())));
+    worst = std::max(worst, std::abs(static_cast<double>(i) / static_cast<double>(a.size()) -
+                                     static_cast<double>(j) / static_cast<double>(b.size())));
   }
   return worst;
 }
 
-void expect_fit(LengthsKind kind, const std::string& file, double prompt_factor, double output_factor, double prompt_max, double output_max) {
+void expect_fit(LengthsKind kind, const std::string& file, double prompt_factor, double output_factor,
+                double prompt_max, double output_max) {
   const std::string path = trace_folder() + file;
   config::Diagnostics diagnostics;
   const auto trace = read_trace({.path = path}, disk, diagnostics);
@@ -158,9 +166,9 @@ void expect_fit(LengthsKind kind, const std::string& file, double prompt_factor,
   EXPECT_LT(output_distance, output_max);
 }
 
-// Bounds: the distances that azure_lengths.cpp states, and room for what undoing the factors adds: whole tokens, and the
-// clamp (1% of the code trace's prompts lie at its longest, 7,437). The code trace's outputs, some 13 tokens, are compared
-// as they are, since a factor of 1.02 does not move whole tokens.
+// Bounds: the distances that azure_lengths.cpp states, and room for what undoing the factors adds: whole tokens, and
+// the clamp (1% of the code trace's prompts lie at its longest, 7,437). The code trace's outputs, some 13 tokens, are
+// compared as they are, since a factor of 1.02 does not move whole tokens.
 TEST(Lengths, AzureConversationFitsTheTrace) {
   SKIP_WITHOUT_DATA(trace_folder() + "azure2023_conv.csv");
   const auto& m = azure_conversation_lengths();

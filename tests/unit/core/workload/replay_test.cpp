@@ -103,7 +103,8 @@ TEST(Replay, ClassesOfTheTraceBecomeThoseOfTheExperimentByName) {
   ASSERT_EQ(read_spec("trace: {path: t.csv}\nslo: [{name: chat}, {name: batch}]\n", spec), "");
   config::Diagnostics diagnostics;
   const auto source = make_source(
-      spec, 1, files({{"t.csv", "arrival_s,input_tokens,output_tokens,slo_class\n0,1,1,batch\n1,1,1,chat\n"}}), diagnostics);
+      spec, 1, files({{"t.csv", "arrival_s,input_tokens,output_tokens,slo_class\n0,1,1,batch\n1,1,1,chat\n"}}),
+      diagnostics);
   ASSERT_NE(source, nullptr) << diagnostics.text();
   const auto all = drain(*source);
   EXPECT_EQ(all[0].arrival.slo_class, 1);
@@ -115,7 +116,9 @@ TEST(Replay, AShortenedPromptHasFewerPrefixBlocks) {
   ASSERT_EQ(read_spec("trace: {path: t}\nprompt_max: 513\n", spec), "");
   config::Diagnostics diagnostics;
   const auto source = make_source(
-      spec, 1, files({{"t", "{\"timestamp\": 0, \"input_length\": 2048, \"output_length\": 5, \"hash_ids\": [1, 2, 3, 4]}\n"}}), diagnostics);
+      spec, 1,
+      files({{"t", "{\"timestamp\": 0, \"input_length\": 2048, \"output_length\": 5, \"hash_ids\": [1, 2, 3, 4]}\n"}}),
+      diagnostics);
   ASSERT_NE(source, nullptr) << diagnostics.text();
   EXPECT_EQ(drain(*source)[0].blocks, (std::vector<std::uint32_t>{1, 2}));
 }

@@ -111,7 +111,8 @@ TEST(ServeGen, PythonDictsAreParsedOrRefusedWithTheirPlace) {
   const auto two = parse_python_dict(" {60: 0.25 , 61: 7.5e-01}", bad);
   ASSERT_TRUE(two);
   EXPECT_EQ((*two)[1], (std::pair<double, double>{61, 0.75}));
-  for (const char* text : {"", "{", "{1", "{1:", "{1:2", "{1:2,", "{1:2,}", "{:1}", "{1 2}", "{1:2} x", "{1:nan}", "{1:inf}", "[1]", "{a:1}"}) {
+  for (const char* text : {"", "{", "{1", "{1:", "{1:2", "{1:2,", "{1:2,}", "{:1}", "{1 2}", "{1:2} x", "{1:nan}",
+                           "{1:inf}", "[1]", "{a:1}"}) {
     EXPECT_FALSE(parse_python_dict(text, bad)) << text;
     EXPECT_LE(bad, std::string_view(text).size()) << text;
   }
@@ -121,7 +122,8 @@ TEST(BadServeGen, FolderWithoutClients) {
   EXPECT_EQ(errors_of({}), "f: error: cannot read the file, and it is no ServeGen folder (no chunk-N-trace.csv)\n");
 }
 TEST(BadServeGen, ClientWithoutLengths) {
-  EXPECT_EQ(errors_of({{"f/chunk-0-trace.csv", "0,0,0,,0,0\n"}}), "f/chunk-0-dataset.json: error: cannot read the file\n");
+  EXPECT_EQ(errors_of({{"f/chunk-0-trace.csv", "0,0,0,,0,0\n"}}),
+            "f/chunk-0-dataset.json: error: cannot read the file\n");
 }
 TEST(BadServeGen, WindowOfTooManyRequests) {
   EXPECT_EQ(errors_of(one_client("0,500000,1,Gamma,1,2\n")),
@@ -135,11 +137,13 @@ TEST(BadServeGen, RateScaleThatNoMemoryHolds) {
   EXPECT_EQ(diagnostics.text(), "f: error: rate_scale 10000 makes a window of more than 100000000 requests\n");
 }
 TEST(BadServeGen, UnknownPattern) {
-  EXPECT_EQ(errors_of(one_client("0,0.5,1,Pareto,1,2\n")),
-            "f/chunk-4-trace.csv:1:9: error: column pattern: expected Gamma, Weibull or nothing (idle), got 'Pareto'\n");
+  EXPECT_EQ(
+      errors_of(one_client("0,0.5,1,Pareto,1,2\n")),
+      "f/chunk-4-trace.csv:1:9: error: column pattern: expected Gamma, Weibull or nothing (idle), got 'Pareto'\n");
 }
 TEST(BadServeGen, RateWithoutAPattern) {
-  EXPECT_EQ(errors_of(one_client("0,0.5,1,,1,2\n")), "f/chunk-4-trace.csv:1:9: error: column pattern: a rate of 0.5 needs a pattern\n");
+  EXPECT_EQ(errors_of(one_client("0,0.5,1,,1,2\n")),
+            "f/chunk-4-trace.csv:1:9: error: column pattern: a rate of 0.5 needs a pattern\n");
 }
 TEST(BadServeGen, WindowsBackwards) {
   EXPECT_EQ(errors_of(one_client("600,0,0,,0,0\n0,0,0,,0,0\n")),
@@ -151,26 +155,33 @@ TEST(BadServeGen, ShapeOfZero) {
 }
 TEST(BadServeGen, MissingValueOfAWindow) {
   EXPECT_EQ(errors_of(one_client("0,0.5,1,Gamma,1\n")),
-            "f/chunk-4-trace.csv:1:1: error: expected 6 values, got 5\n  columns: start_s, rate, cv, pattern, shape, scale_s\n");
+            "f/chunk-4-trace.csv:1:1: error: expected 6 values, got 5\n  columns: start_s, rate, cv, pattern, shape, "
+            "scale_s\n");
 }
 TEST(BadServeGen, BrokenJson) {
-  EXPECT_EQ(errors_of(one_client("0,0.5,1,Gamma,1,2\n", "{\n  \"0\": {,}\n}")), "f/chunk-4-dataset.json:2:9: error: not valid JSON\n");
+  EXPECT_EQ(errors_of(one_client("0,0.5,1,Gamma,1,2\n", "{\n  \"0\": {,}\n}")),
+            "f/chunk-4-dataset.json:2:9: error: not valid JSON\n");
 }
 TEST(BadServeGen, BrokenDict) {
-  EXPECT_EQ(errors_of(one_client("0,0.5,1,Gamma,1,2\n", R"({"0": {"input_tokens": "{1: 0.5; 2: 0.5}", "output_tokens": "{7: 1}"}})")),
-            "f/chunk-4-dataset.json: error: \"0\".input_tokens: expected {tokens: probability, …}, got '; 2: 0.5}' at character 8\n");
+  EXPECT_EQ(errors_of(one_client("0,0.5,1,Gamma,1,2\n",
+                                 R"({"0": {"input_tokens": "{1: 0.5; 2: 0.5}", "output_tokens": "{7: 1}"}})")),
+            "f/chunk-4-dataset.json: error: \"0\".input_tokens: expected {tokens: probability, …}, got '; 2: 0.5}' at "
+            "character 8\n");
 }
 TEST(BadServeGen, ProbabilitiesThatDoNotAddUp) {
-  EXPECT_EQ(errors_of(one_client("0,0.5,1,Gamma,1,2\n", R"({"0": {"input_tokens": "{1: 0.5}", "output_tokens": "{7: 1}"}})")),
-            "f/chunk-4-dataset.json: error: \"0\".input_tokens: the probabilities add up to 0.5, not 1\n");
+  EXPECT_EQ(
+      errors_of(one_client("0,0.5,1,Gamma,1,2\n", R"({"0": {"input_tokens": "{1: 0.5}", "output_tokens": "{7: 1}"}})")),
+      "f/chunk-4-dataset.json: error: \"0\".input_tokens: the probabilities add up to 0.5, not 1\n");
 }
 TEST(BadServeGen, FractionalTokens) {
   EXPECT_EQ(errors_of(one_client("0,0,0,,0,0\n", R"({"0": {"input_tokens": "{1.5: 1}", "output_tokens": "{7: 1}"}})")),
-            "f/chunk-4-dataset.json: error: \"0\".input_tokens: expected a whole number of tokens, at most 100000000, got 1.5\n");
+            "f/chunk-4-dataset.json: error: \"0\".input_tokens: expected a whole number of tokens, at most 100000000, "
+            "got 1.5\n");
 }
 TEST(BadServeGen, LengthsMissingForABusyWindow) {
-  EXPECT_EQ(errors_of(one_client("0,0.5,1,Gamma,1,2\n", R"({"600": {"input_tokens": "{1: 1}", "output_tokens": "{7: 1}"}})")),
-            "f/chunk-4-dataset.json: error: no lengths for the requests of the window at 0 s\n");
+  EXPECT_EQ(
+      errors_of(one_client("0,0.5,1,Gamma,1,2\n", R"({"600": {"input_tokens": "{1: 1}", "output_tokens": "{7: 1}"}})")),
+      "f/chunk-4-dataset.json: error: no lengths for the requests of the window at 0 s\n");
 }
 TEST(BadServeGen, MissingOutputTokens) {
   EXPECT_EQ(errors_of(one_client("0,0,0,,0,0\n", R"({"0": {"input_tokens": "{1: 1}"}})")),

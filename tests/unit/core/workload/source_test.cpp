@@ -6,7 +6,8 @@
 namespace faultline::workload {
 namespace {
 
-std::unique_ptr<ArrivalSource> source_of(const std::string& yaml, std::uint64_t seed, const config::FileReader& reader = files({})) {
+std::unique_ptr<ArrivalSource> source_of(const std::string& yaml, std::uint64_t seed,
+                                         const config::FileReader& reader = files({})) {
   WorkloadSpec spec;
   EXPECT_EQ(read_spec(yaml, spec), "");
   config::Diagnostics diagnostics;
@@ -15,7 +16,8 @@ std::unique_ptr<ArrivalSource> source_of(const std::string& yaml, std::uint64_t 
   return source;
 }
 
-constexpr const char* kYaml = "arrivals: {kind: poisson, rate: 4}\nrequests: 2000\nslo: [{name: a, share: 3}, {name: b}]\n";
+constexpr const char* kYaml =
+    "arrivals: {kind: poisson, rate: 4}\nrequests: 2000\nslo: [{name: a, share: 3}, {name: b}]\n";
 
 TEST(Source, OneSeedGivesTheSameArrivalsAndAnotherSeedOthers) {
   const auto a = drain(*source_of(kYaml, 1)), b = drain(*source_of(kYaml, 1)), c = drain(*source_of(kYaml, 2));
@@ -42,7 +44,8 @@ std::uint64_t hash_of(const std::vector<Recorded>& all) {
   return h;
 }
 
-// The same numbers on every compiler, build and processor. After a wanted change of the draws, put in what the failure prints.
+// The same numbers on every compiler, build and processor. After a wanted change of the draws, put in what the failure
+// prints.
 TEST(Source, ArrivalsAreTheSameBitsEverywhere) {
   const std::vector<std::pair<const char*, std::uint64_t>> golden{
       {"arrivals: {kind: poisson, rate: 4}\n", 2900673139553141974U},
@@ -50,16 +53,22 @@ TEST(Source, ArrivalsAreTheSameBitsEverywhere) {
       {"arrivals: {kind: gamma, rate: 4, cv: 3}\n", 11692551565791189211U},
       {"arrivals: {kind: weibull, rate: 4, cv: 3}\n", 17394050137452732944U},
       {"arrivals: {kind: onoff, rate_on: 9}\n", 15630020176202325134U},
-      {"arrivals: {kind: diurnal, rate: 9, period: 1 min}\nlengths: {prompt: {kind: lognormal, mean: 900, p50: 500}, output: {kind: geometric, mean: 99}}\n", 8110921011021729033U},
+      {"arrivals: {kind: diurnal, rate: 9, period: 1 min}\nlengths: {prompt: {kind: lognormal, mean: 900, p50: 500}, "
+       "output: {kind: geometric, mean: 99}}\n",
+       8110921011021729033U},
   };
   for (const auto& [yaml, expected] : golden) {
-    EXPECT_EQ(hash_of(drain(*source_of(std::string(yaml) + "requests: 20_000\nslo: [{name: a, share: 3}, {name: b}]\n", 42))), expected) << yaml;
+    EXPECT_EQ(
+        hash_of(drain(*source_of(std::string(yaml) + "requests: 20_000\nslo: [{name: a, share: 3}, {name: b}]\n", 42))),
+        expected)
+        << yaml;
   }
 }
 
 TEST(Source, AnotherArrivalProcessLeavesLengthsAndClassesOfEachRequestAlone) {
   const auto a = drain(*source_of(kYaml, 7));
-  const auto b = drain(*source_of("arrivals: {kind: gamma, rate: 9, cv: 3}\nrequests: 2000\nslo: [{name: a, share: 3}, {name: b}]\n", 7));
+  const auto b = drain(*source_of(
+      "arrivals: {kind: gamma, rate: 9, cv: 3}\nrequests: 2000\nslo: [{name: a, share: 3}, {name: b}]\n", 7));
   for (std::size_t i = 0; i < a.size(); ++i) {
     EXPECT_EQ(a[i].arrival.prompt, b[i].arrival.prompt);
     EXPECT_EQ(a[i].arrival.output, b[i].arrival.output);
@@ -69,7 +78,10 @@ TEST(Source, AnotherArrivalProcessLeavesLengthsAndClassesOfEachRequestAlone) {
 
 TEST(Source, OtherLengthsAndClassesLeaveTheTimesAlone) {
   const auto a = drain(*source_of(kYaml, 7));
-  const auto b = drain(*source_of("arrivals: {kind: poisson, rate: 4}\nrequests: 2000\nlengths: {prompt: {kind: fixed, tokens: 9}, output: {kind: geometric, mean: 30}}\n", 7));
+  const auto b =
+      drain(*source_of("arrivals: {kind: poisson, rate: 4}\nrequests: 2000\nlengths: {prompt: {kind: fixed, tokens: "
+                       "9}, output: {kind: geometric, mean: 30}}\n",
+                       7));
   for (std::size_t i = 0; i < a.size(); ++i) EXPECT_EQ(a[i].arrival.at, b[i].arrival.at);
 }
 
@@ -103,11 +115,13 @@ TEST(Source, AfterItsEndItStaysEnded) {
 }
 
 TEST(Source, ResolvedSettingsReadBackToTheSameText) {
-  for (const char* yaml : {"requests: 5\n", "arrivals: {kind: weibull, rate: 3, shape: 0.7}\nduration: 90 s\n",
-                           "arrivals: {kind: onoff, rate_on: 9, mean_on: 2 s}\nrequests: 9\nlengths: {prompt: {kind: lognormal, mean: 900, "
-                           "p50: 500, max: 8192}, output: {kind: uniform, min: 3, max: 70}}\n",
-                           "trace: {path: a.csv, time_scale: 0.5, loop: true}\nrequests: 9\nrate_scale: 2.5\nslo: [{name: x, ttft: 1 s}]\n",
-                           "arrivals: {kind: diurnal, rate: 3}\nlengths: {kind: trace, file: b.csv}\nrequests: 3\n"}) {
+  for (
+      const char* yaml :
+      {"requests: 5\n", "arrivals: {kind: weibull, rate: 3, shape: 0.7}\nduration: 90 s\n",
+       "arrivals: {kind: onoff, rate_on: 9, mean_on: 2 s}\nrequests: 9\nlengths: {prompt: {kind: lognormal, mean: 900, "
+       "p50: 500, max: 8192}, output: {kind: uniform, min: 3, max: 70}}\n",
+       "trace: {path: a.csv, time_scale: 0.5, loop: true}\nrequests: 9\nrate_scale: 2.5\nslo: [{name: x, ttft: 1 s}]\n",
+       "arrivals: {kind: diurnal, rate: 3}\nlengths: {kind: trace, file: b.csv}\nrequests: 3\n"}) {
     SCOPED_TRACE(yaml);
     std::string printed[2], input = yaml;
     for (auto& out : printed) {

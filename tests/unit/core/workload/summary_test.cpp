@@ -17,7 +17,8 @@ std::optional<TraceSummary> summary_of(const std::string& text, TraceSpec spec =
   return s;
 }
 
-const std::string kOwn = "arrival_s,input_tokens,output_tokens,session\n10,100,1,a\n11,200,0,a\n13,300,5,b\n12,400,2,\n";
+const std::string kOwn =
+    "arrival_s,input_tokens,output_tokens,session\n10,100,1,a\n11,200,0,a\n13,300,5,b\n12,400,2,\n";
 
 TEST(Summary, CountsRatesAndLengthsOfASmallTrace) {
   const auto s = summary_of(kOwn);
@@ -57,7 +58,7 @@ TEST(Summary, OnlyTheLeadingRunOfKnownBlocksIsAHit) {
 
 TEST(Summary, TheFullestMinuteIsAWholeOne) {
   std::string text = "arrival_s,input_tokens,output_tokens\n";
-  for (int i = 0; i < 60; ++i) text += std::to_string(i) + ",1,1\n";        // 1 a second
+  for (int i = 0; i < 60; ++i) text += std::to_string(i) + ",1,1\n";            // 1 a second
   for (int i = 0; i < 120; ++i) text += std::to_string(60 + i / 2) + ",1,1\n";  // 2 a second
   for (int i = 0; i < 500; ++i) text += "120,1,1\n";                            // a minute that has only begun
   const auto s = summary_of(text);

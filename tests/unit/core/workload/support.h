@@ -78,7 +78,7 @@ inline std::vector<Recorded> drain(ArrivalSource& source, std::size_t most = 10'
 }  // namespace faultline::workload
 
 /// Skips the test with the reason in its output when a data file is absent.
-#define SKIP_WITHOUT_DATA(path)                                                                     \
-  do {                                                                                              \
-    if (!::faultline::workload::disk(path)) GTEST_SKIP() << "shared data not present: " << (path);  \
+#define SKIP_WITHOUT_DATA(path)                                                                    \
+  do {                                                                                             \
+    if (!::faultline::workload::disk(path)) GTEST_SKIP() << "shared data not present: " << (path); \
   } while (false)

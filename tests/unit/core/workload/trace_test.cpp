@@ -20,7 +20,9 @@ Trace parsed(const std::string& text, TraceSpec spec = {}) {
 }
 
 TEST(AzureTrace, Of2023IsReadWithItsCarriageReturnsAndHundredNanosecondTicks) {
-  const Trace t = parsed("TIMESTAMP,ContextTokens,GeneratedTokens\r\n2023-11-16 18:15:46.6805900,374,44\r\n2023-11-16 18:15:50.9951690,396,109\r\n");
+  const Trace t = parsed(
+      "TIMESTAMP,ContextTokens,GeneratedTokens\r\n2023-11-16 18:15:46.6805900,374,44\r\n2023-11-16 "
+      "18:15:50.9951690,396,109\r\n");
   EXPECT_EQ(t.format, TraceFormat::azure);
   ASSERT_EQ(t.rows.size(), 2U);
   EXPECT_EQ(t.rows[0].at.ns, 0);
@@ -30,7 +32,9 @@ TEST(AzureTrace, Of2023IsReadWithItsCarriageReturnsAndHundredNanosecondTicks) {
 }
 
 TEST(AzureTrace, Of2024IsReadWithItsZoneAcrossMidnight) {
-  const Trace t = parsed("TIMESTAMP,ContextTokens,GeneratedTokens\n2024-05-09 23:59:59.990000+00:00,1,2\n2024-05-10 00:00:00.009930+00:00,3,4\n2024-05-10 00:00:01+00:00,5,6\n");
+  const Trace t = parsed(
+      "TIMESTAMP,ContextTokens,GeneratedTokens\n2024-05-09 23:59:59.990000+00:00,1,2\n2024-05-10 "
+      "00:00:00.009930+00:00,3,4\n2024-05-10 00:00:01+00:00,5,6\n");
   ASSERT_EQ(t.rows.size(), 3U);
   EXPECT_EQ(t.rows[1].at.ns, 19'930'000);
   EXPECT_EQ(t.rows[2].at.ns, 1'010'000'000);
@@ -41,15 +45,18 @@ TEST(AzureTrace, TimestampsFollowTheCalendar) {
   EXPECT_EQ(parse_timestamp("2024-02-29 00:00:00"), 1'709'164'800'000'000'000);  // date -u -d 2024-02-29 +%s
   EXPECT_EQ(parse_timestamp("2024-03-01T01:00:00+01:00"), 1'709'251'200'000'000'000);
   EXPECT_EQ(parse_timestamp("2024-03-01 00:00:00Z"), 1'709'251'200'000'000'000);
-  for (const char* bad : {"", "2023-02-29 00:00:00", "2100-02-29 00:00:00", "2024-13-01 00:00:00", "2024-00-01 00:00:00", "2024-04-31 00:00:00",
-                          "2024-01-01 24:00:00", "2024-01-01 00:60:00", "2024-01-01", "2024-01-01 00:00:00.", "2024-01-01 00:00:00+1",
-                          "2024-01-01 00:00:00 ", "1969-12-31 23:59:59", "2024-01-01 00:00:00+15:00", "2024-01-01 00:00:00.1234567890"}) {
+  for (const char* bad : {"", "2023-02-29 00:00:00", "2100-02-29 00:00:00", "2024-13-01 00:00:00",
+                          "2024-00-01 00:00:00", "2024-04-31 00:00:00", "2024-01-01 24:00:00", "2024-01-01 00:60:00",
+                          "2024-01-01", "2024-01-01 00:00:00.", "2024-01-01 00:00:00+1", "2024-01-01 00:00:00 ",
+                          "1969-12-31 23:59:59", "2024-01-01 00:00:00+15:00", "2024-01-01 00:00:00.1234567890"}) {
     EXPECT_EQ(parse_timestamp(bad), std::nullopt) << bad;
   }
 }
 
 TEST(OwnTrace, KeepsAbsoluteTimesClassesAndSessionsInAnyOrderOfColumns) {
-  const Trace t = parsed("session,output_tokens,input_tokens,arrival_s,slo_class\nalice,2,1,1.5,chat\n,4,3,2.000000001,batch\nalice,6,5,3e0,chat\n");
+  const Trace t = parsed(
+      "session,output_tokens,input_tokens,arrival_s,slo_class\nalice,2,1,1.5,chat\n,4,3,2.000000001,batch\nalice,6,5,"
+      "3e0,chat\n");
   EXPECT_EQ(t.format, TraceFormat::csv);
   ASSERT_EQ(t.rows.size(), 3U);
   EXPECT_EQ(t.rows[0].at.ns, 1'500'000'000);
@@ -71,11 +78,15 @@ TEST(OwnTrace, RowsOutOfOrderAreSortedAndCounted) {
 }
 
 TEST(OwnTrace, AByteOrderMarkAndBlankLinesAtTheEndAreHarmless) {
-  EXPECT_EQ(parsed("\xEF\xBB\xBF" "arrival_s,input_tokens,output_tokens\n0,1,1\n\n\r\n").rows.size(), 1U);
+  EXPECT_EQ(parsed("\xEF\xBB\xBF"
+                   "arrival_s,input_tokens,output_tokens\n0,1,1\n\n\r\n")
+                .rows.size(),
+            1U);
 }
 
 constexpr const char* kBurst =
-    "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n5,ChatGPT,472,18,490,Conversation log\n45,GPT-4,1087,0,1087,API log\n";
+    "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n5,ChatGPT,472,18,490,Conversation "
+    "log\n45,GPT-4,1087,0,1087,API log\n";
 
 TEST(BurstGPTTrace, StartsAtItsFirstRequestAndCountsFailedOnes) {
   const Trace one = parsed(kBurst);
@@ -94,18 +105,21 @@ TEST(BurstGPTTrace, StartsAtItsFirstRequestAndCountsFailedOnes) {
 TEST(BurstGPTTrace, TheLaterReleaseHasSessions) {
   const Trace t = parsed(
       "Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
-      "0.5,s1,3,ChatGPT,1,2,3,Conversation log\n0.75,s2,3,ChatGPT,1,2,3,Conversation log\n1,s1,3,ChatGPT,1,2,3,Conversation log\n");
+      "0.5,s1,3,ChatGPT,1,2,3,Conversation log\n0.75,s2,3,ChatGPT,1,2,3,Conversation "
+      "log\n1,s1,3,ChatGPT,1,2,3,Conversation log\n");
   EXPECT_EQ(t.session_count, 2U);
   EXPECT_EQ(t.rows[0].session, t.rows[2].session);
 }
 
 std::string mooncake_row(int ms, int input, const std::string& ids) {
-  return "{\"timestamp\": " + std::to_string(ms) + ", \"input_length\": " + std::to_string(input) + ", \"output_length\": 5, \"hash_ids\": [" + ids + "]}\n";
+  return "{\"timestamp\": " + std::to_string(ms) + ", \"input_length\": " + std::to_string(input) +
+         ", \"output_length\": 5, \"hash_ids\": [" + ids + "]}\n";
 }
 
 TEST(MooncakeTrace, SpreadsTheRequestsOfATickInFileOrderAndNeverPastTheNext) {
   const std::string text = mooncake_row(0, 600, "0, 1") + mooncake_row(0, 700, "0, 2") + mooncake_row(0, 800, "0, 3") +
-                           mooncake_row(2999, 900, "0, 4") + mooncake_row(6000, 1000, "0, 5") + mooncake_row(6000, 1024, "7");
+                           mooncake_row(2999, 900, "0, 4") + mooncake_row(6000, 1000, "0, 5") +
+                           mooncake_row(6000, 1024, "7");
   const Trace t = parsed(text);
   const std::vector<std::int64_t> expected_us{0, 999'666, 1'999'333, 2'999'000, 6'000'000, 7'500'000};
   ASSERT_EQ(t.rows.size(), expected_us.size());
