@@ -108,9 +108,15 @@ struct TraceSpec {
 /// requests of a generator, or of a trace that names no classes.
 struct SloClass {
   std::string name{};
-  Duration ttft{2'000'000'000};  // defaults: the server scenario of MLPerf Inference 5.1 for DeepSeek-R1, TTFT 2 s and
-  Duration tpot{80'000'000};     // TPOT 80 ms (mlcommons.org, "DeepSeek Reasoning for MLPerf Inference v5.1")
+  // Defaults: DeepSeek-R1, server scenario of MLPerf Inference (mlcommons/inference, loadgen/mlperf.conf,
+  // 001712e9daf8).
+  Duration ttft{2'000'000'000};
+  Duration tpot{80'000'000};
   double share = 1;
+};
+Duration ttft{2'000'000'000};  // defaults: the server scenario of MLPerf Inference 5.1 for DeepSeek-R1, TTFT 2 s and
+Duration tpot{80'000'000};     // TPOT 80 ms (mlcommons.org, "DeepSeek Reasoning for MLPerf Inference v5.1")
+double share = 1;
 };
 
 struct WorkloadSpec {
