@@ -114,11 +114,6 @@ struct SloClass {
   Duration tpot{80'000'000};
   double share = 1;
 };
-Duration ttft{2'000'000'000};  // defaults: the server scenario of MLPerf Inference 5.1 for DeepSeek-R1, TTFT 2 s and
-Duration tpot{80'000'000};     // TPOT 80 ms (mlcommons.org, "DeepSeek Reasoning for MLPerf Inference v5.1")
-double share = 1;
-};
-
 struct WorkloadSpec {
   std::optional<TraceSpec> trace{};
   ArrivalsSpec arrivals{};
