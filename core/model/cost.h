@@ -1,8 +1,8 @@
-// What an operation costs. The simulator's step prices, `estimate` and the paced backend all ask a CostModel; RooflineCost
-// (roofline.h) is the first, models fitted to measurements replace it behind this interface.
+// What an operation costs. The simulator's step prices, `estimate` and the paced backend all ask a CostModel;
+// RooflineCost (roofline.h) is the first, models fitted to measurements replace it behind this interface.
 //
-// Prices must be deterministic (only IEEE operations and core/base/math.h), non-negative, and monotone in tokens, bytes and
-// flops. A cost model is immutable once built and may be shared.
+// Prices must be deterministic (only IEEE operations and core/base/math.h), non-negative, and monotone in tokens, bytes
+// and flops. A cost model is immutable once built and may be shared.
 #pragma once
 
 #include <string_view>
@@ -14,7 +14,7 @@
 namespace faultline::model {
 
 struct Price {
-  FixedTime time{};            // of one run of the operation (not times op.repeats)
+  FixedTime time{};           // of one run of the operation (not times op.repeats)
   bool extrapolated = false;  // outside what the model was measured or fitted on
   std::string_view source;    // short, for reports; lives as long as the cost model
 };
@@ -31,7 +31,8 @@ struct ContextPrice {
   std::string_view source;
 };
 
-/// A dispatch, combine or all-reduce: latency + max(xgmi / f, rdma / g) with f, g the capacity that is left of the links (1: whole).
+/// A dispatch, combine or all-reduce: latency + max(xgmi / f, rdma / g) with f, g the capacity that is left of the
+/// links (1: whole).
 struct ExchangePrice {
   FixedTime latency{};
   FixedTime xgmi{};
@@ -46,8 +47,8 @@ class CostModel {
 
   /// Any operation on the device: gemm, grouped_gemm, prefill_attention, elementwise. Others are asserted against.
   virtual Price price(const Op& op) const = 0;
-  /// decode_attention: the lines for op.sequences sequences; op.context, op.flops and op.bytes are not used. Slopes must
-  /// not depend on op.sequences where the plan overlaps two half batches.
+  /// decode_attention: the lines for op.sequences sequences; op.context, op.flops and op.bytes are not used. Slopes
+  /// must not depend on op.sequences where the plan overlaps two half batches.
   virtual ContextPrice context_price(const ModelShape& s, const ParallelPlan& p, std::int64_t sequences) const = 0;
   /// dispatch, combine, all_reduce.
   virtual ExchangePrice exchange_price(const Op& op) const = 0;

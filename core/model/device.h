@@ -13,13 +13,14 @@
 namespace faultline::model {
 
 /// Time of one kernel = floor + max(c, m) + serial * min(c, m), with c = flops / (peak * compute) and
-/// m = bytes / (memory bandwidth * memory). serial = 0 is the plain roofline; 1 means no overlap of loads and arithmetic.
+/// m = bytes / (memory bandwidth * memory). serial = 0 is the plain roofline; 1 means no overlap of loads and
+/// arithmetic.
 struct Efficiency {
   double compute = 1;
   double memory = 1;
   double serial = 0;
-  Duration floor{};          // launch and drain of the kernel on the device
-  Duration per_sequence{};   // attention only: added for each sequence of the batch
+  Duration floor{};         // launch and drain of the kernel on the device
+  Duration per_sequence{};  // attention only: added for each sequence of the batch
 };
 
 /// Dispatch or combine over the expert-parallel group, per GPU:

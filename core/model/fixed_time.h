@@ -19,7 +19,10 @@ struct FixedTime {
   friend constexpr FixedTime operator-(FixedTime a, FixedTime b) { return {a.v - b.v}; }
   friend constexpr FixedTime operator*(FixedTime a, std::int64_t k) { return {a.v * k}; }
   friend constexpr FixedTime operator*(std::int64_t k, FixedTime a) { return {a.v * k}; }
-  constexpr FixedTime& operator+=(FixedTime b) { v += b.v; return *this; }
+  constexpr FixedTime& operator+=(FixedTime b) {
+    v += b.v;
+    return *this;
+  }
 };
 
 /// Nearest unit; ns >= 0. Only IEEE operations, so the same on every machine.

@@ -23,11 +23,14 @@ double gib(Bytes b) { return static_cast<double>(b.v) / static_cast<double>(1LL 
 /// bf16, of the largest step; logits in fp32.
 Bytes activation_bytes(const ModelShape& s, const ParallelPlan& p, const MemoryOptions& o) {
   const AttentionShape& a = s.attention;
-  const std::int64_t q = a.kind == AttentionKind::mla ? a.q_lora + a.kv_lora + a.rope_dim + a.heads / p.tp * (a.nope_dim + a.rope_dim + a.v_dim)
-                                                      : (2 * a.heads / p.tp + 2 * std::max<std::int64_t>(1, a.kv_heads / p.tp)) * a.head_dim;
+  const std::int64_t q = a.kind == AttentionKind::mla
+                             ? a.q_lora + a.kv_lora + a.rope_dim + a.heads / p.tp * (a.nope_dim + a.rope_dim + a.v_dim)
+                             : (2 * a.heads / p.tp + 2 * std::max<std::int64_t>(1, a.kv_heads / p.tp)) * a.head_dim;
   const std::int64_t dense = 3 * s.dense_inter / p.tp;
   // Expert inputs: a rank's own tokens times top-k pairs is the mean that arrives at a balanced GPU.
-  const std::int64_t moe = s.is_moe() ? 3 * s.expert_inter * (p.ep > 1 ? share(s.experts_per_token, p.tp) : s.experts_per_token) / (p.ep > 1 ? 1 : p.tp)
+  const std::int64_t moe = s.is_moe() ? 3 * s.expert_inter *
+                                            (p.ep > 1 ? share(s.experts_per_token, p.tp) : s.experts_per_token) /
+                                            (p.ep > 1 ? 1 : p.tp)
                                       : 0;
   const std::int64_t per_token = 2 * (2 * s.hidden + q + std::max(dense, moe));
   return {o.tokens_max.v * per_token + o.sequences_max * share(s.vocab, p.tp) * 4};
@@ -38,7 +41,8 @@ Bytes activation_bytes(const ModelShape& s, const ParallelPlan& p, const MemoryO
 Bytes communication_bytes(const ModelShape& s, const ParallelPlan& p, const MemoryOptions& o) {
   if (!p.exchanges()) return p.tp > 1 ? Bytes{2 * o.tokens_max.v * s.hidden * 2} : Bytes{0};
   const std::int64_t tokens = share(o.tokens_max.v, p.tp) * p.ep;
-  const std::int64_t dispatch = p.dispatch_precision == Precision::fp8 ? s.hidden + 4 * share(s.hidden, kScaleGroup) : 2 * s.hidden;
+  const std::int64_t dispatch =
+      p.dispatch_precision == Precision::fp8 ? s.hidden + 4 * share(s.hidden, kScaleGroup) : 2 * s.hidden;
   return {tokens * (dispatch + 8 * s.experts_per_token + 2 * s.hidden)};
 }
 
@@ -72,8 +76,10 @@ MemoryBudget memory_budget(const ModelShape& s, const DeviceSpec& d, const Paral
     const std::int64_t expert = expert_parameters(s);
     const std::int64_t routed = p.ep > 1 ? s.moe_layers() * experts_per_gpu(p, s) * expert : share(count.experts, p.tp);
     b.experts = linear_bytes(routed, s.weight_precision);
-    // With DP attention the shared expert is whole on every rank; tensor parallelism splits it; fused it lies on every GPU.
-    b.shared = linear_bytes(p.fused_shared_expert && p.ep > 1 ? count.shared : share(count.shared, p.tp), s.weight_precision);
+    // With DP attention the shared expert is whole on every rank; tensor parallelism splits it; fused it lies on every
+    // GPU.
+    b.shared =
+        linear_bytes(p.fused_shared_expert && p.ep > 1 ? count.shared : share(count.shared, p.tp), s.weight_precision);
   }
   b.router_norms = {2 * (count.router + count.norms)};
   b.embeddings_head = {2 * share(count.embeddings + count.head, p.tp)};
@@ -94,15 +100,18 @@ std::string memory_refusal(const MemoryBudget& b, const ModelShape& s, const Dev
   const std::string plan = fmt::format("{} with tp={} dp={} ep={} on {}", s.name, p.tp, p.dp, p.ep, d.name);
   if (b.kv_missing.v > 0) {
     return fmt::format(
-        "{} does not fit: of {:.1f} GiB a GPU, {:.1f} GiB are reserved and {:.1f} GiB taken by the runtime; weights need "
-        "{:.1f} GiB (experts {:.1f}, attention {:.1f}, other {:.1f}), activations {:.1f} GiB, communication {:.1f} GiB: "
+        "{} does not fit: of {:.1f} GiB a GPU, {:.1f} GiB are reserved and {:.1f} GiB taken by the runtime; weights "
+        "need "
+        "{:.1f} GiB (experts {:.1f}, attention {:.1f}, other {:.1f}), activations {:.1f} GiB, communication {:.1f} "
+        "GiB: "
         "{:.1f} GiB too much",
         plan, gib(b.capacity), gib(b.reserve), gib(b.runtime), gib(b.weights()), gib(b.experts), gib(b.attention),
         gib(b.weights() - b.experts - b.attention), gib(b.activations), gib(b.communication), gib(b.kv_missing));
   }
   if (b.tokens < context) {
     return fmt::format(
-        "{} has room for {} tokens of KV cache a rank ({:.1f} GiB at {} B a token, blocks of {}), but one request may need {}",
+        "{} has room for {} tokens of KV cache a rank ({:.1f} GiB at {} B a token, blocks of {}), but one request may "
+        "need {}",
         plan, b.tokens.v, gib(b.kv), b.kv_per_token.v, o.block.v, context.v);
   }
   return {};

@@ -10,11 +10,11 @@
 namespace faultline::model {
 
 struct MemoryOptions {
-  double memory_fraction = 0.9;     // share of the device that the engine may use (vLLM: gpu_memory_utilization)
-  Tokens tokens_max{8192};          // most tokens of one step on a DP rank (max_num_batched_tokens)
-  std::int64_t sequences_max = 256; // most sequences of one step on a DP rank (max_num_seqs)
-  Tokens block{64};                 // tokens of one KV block
-  Bytes runtime{3LL << 30};         // GPU runtime, code objects, graphs, communicators; assumed
+  double memory_fraction = 0.9;      // share of the device that the engine may use (vLLM: gpu_memory_utilization)
+  Tokens tokens_max{8192};           // most tokens of one step on a DP rank (max_num_batched_tokens)
+  std::int64_t sequences_max = 256;  // most sequences of one step on a DP rank (max_num_seqs)
+  Tokens block{64};                  // tokens of one KV block
+  Bytes runtime{3LL << 30};          // GPU runtime, code objects, graphs, communicators; assumed
 };
 void describe(config::Fields& f, MemoryOptions& o);
 
@@ -22,11 +22,11 @@ void describe(config::Fields& f, MemoryOptions& o);
 struct MemoryBudget {
   Bytes capacity, reserve, runtime;
   Bytes attention, dense_mlp, experts, shared, router_norms, embeddings_head;  // weights, with FP8 block scales
-  Bytes activations;    // largest step's intermediate tensors and logits
-  Bytes communication;  // dispatch and combine buffers
-  Bytes kv;             // what is left, at least 0
-  Bytes kv_missing;     // > 0: how much the plan lacks before the first KV block
-  Bytes kv_per_token;   // on this GPU, all layers
+  Bytes activations;        // largest step's intermediate tensors and logits
+  Bytes communication;      // dispatch and combine buffers
+  Bytes kv;                 // what is left, at least 0
+  Bytes kv_missing;         // > 0: how much the plan lacks before the first KV block
+  Bytes kv_per_token;       // on this GPU, all layers
   std::int64_t blocks = 0;  // KV blocks of a DP rank (each GPU of the rank holds its share of every block)
   Tokens tokens;            // blocks * block size
   Bytes weights() const { return attention + dense_mlp + experts + shared + router_norms + embeddings_head; }

@@ -32,7 +32,8 @@ std::vector<std::string> plan_problems(const ParallelPlan& p, const ModelShape& 
   };
   const AttentionShape& a = s.attention;
   if (p.tp > d.gpus_per_node) {
-    problem("tp={} is wider than a node of {} GPUs: tensor parallelism needs the links inside a node", p.tp, d.gpus_per_node);
+    problem("tp={} is wider than a node of {} GPUs: tensor parallelism needs the links inside a node", p.tp,
+            d.gpus_per_node);
   } else if (d.gpus_per_node % p.tp != 0) {
     problem("tp={} does not divide the {} GPUs of a node: a rank would span two nodes", p.tp, d.gpus_per_node);
   }
@@ -45,7 +46,8 @@ std::vector<std::string> plan_problems(const ParallelPlan& p, const ModelShape& 
   }
   if (!s.is_moe()) {
     if (p.ep != 1) problem("ep={}, but {} has no experts", p.ep, s.name);
-    if (p.dp != 1) problem("dp={}, but the ranks of a dense model do not step together: use dp=1 and {} groups", p.dp, p.dp);
+    if (p.dp != 1)
+      problem("dp={}, but the ranks of a dense model do not step together: use dp=1 and {} groups", p.dp, p.dp);
     if (p.redundant_experts != 0) problem("redundant_experts={}, but {} has no experts", p.redundant_experts, s.name);
     return out;
   }
@@ -55,7 +57,8 @@ std::vector<std::string> plan_problems(const ParallelPlan& p, const ModelShape& 
               p.dp, p.gpu_count(), p.dp);
     }
     if (p.redundant_experts != 0) problem("redundant_experts={} need expert parallelism (ep > 1)", p.redundant_experts);
-    if (s.expert_inter % p.tp != 0) problem("tp={} does not divide the expert width {} of {}", p.tp, s.expert_inter, s.name);
+    if (s.expert_inter % p.tp != 0)
+      problem("tp={} does not divide the expert width {} of {}", p.tp, s.expert_inter, s.name);
   } else if (p.ep != p.gpu_count()) {
     problem("ep={} must equal the GPUs of its group, tp*dp = {}*{} = {}", p.ep, p.tp, p.dp, p.gpu_count());
   } else if ((s.experts + p.redundant_experts) % p.ep != 0) {
@@ -63,8 +66,10 @@ std::vector<std::string> plan_problems(const ParallelPlan& p, const ModelShape& 
     problem("ep={} does not divide the {} experts and {} replicas of {}: redundant_experts={} would", p.ep, s.experts,
             p.redundant_experts, s.name, p.redundant_experts + p.ep - rest);
   }
-  if (p.dual_batch_overlap && !p.exchanges()) problem("dual_batch_overlap has nothing to hide: the plan has no dispatch and combine");
-  if (p.fused_shared_expert && s.shared_experts == 0) problem("fused_shared_expert, but {} has no shared expert", s.name);
+  if (p.dual_batch_overlap && !p.exchanges())
+    problem("dual_batch_overlap has nothing to hide: the plan has no dispatch and combine");
+  if (p.fused_shared_expert && s.shared_experts == 0)
+    problem("fused_shared_expert, but {} has no shared expert", s.name);
   return out;
 }
 

@@ -28,11 +28,11 @@ struct ParallelPlan {
   std::int64_t ep = 1;
   Precision kv_precision = Precision::bf16;
   Precision dispatch_precision = Precision::fp8;  // combine is always bf16
-  bool dual_batch_overlap = false;   // two micro-batches: exchange of one hides behind the compute of the other
+  bool dual_batch_overlap = false;       // two micro-batches: exchange of one hides behind the compute of the other
   Launch decode_launch = Launch::graph;  // prefill is always launched eagerly
-  bool fused_shared_expert = false;  // shared expert computed inside the grouped GEMM as one more expert
-  std::int64_t redundant_experts = 0;  // replicas added to the routed experts of every layer (EPLB)
-  double expert_imbalance = 1;       // expert-token pairs of the busiest GPU over the mean; 1: perfectly balanced
+  bool fused_shared_expert = false;      // shared expert computed inside the grouped GEMM as one more expert
+  std::int64_t redundant_experts = 0;    // replicas added to the routed experts of every layer (EPLB)
+  double expert_imbalance = 1;           // expert-token pairs of the busiest GPU over the mean; 1: perfectly balanced
 
   std::int64_t gpu_count() const { return tp * dp; }
   bool exchanges() const { return ep > 1 && dp > 1; }

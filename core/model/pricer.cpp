@@ -9,8 +9,8 @@
 namespace faultline::model {
 namespace {
 
-constexpr std::int64_t kOne = 1 << 16;            // 1.0 as a factor
-constexpr std::size_t kTableMax = 1 << 16;        // larger batches are priced each time
+constexpr std::int64_t kOne = 1 << 16;      // 1.0 as a factor
+constexpr std::size_t kTableMax = 1 << 16;  // larger batches are priced each time
 constexpr double kFactorMin = 1.0 / 65536, kFactorMax = 65536;
 
 /// v * q / 2^16 rounded down, exact although v * q may exceed 64 bits: for one q it never decreases in v, and for one v
@@ -36,8 +36,8 @@ struct StepPricer::Scales {
   std::int64_t rdma = kOne;
 
   explicit Scales(const StepEnvironment& e, std::int64_t ranks) : rank_slowdown(e.rank_slowdown) {
-    FAULTLINE_ASSERT(rank_slowdown.empty() || static_cast<std::int64_t>(rank_slowdown.size()) == ranks, "slowdowns={} ranks={}",
-                     rank_slowdown.size(), ranks);
+    FAULTLINE_ASSERT(rank_slowdown.empty() || static_cast<std::int64_t>(rank_slowdown.size()) == ranks,
+                     "slowdowns={} ranks={}", rank_slowdown.size(), ranks);
     for (std::size_t i = 0; i < rank_slowdown.size(); ++i) {
       slowdown_max = i == 0 ? factor(rank_slowdown[i]) : std::max(slowdown_max, factor(rank_slowdown[i]));
     }
@@ -99,15 +99,19 @@ const StepPricer::DecodeEntry& StepPricer::decode_entry(std::int64_t sequences) 
   const Cost token = lookup(token_costs_, append_token_ops, part);
   const Cost decode = lookup(decode_costs_, append_decode_ops, part);
   const Cost head = lookup(head_costs_, append_head_ops, sequences);
-  fresh.own = {halves() * (token.device + decode.device) + head.device, halves() * (token.latency + decode.latency) + head.latency,
+  fresh.own = {halves() * (token.device + decode.device) + head.device,
+               halves() * (token.latency + decode.latency) + head.latency,
                halves() * (token.xgmi + decode.xgmi) + head.xgmi};
   const ContextPrice price = cost_->context_price(shape_, plan_, part);
   for (const ContextLine& l : price.lines) {
     FAULTLINE_ASSERT(l.intercept.v >= 0 && l.per_token.v >= 0, "intercept={} slope={}", l.intercept.v, l.per_token.v);
     const Line line{halves() * shape_.layers * l.intercept.v, shape_.layers * l.per_token.v};
     const auto below = [&](const Line& x, const Line& y) { return x.first <= y.first && x.slope <= y.slope; };
-    if (std::any_of(fresh.lines, fresh.lines + fresh.line_count, [&](const Line& kept) { return below(line, kept); })) continue;
-    fresh.line_count = static_cast<int>(std::remove_if(fresh.lines, fresh.lines + fresh.line_count, [&](const Line& kept) { return below(kept, line); }) - fresh.lines);
+    if (std::any_of(fresh.lines, fresh.lines + fresh.line_count, [&](const Line& kept) { return below(line, kept); }))
+      continue;
+    fresh.line_count = static_cast<int>(std::remove_if(fresh.lines, fresh.lines + fresh.line_count,
+                                                       [&](const Line& kept) { return below(kept, line); }) -
+                                        fresh.lines);
     FAULTLINE_ASSERT(fresh.line_count < kLinesMax, "more than {} lines in the price of decode attention", kLinesMax);
     fresh.lines[fresh.line_count++] = line;
   }
@@ -141,7 +145,8 @@ std::int64_t StepPricer::exchange_time(std::int64_t tokens, const Scales& scales
   if (!plan_.exchanges() || tokens == 0) return 0;
   const Exchange e = exchange(half(tokens, halves()));
   std::int64_t time = e.latency;
-  for (int i = 0; i < Exchange::kParts; ++i) time += std::max(scaled(e.xgmi[i], scales.xgmi), scaled(e.rdma[i], scales.rdma));
+  for (int i = 0; i < Exchange::kParts; ++i)
+    time += std::max(scaled(e.xgmi[i], scales.xgmi), scaled(e.rdma[i], scales.rdma));
   return halves() * time;
 }
 
@@ -159,23 +164,28 @@ StepPricer::Cost StepPricer::prefill_cost(std::int64_t prefill_tokens, std::int6
   const Cost token = lookup(token_costs_, append_token_ops, half(prefill_tokens + sequences, halves()));
   const Cost decode = lookup(decode_costs_, append_decode_ops, half(sequences, halves()));
   const Cost prefill = lookup(prefill_costs_, append_prefill_ops, half(prefill_tokens, halves()));
-  return {halves() * (token.device + decode.device + prefill.device), halves() * (token.latency + decode.latency + prefill.latency),
+  return {halves() * (token.device + decode.device + prefill.device),
+          halves() * (token.latency + decode.latency + prefill.latency),
           halves() * (token.xgmi + decode.xgmi + prefill.xgmi)};
 }
 
-// ---- a step as lines -------------------------------------------------------------------------------------------------
+// ---- a step as lines
+// -------------------------------------------------------------------------------------------------
 
-void StepPricer::append_lines(const RankLoad& load, std::int64_t extra, std::int64_t slowdown, const Scales& scales) const {
+void StepPricer::append_lines(const RankLoad& load, std::int64_t extra, std::int64_t slowdown,
+                              const Scales& scales) const {
   const DecodeEntry& entry = decode_entry(load.sequences);
   const std::int64_t base = extra + own_time(entry.own, slowdown, scales);
   for (int i = 0; i < entry.line_count; ++i) {
     const std::int64_t per_token = scaled(entry.lines[i].slope, slowdown);
-    lines_.push_back({base + scaled(entry.lines[i].first, slowdown) + per_token * load.context_tokens, per_token * load.sequences});
+    lines_.push_back(
+        {base + scaled(entry.lines[i].first, slowdown) + per_token * load.context_tokens, per_token * load.sequences});
   }
 }
 
 /// Returns what is added to the slowest rank's time; `at_least` is what the step lasts even if that sum is shorter.
-std::int64_t StepPricer::frame(std::int64_t tokens, std::int64_t tokens_max, bool prefill, const Scales& scales, std::int64_t& at_least) const {
+std::int64_t StepPricer::frame(std::int64_t tokens, std::int64_t tokens_max, bool prefill, const Scales& scales,
+                               std::int64_t& at_least) const {
   const Launch launch = prefill ? Launch::eager : plan_.decode_launch;
   const std::int64_t host = cost_->host_step(plan_.decode_launch).v;
   const std::int64_t experts = scaled(group_expert_time(tokens), scales.slowdown_max);
@@ -190,7 +200,8 @@ std::int64_t StepPricer::frame(std::int64_t tokens, std::int64_t tokens_max, boo
 
 void StepPricer::decode_run(std::span<const RankLoad> loads, const StepEnvironment& environment, std::int64_t steps_max,
                             std::vector<DecodeSegment>& out) const {
-  FAULTLINE_ASSERT(static_cast<std::int64_t>(loads.size()) == plan_.dp && steps_max >= 1, "loads={} dp={} steps_max={}", loads.size(), plan_.dp, steps_max);
+  FAULTLINE_ASSERT(static_cast<std::int64_t>(loads.size()) == plan_.dp && steps_max >= 1, "loads={} dp={} steps_max={}",
+                   loads.size(), plan_.dp, steps_max);
   const Scales scales(environment, plan_.dp);
   out.clear();
   lines_.clear();
@@ -211,7 +222,9 @@ void StepPricer::decode_run(std::span<const RankLoad> loads, const StepEnvironme
 
   // Upper envelope at the integers 0 … last, walked from the left: from the current line, the next one is the steeper
   // line that overtakes it first.
-  const auto steeper = [](const Line& x, const Line& y) { return x.first > y.first || (x.first == y.first && x.slope > y.slope); };
+  const auto steeper = [](const Line& x, const Line& y) {
+    return x.first > y.first || (x.first == y.first && x.slope > y.slope);
+  };
   Line current = lines_.front();
   for (const Line& l : lines_) {
     if (steeper(l, current)) current = l;
@@ -226,7 +239,8 @@ void StepPricer::decode_run(std::span<const RankLoad> loads, const StepEnvironme
       if (l.slope <= current.slope || l.first + l.slope * last <= current.first + current.slope * last) continue;
       const std::int64_t crossing = (current.first - l.first) / (l.slope - current.slope) + 1;
       const auto value = [&](const Line& x) { return x.first + x.slope * crossing; };
-      if (crossing < next_at || (crossing == next_at && (value(l) > value(next) || (value(l) == value(next) && l.slope > next.slope)))) {
+      if (crossing < next_at ||
+          (crossing == next_at && (value(l) > value(next) || (value(l) == value(next) && l.slope > next.slope)))) {
         next_at = crossing;
         next = l;
       }
@@ -237,12 +251,15 @@ void StepPricer::decode_run(std::span<const RankLoad> loads, const StepEnvironme
   }
 }
 
-FixedTime StepPricer::step(std::span<const PrefillItem> prefill, std::span<const RankLoad> decode, const StepEnvironment& environment) const {
+FixedTime StepPricer::step(std::span<const PrefillItem> prefill, std::span<const RankLoad> decode,
+                           const StepEnvironment& environment) const {
   return compose(prefill, decode, Scales(environment, plan_.dp)).total;
 }
 
-StepPricer::Composed StepPricer::compose(std::span<const PrefillItem> prefill, std::span<const RankLoad> decode, const Scales& scales) const {
-  FAULTLINE_ASSERT(decode.empty() || static_cast<std::int64_t>(decode.size()) == plan_.dp, "loads={} dp={}", decode.size(), plan_.dp);
+StepPricer::Composed StepPricer::compose(std::span<const PrefillItem> prefill, std::span<const RankLoad> decode,
+                                         const Scales& scales) const {
+  FAULTLINE_ASSERT(decode.empty() || static_cast<std::int64_t>(decode.size()) == plan_.dp, "loads={} dp={}",
+                   decode.size(), plan_.dp);
   const auto ranks = static_cast<std::size_t>(plan_.dp);
   per_rank_.assign(3 * ranks, 0);
   const auto work = [this](std::size_t r) { return per_rank_.data() + 3 * r; };  // {tokens, chunks, attention time}
@@ -274,12 +291,15 @@ StepPricer::Composed StepPricer::compose(std::span<const PrefillItem> prefill, s
       append_lines(load, 0, slowdown, scales);
       for (const Line& l : lines_) time = std::max(time, l.first);
     } else {
-      time = own_time(prefill_cost(w[0], load.sequences), slowdown, scales) + own_time(lookup(head_costs_, append_head_ops, load.sequences + w[1]), slowdown, scales) + scaled(w[2], slowdown);
+      time = own_time(prefill_cost(w[0], load.sequences), slowdown, scales) +
+             own_time(lookup(head_costs_, append_head_ops, load.sequences + w[1]), slowdown, scales) +
+             scaled(w[2], slowdown);
       if (load.sequences > 0) {
         std::int64_t attention = 0;
         const DecodeEntry& entry = decode_entry(load.sequences);
         for (int i = 0; i < entry.line_count; ++i) {
-          attention = std::max(attention, scaled(entry.lines[i].first, slowdown) + scaled(entry.lines[i].slope, slowdown) * load.context_tokens);
+          attention = std::max(attention, scaled(entry.lines[i].first, slowdown) +
+                                              scaled(entry.lines[i].slope, slowdown) * load.context_tokens);
         }
         time += attention;
       }
@@ -296,7 +316,8 @@ StepPricer::Composed StepPricer::compose(std::span<const PrefillItem> prefill, s
   return c;
 }
 
-Breakdown StepPricer::breakdown(std::span<const PrefillItem> prefill, std::span<const RankLoad> decode, const StepEnvironment& environment) const {
+Breakdown StepPricer::breakdown(std::span<const PrefillItem> prefill, std::span<const RankLoad> decode,
+                                const StepEnvironment& environment) const {
   const Scales scales(environment, plan_.dp);
   const Composed c = compose(prefill, decode, scales);
   Breakdown out;
@@ -313,7 +334,8 @@ Breakdown StepPricer::breakdown(std::span<const PrefillItem> prefill, std::span<
     entry.op = op;
     if (op.kind == OpKind::all_reduce || op.kind == OpKind::dispatch || op.kind == OpKind::combine) {
       const ExchangePrice p = cost_->exchange_price(op);
-      entry.time = {p.latency.v * op.repeats + std::max(scaled(p.xgmi.v * op.repeats, scales.xgmi), scaled(p.rdma.v * op.repeats, scales.rdma))};
+      entry.time = {p.latency.v * op.repeats +
+                    std::max(scaled(p.xgmi.v * op.repeats, scales.xgmi), scaled(p.rdma.v * op.repeats, scales.rdma))};
       entry.extrapolated = p.extrapolated;
       entry.source = p.source;
     } else {
@@ -353,21 +375,25 @@ Breakdown StepPricer::breakdown(std::span<const PrefillItem> prefill, std::span<
     const DecodeEntry& entry = decode_entry(load.sequences);
     std::int64_t time = 0;
     for (int i = 0; i < entry.line_count; ++i) {
-      time = std::max(time, scaled(entry.lines[i].first, slowdown) + scaled(entry.lines[i].slope, slowdown) * load.context_tokens);
+      time = std::max(
+          time, scaled(entry.lines[i].first, slowdown) + scaled(entry.lines[i].slope, slowdown) * load.context_tokens);
     }
     const ContextPrice p = cost_->context_price(shape_, plan_, load.sequences);
-    out.ops.push_back({decode_attention_op(shape_, plan_, load.sequences, load.context_tokens), {time}, p.extrapolated, p.source});
+    out.ops.push_back(
+        {decode_attention_op(shape_, plan_, load.sequences, load.context_tokens), {time}, p.extrapolated, p.source});
     sum += FixedTime{time};
   }
   append_exchange_ops(shape_, plan_, device_, half(c.tokens_max, halves()), ops);
   append_expert_ops(shape_, plan_, half(c.tokens, halves()), ops);
   add_all(halves(), scales.slowdown_max);
-  std::stable_sort(out.ops.begin(), out.ops.end(), [](const OpTime& x, const OpTime& y) { return forward_place(x.op) < forward_place(y.op); });
+  std::stable_sort(out.ops.begin(), out.ops.end(),
+                   [](const OpTime& x, const OpTime& y) { return forward_place(x.op) < forward_place(y.op); });
   out.overlap = sum - out.total;
   return out;
 }
 
-// ---- traffic ---------------------------------------------------------------------------------------------------------
+// ---- traffic
+// ---------------------------------------------------------------------------------------------------------
 
 Bytes StepPricer::ep_rdma_bytes_per_step(std::int64_t tokens) const {
   if (!plan_.exchanges() || tokens == 0) return {};
@@ -380,7 +406,8 @@ Bytes StepPricer::ep_rdma_bytes_per_step(std::span<const RankLoad> loads) const 
   return ep_rdma_bytes_per_step(tokens);
 }
 
-double StepPricer::ep_rdma_time_share(std::span<const PrefillItem> prefill, std::span<const RankLoad> decode, const StepEnvironment& environment) const {
+double StepPricer::ep_rdma_time_share(std::span<const PrefillItem> prefill, std::span<const RankLoad> decode,
+                                      const StepEnvironment& environment) const {
   if (!plan_.exchanges() || nodes() == 1) return 0;
   const FixedTime whole = step(prefill, decode, environment);
   if (whole.v == 0) return 0;

@@ -1,11 +1,12 @@
 // Compiled prices of the steps of one group of GPUs: the simulator's hot path. Built once from a cost model; the prices
 // of every batch size are computed on first use and kept.
 //
-// All times are sums of 2^-16 ns integers. The price of a decode step is the upper envelope of lines in its contexts, so
-// that decode_run() gives a run of steps in closed form and equals its single steps exactly, whatever the loads.
+// All times are sums of 2^-16 ns integers. The price of a decode step is the upper envelope of lines in its contexts,
+// so that decode_run() gives a run of steps in closed form and equals its single steps exactly, whatever the loads.
 //
-//   step = host + max(slowest rank's own operations + exchange + experts, launch)                 (docs/model.md section 5)
-//   with two overlapped micro-batches: host + max(own operations + experts, exchange, launch), each of two half batches.
+//   step = host + max(slowest rank's own operations + exchange + experts, launch)                 (docs/model.md
+//   section 5) with two overlapped micro-batches: host + max(own operations + experts, exchange, launch), each of two
+//   half batches.
 //
 // Ranks are DP ranks of the group (tp GPUs each), index 0 … dp-1. The group is a barrier: the slowest rank's attention
 // and the fullest rank's exchange decide. Empty ranks are allowed; a step without any token takes no time.
@@ -32,8 +33,8 @@ struct RankLoad {
 
 struct StepEnvironment {
   std::span<const double> rank_slowdown{};  // per rank, >= 1 slower; empty: all 1. Range 2^-16 … 65536
-  double rdma_capacity_factor = 1;        // what is left of the NICs, > 0; for 0 the step does not end: do not ask
-  double xgmi_capacity_factor = 1;        // likewise the scale-up links
+  double rdma_capacity_factor = 1;          // what is left of the NICs, > 0; for 0 the step does not end: do not ask
+  double xgmi_capacity_factor = 1;          // likewise the scale-up links
 };
 
 /// Step j in [first_step, next segment's first_step) lasts first + slope * (j - first_step).
@@ -60,8 +61,8 @@ struct Breakdown {
   std::int64_t rank = 0;    // the rank whose own operations take longest
   std::vector<OpTime> ops;  // its operations, and the group's exchange and experts, in the order of a forward pass
   FixedTime host;
-  FixedTime total;          // equals step() exactly
-  FixedTime overlap;        // sum of ops + host - total: hidden time; negative where the host's launches are the limit
+  FixedTime total;    // equals step() exactly
+  FixedTime overlap;  // sum of ops + host - total: hidden time; negative where the host's launches are the limit
 };
 
 class StepPricer {
@@ -76,20 +77,23 @@ class StepPricer {
 
   /// One step: prefill chunks, decode batches, or both. `decode` may be empty (no rank decodes) or has dp loads.
   /// With no prefill it equals the first step of decode_run() exactly.
-  FixedTime step(std::span<const PrefillItem> prefill, std::span<const RankLoad> decode, const StepEnvironment& environment) const;
+  FixedTime step(std::span<const PrefillItem> prefill, std::span<const RankLoad> decode,
+                 const StepEnvironment& environment) const;
 
-  Breakdown breakdown(std::span<const PrefillItem> prefill, std::span<const RankLoad> decode, const StepEnvironment& environment) const;
+  Breakdown breakdown(std::span<const PrefillItem> prefill, std::span<const RankLoad> decode,
+                      const StepEnvironment& environment) const;
 
   /// KV cache of so many tokens, all layers and heads: what a hand-off from prefill to decode moves.
   Bytes kv_bytes(Tokens tokens) const { return tokens.v * kv_per_token_; }
 
-  /// Bytes that one GPU sends out of its node for dispatch and combine in a step in which its group's ranks hold `tokens`
-  /// new tokens in all (mean over the GPUs). 0 for a group inside one node.
+  /// Bytes that one GPU sends out of its node for dispatch and combine in a step in which its group's ranks hold
+  /// `tokens` new tokens in all (mean over the GPUs). 0 for a group inside one node.
   Bytes ep_rdma_bytes_per_step(std::int64_t tokens) const;
   /// Decode step: the tokens are the sequences.
   Bytes ep_rdma_bytes_per_step(std::span<const RankLoad> loads) const;
   /// Share of the step during which the group exchanges between nodes: what turns the bytes into a rate. 0 … 1.
-  double ep_rdma_time_share(std::span<const PrefillItem> prefill, std::span<const RankLoad> decode, const StepEnvironment& environment) const;
+  double ep_rdma_time_share(std::span<const PrefillItem> prefill, std::span<const RankLoad> decode,
+                            const StepEnvironment& environment) const;
 
   const ModelShape& shape() const { return shape_; }
   const DeviceSpec& device() const { return device_; }
@@ -142,7 +146,8 @@ class StepPricer {
   /// Adds the lines of one rank at its present context.
   void append_lines(const RankLoad& load, std::int64_t extra, std::int64_t slowdown, const Scales& scales) const;
   /// The rest of the step, the same for every line.
-  std::int64_t frame(std::int64_t tokens, std::int64_t tokens_max, bool prefill, const Scales& scales, std::int64_t& at_least) const;
+  std::int64_t frame(std::int64_t tokens, std::int64_t tokens_max, bool prefill, const Scales& scales,
+                     std::int64_t& at_least) const;
   Composed compose(std::span<const PrefillItem> prefill, std::span<const RankLoad> decode, const Scales& scales) const;
   std::int64_t group_expert_time(std::int64_t tokens) const;
   std::int64_t halves() const { return plan_.dual_batch_overlap ? 2 : 1; }
@@ -156,8 +161,8 @@ class StepPricer {
   mutable Table token_costs_, decode_costs_, prefill_costs_, head_costs_, expert_costs_;
   mutable std::vector<DecodeEntry> decode_entries_;
   mutable std::vector<Exchange> exchanges_;
-  mutable std::vector<Line> lines_;         // scratch
-  mutable std::vector<Op> ops_;             // scratch
+  mutable std::vector<Line> lines_;             // scratch
+  mutable std::vector<Op> ops_;                 // scratch
   mutable std::vector<std::int64_t> per_rank_;  // scratch
 };
 

@@ -28,12 +28,22 @@ Price RooflineCost::price(const Op& op) const {
   const bool fp8 = op.precision == Precision::fp8;
   const Efficiency* e = nullptr;
   switch (op.kind) {
-    case OpKind::gemm: e = fp8 ? &device_.gemm_fp8 : &device_.gemm_bf16; break;
-    case OpKind::grouped_gemm: e = fp8 ? &device_.experts_fp8 : &device_.experts_bf16; break;
-    case OpKind::prefill_attention: e = &device_.prefill_attention; break;
-    case OpKind::elementwise: e = &device_.elementwise; break;
-    case OpKind::kv_push: return {.source = kSource};  // overlapped; the network model times it
-    default: FAULTLINE_ASSERT(false, "op {} has no price of its own, kind {}", op.name, static_cast<int>(op.kind));
+    case OpKind::gemm:
+      e = fp8 ? &device_.gemm_fp8 : &device_.gemm_bf16;
+      break;
+    case OpKind::grouped_gemm:
+      e = fp8 ? &device_.experts_fp8 : &device_.experts_bf16;
+      break;
+    case OpKind::prefill_attention:
+      e = &device_.prefill_attention;
+      break;
+    case OpKind::elementwise:
+      e = &device_.elementwise;
+      break;
+    case OpKind::kv_push:
+      return {.source = kSource};  // overlapped; the network model times it
+    default:
+      FAULTLINE_ASSERT(false, "op {} has no price of its own, kind {}", op.name, static_cast<int>(op.kind));
   }
   const Roof r = roof(device_, *e, op.precision, static_cast<double>(op.flops), static_cast<double>(op.bytes.v));
   const double ns = floor_ns(*e) + std::max(r.compute, r.memory) + e->serial * std::min(r.compute, r.memory);
@@ -45,8 +55,10 @@ ContextPrice RooflineCost::context_price(const ModelShape& s, const ParallelPlan
   // Both terms are affine in the context: what one more cached token costs, and what the sequences cost without any.
   const Op none = decode_attention_op(s, p, sequences, 0);
   const Op one = decode_attention_op(s, p, sequences, 1);
-  const Roof fixed = roof(device_, e, p.kv_precision, static_cast<double>(none.flops), static_cast<double>(none.bytes.v));
-  const Roof slope = roof(device_, e, p.kv_precision, static_cast<double>(one.flops - none.flops), static_cast<double>((one.bytes - none.bytes).v));
+  const Roof fixed =
+      roof(device_, e, p.kv_precision, static_cast<double>(none.flops), static_cast<double>(none.bytes.v));
+  const Roof slope = roof(device_, e, p.kv_precision, static_cast<double>(one.flops - none.flops),
+                          static_cast<double>((one.bytes - none.bytes).v));
   const double base = floor_ns(e) + static_cast<double>(e.per_sequence.v * sequences);
   const auto line = [&](double weight_compute, double weight_memory) {
     return ContextLine{fixed_from_ns(base + weight_compute * fixed.compute + weight_memory * fixed.memory),

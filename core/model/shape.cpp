@@ -70,19 +70,23 @@ void describe(Fields& f, ModelShape& s) {
     f.error("dense_layers", fmt::format("{} dense layers, but the model has {} layers", s.dense_layers, s.layers));
   }
   if (s.dense_layers > 0 && s.dense_inter == 0) {
-    f.error("dense_inter", fmt::format("the {} dense layers need 'dense_inter', the width of their MLP", s.dense_layers));
+    f.error("dense_inter",
+            fmt::format("the {} dense layers need 'dense_inter', the width of their MLP", s.dense_layers));
   }
   if (!s.is_moe()) return;
-  if (s.expert_inter == 0) f.error("expert_inter", "a model with experts needs 'expert_inter', the width of one expert");
+  if (s.expert_inter == 0)
+    f.error("expert_inter", "a model with experts needs 'expert_inter', the width of one expert");
   if (s.experts_per_token == 0 || s.experts_per_token > s.experts) {
     f.error("experts_per_token", fmt::format("a token goes to {} experts, it must be between 1 and the {} there are",
                                              s.experts_per_token, s.experts));
   }
   if (s.experts % s.expert_groups != 0) {
-    f.error("expert_groups", fmt::format("{} experts cannot be split into {} equal groups", s.experts, s.expert_groups));
+    f.error("expert_groups",
+            fmt::format("{} experts cannot be split into {} equal groups", s.experts, s.expert_groups));
   }
   if (s.groups_per_token > s.expert_groups) {
-    f.error("groups_per_token", fmt::format("a token may use {} groups, but there are {}", s.groups_per_token, s.expert_groups));
+    f.error("groups_per_token",
+            fmt::format("a token may use {} groups, but there are {}", s.groups_per_token, s.expert_groups));
   }
 }
 

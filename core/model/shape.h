@@ -44,14 +44,14 @@ struct ModelShape {
   std::int64_t vocab = 0;
   Tokens context_max;
   AttentionShape attention;
-  std::int64_t dense_inter = 0;         // MLP width of the dense layers
-  std::int64_t experts = 0;             // routed experts per MoE layer; 0: dense model
-  std::int64_t experts_per_token = 0;   // top-k
-  std::int64_t expert_groups = 1;       // group-limited routing (DeepSeek-V3, arXiv 2412.19437 section 2.1.2)
+  std::int64_t dense_inter = 0;        // MLP width of the dense layers
+  std::int64_t experts = 0;            // routed experts per MoE layer; 0: dense model
+  std::int64_t experts_per_token = 0;  // top-k
+  std::int64_t expert_groups = 1;      // group-limited routing (DeepSeek-V3, arXiv 2412.19437 section 2.1.2)
   std::int64_t groups_per_token = 1;
   std::int64_t shared_experts = 0;
-  std::int64_t expert_inter = 0;        // width of one expert
-  bool tied_embeddings = false;         // one matrix for input embedding and output head
+  std::int64_t expert_inter = 0;                 // width of one expert
+  bool tied_embeddings = false;                  // one matrix for input embedding and output head
   Precision weight_precision = Precision::bf16;  // linear layers; embeddings, head, norms and router are bf16
 
   bool is_moe() const { return experts > 0; }
@@ -66,17 +66,15 @@ ModelShape read_model(std::string_view text, const std::string& file, config::Di
 
 /// Numbers of weights by part, of the whole model (multi-token-prediction layers not counted).
 struct ParameterCount {
-  std::int64_t attention = 0;   // all layers
-  std::int64_t dense_mlp = 0;   // dense layers
-  std::int64_t experts = 0;     // routed
-  std::int64_t shared = 0;      // shared experts
+  std::int64_t attention = 0;  // all layers
+  std::int64_t dense_mlp = 0;  // dense layers
+  std::int64_t experts = 0;    // routed
+  std::int64_t shared = 0;     // shared experts
   std::int64_t router = 0;
   std::int64_t norms = 0;
   std::int64_t embeddings = 0;  // input embedding
   std::int64_t head = 0;        // output head; 0 where tied
-  std::int64_t total() const {
-    return attention + dense_mlp + experts + shared + router + norms + embeddings + head;
-  }
+  std::int64_t total() const { return attention + dense_mlp + experts + shared + router + norms + embeddings + head; }
 };
 ParameterCount parameters(const ModelShape& s);
 /// Weights that one token passes through, embeddings counted as in the published figures (input and output).

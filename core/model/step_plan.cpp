@@ -12,9 +12,17 @@ std::int64_t share(std::int64_t whole, std::int64_t parts) { return (whole + par
 std::int64_t rounded(double x) { return static_cast<std::int64_t>(x + 0.5); }
 
 /// Activations stay bf16 between kernels; FP8 GEMMs read them quantised, so A is counted in the GEMM's precision.
-Op gemm(std::string_view name, Precision precision, std::int64_t repeats, std::int64_t m, std::int64_t n, std::int64_t k,
-        std::int64_t batch = 1) {
-  Op op{.kind = OpKind::gemm, .name = name, .precision = precision, .repeats = repeats, .m = m, .n = n, .k = k, .batch = batch, .tokens = m};
+Op gemm(std::string_view name, Precision precision, std::int64_t repeats, std::int64_t m, std::int64_t n,
+        std::int64_t k, std::int64_t batch = 1) {
+  Op op{.kind = OpKind::gemm,
+        .name = name,
+        .precision = precision,
+        .repeats = repeats,
+        .m = m,
+        .n = n,
+        .k = k,
+        .batch = batch,
+        .tokens = m};
   op.flops = 2 * batch * m * n * k;
   op.bytes = {batch * ((m * k + k * n) * bytes_per_element(precision) + 2 * m * n)};
   return op;
@@ -22,37 +30,80 @@ Op gemm(std::string_view name, Precision precision, std::int64_t repeats, std::i
 
 /// Memory traffic of `elements` bf16 values read or written for each of `rows` rows.
 Op elementwise(std::string_view name, std::int64_t repeats, std::int64_t rows, std::int64_t elements) {
-  return {.kind = OpKind::elementwise, .name = name, .repeats = repeats, .m = rows, .n = elements, .tokens = rows, .bytes = {2 * rows * elements}};
+  return {.kind = OpKind::elementwise,
+          .name = name,
+          .repeats = repeats,
+          .m = rows,
+          .n = elements,
+          .tokens = rows,
+          .bytes = {2 * rows * elements}};
 }
 
-/// Bytes that each GPU sends: reduce-scatter and gather of a ring, 2 (tp-1)/tp of the tensor; `passes` = 1 for one half.
-Op all_reduce(std::string_view name, const ParallelPlan& p, std::int64_t repeats, std::int64_t rows, std::int64_t width, std::int64_t passes) {
+/// Bytes that each GPU sends: reduce-scatter and gather of a ring, 2 (tp-1)/tp of the tensor; `passes` = 1 for one
+/// half.
+Op all_reduce(std::string_view name, const ParallelPlan& p, std::int64_t repeats, std::int64_t rows, std::int64_t width,
+              std::int64_t passes) {
   Op op{.kind = OpKind::all_reduce, .name = name, .repeats = repeats, .m = rows, .n = width, .tokens = rows};
   op.xgmi = {passes * (p.tp - 1) * 2 * rows * width / p.tp};
   op.bytes = {passes * 2 * rows * width};
   return op;
 }
 
-void append_mlp(std::string_view up, std::string_view activation, std::string_view down, const ModelShape& s, std::int64_t repeats,
-                std::int64_t tokens, std::int64_t inter, std::vector<Op>& out) {
+void append_mlp(std::string_view up, std::string_view activation, std::string_view down, const ModelShape& s,
+                std::int64_t repeats, std::int64_t tokens, std::int64_t inter, std::vector<Op>& out) {
   out.push_back(gemm(up, s.weight_precision, repeats, tokens, 2 * inter, s.hidden));
   out.push_back(elementwise(activation, repeats, tokens, 3 * inter));
   out.push_back(gemm(down, s.weight_precision, repeats, tokens, s.hidden, inter));
 }
 
 /// With DP attention each rank computes the shared expert of its own tokens; without, tensor parallelism splits it.
-bool shared_apart(const ModelShape& s, const ParallelPlan& p) { return s.is_moe() && s.shared_experts > 0 && !p.fused_shared_expert; }
+bool shared_apart(const ModelShape& s, const ParallelPlan& p) {
+  return s.is_moe() && s.shared_experts > 0 && !p.fused_shared_expert;
+}
 
 /// The order in which a forward pass runs them; operations of one place keep the order in which they were added.
-constexpr std::array<std::string_view, 36> kOrder{
-    "attention_norm", "qkv_down", "latent_norm", "q_up", "qkv", "rope_cache", "kv_push", "kv_up", "context_kv_up", "mla_prefill",
-    "gqa_prefill", "q_absorb", "mla_decode", "gqa_decode", "v_up", "attention_out", "attention_all_reduce", "mlp_norm", "mlp_up",
-    "mlp_activation", "mlp_down", "mlp_all_reduce", "router", "top_k", "dispatch", "shared_up", "shared_activation", "shared_down",
-    "experts_up", "experts_activation", "experts_down", "combine", "moe_gather", "moe_all_reduce", "final_norm", "head"};
+constexpr std::array<std::string_view, 36> kOrder{"attention_norm",
+                                                  "qkv_down",
+                                                  "latent_norm",
+                                                  "q_up",
+                                                  "qkv",
+                                                  "rope_cache",
+                                                  "kv_push",
+                                                  "kv_up",
+                                                  "context_kv_up",
+                                                  "mla_prefill",
+                                                  "gqa_prefill",
+                                                  "q_absorb",
+                                                  "mla_decode",
+                                                  "gqa_decode",
+                                                  "v_up",
+                                                  "attention_out",
+                                                  "attention_all_reduce",
+                                                  "mlp_norm",
+                                                  "mlp_up",
+                                                  "mlp_activation",
+                                                  "mlp_down",
+                                                  "mlp_all_reduce",
+                                                  "router",
+                                                  "top_k",
+                                                  "dispatch",
+                                                  "shared_up",
+                                                  "shared_activation",
+                                                  "shared_down",
+                                                  "experts_up",
+                                                  "experts_activation",
+                                                  "experts_down",
+                                                  "combine",
+                                                  "moe_gather",
+                                                  "moe_all_reduce",
+                                                  "final_norm",
+                                                  "head"};
 
 }  // namespace
 
-std::size_t forward_place(const Op& op) { return static_cast<std::size_t>(std::find(kOrder.begin(), kOrder.end(), op.name) - kOrder.begin()); }
+std::size_t forward_place(const Op& op) {
+  return static_cast<std::size_t>(std::find(kOrder.begin(), kOrder.end(), op.name) - kOrder.begin());
+}
 
 std::int64_t RankBatch::tokens() const {
   std::int64_t sum = sequences;
@@ -102,7 +153,8 @@ void append_token_ops(const ModelShape& s, const ParallelPlan& p, std::int64_t t
     out.push_back(gemm("router", Precision::bf16, s.moe_layers(), tokens, s.experts, s.hidden));
     out.push_back(elementwise("top_k", s.moe_layers(), tokens, 2 * s.experts + 4 * s.experts_per_token));
     if (shared_apart(s, p)) {
-      append_mlp("shared_up", "shared_activation", "shared_down", s, s.moe_layers(), tokens, share(s.shared_experts * s.expert_inter, p.tp), out);
+      append_mlp("shared_up", "shared_activation", "shared_down", s, s.moe_layers(), tokens,
+                 share(s.shared_experts * s.expert_inter, p.tp), out);
     }
     // Without an exchange the routed and shared outputs are summed over the rank; with one, the tp GPUs gather (below).
     if (!p.exchanges() && p.tp > 1) out.push_back(all_reduce("moe_all_reduce", p, s.moe_layers(), tokens, s.hidden, 2));
@@ -122,9 +174,11 @@ void append_prefill_ops(const ModelShape& s, const ParallelPlan& p, std::int64_t
   if (tokens == 0) return;
   const AttentionShape& a = s.attention;
   if (a.kind == AttentionKind::mla) {
-    out.push_back(gemm("kv_up", s.weight_precision, s.layers, tokens, a.heads / p.tp * (a.nope_dim + a.v_dim), a.kv_lora));
+    out.push_back(
+        gemm("kv_up", s.weight_precision, s.layers, tokens, a.heads / p.tp * (a.nope_dim + a.v_dim), a.kv_lora));
   }
-  Op push{.kind = OpKind::kv_push, .name = "kv_push", .precision = p.kv_precision, .repeats = s.layers, .tokens = tokens};
+  Op push{
+      .kind = OpKind::kv_push, .name = "kv_push", .precision = p.kv_precision, .repeats = s.layers, .tokens = tokens};
   push.rdma = {tokens * kv_bytes_per_token_layer(s, p.kv_precision).v / p.tp};  // each GPU of the rank sends its part
   push.bytes = push.rdma;
   out.push_back(push);
@@ -140,8 +194,14 @@ void append_head_ops(const ModelShape& s, const ParallelPlan& p, std::int64_t ro
 
 Op decode_attention_op(const ModelShape& s, const ParallelPlan& p, std::int64_t sequences, std::int64_t context) {
   const AttentionShape& a = s.attention;
-  Op op{.kind = OpKind::decode_attention, .name = "gqa_decode", .precision = p.kv_precision, .repeats = s.layers, .sequences = sequences, .tokens = sequences,
-        .context = context, .heads = a.heads / p.tp};
+  Op op{.kind = OpKind::decode_attention,
+        .name = "gqa_decode",
+        .precision = p.kv_precision,
+        .repeats = s.layers,
+        .sequences = sequences,
+        .tokens = sequences,
+        .context = context,
+        .heads = a.heads / p.tp};
   const std::int64_t kv = bytes_per_element(p.kv_precision);
   if (a.kind == AttentionKind::mla) {
     // Scores over the latent and its rope part, values over the latent; every head reads the one latent.
@@ -150,7 +210,8 @@ Op decode_attention_op(const ModelShape& s, const ParallelPlan& p, std::int64_t 
     op.bytes = {(a.kv_lora + a.rope_dim) * kv * context + 2 * sequences * op.heads * (2 * a.kv_lora + a.rope_dim)};
   } else {
     op.flops = 4 * op.heads * a.head_dim * context;
-    op.bytes = {2 * std::max<std::int64_t>(1, a.kv_heads / p.tp) * a.head_dim * kv * context + 4 * sequences * op.heads * a.head_dim};
+    op.bytes = {2 * std::max<std::int64_t>(1, a.kv_heads / p.tp) * a.head_dim * kv * context +
+                4 * sequences * op.heads * a.head_dim};
   }
   return op;
 }
@@ -158,8 +219,14 @@ Op decode_attention_op(const ModelShape& s, const ParallelPlan& p, std::int64_t 
 Op prefill_attention_op(const ModelShape& s, const ParallelPlan& p, const Chunk& c) {
   const AttentionShape& a = s.attention;
   const bool mla = a.kind == AttentionKind::mla;
-  Op op{.kind = OpKind::prefill_attention, .name = mla ? "mla_prefill" : "gqa_prefill", .precision = Precision::bf16, .repeats = s.layers,
-        .sequences = 1, .tokens = c.tokens, .context = c.context_before, .heads = a.heads / p.tp};
+  Op op{.kind = OpKind::prefill_attention,
+        .name = mla ? "mla_prefill" : "gqa_prefill",
+        .precision = Precision::bf16,
+        .repeats = s.layers,
+        .sequences = 1,
+        .tokens = c.tokens,
+        .context = c.context_before,
+        .heads = a.heads / p.tp};
   // Token i of the chunk sees the cache and the i+1 tokens up to itself.
   const std::int64_t pairs = c.tokens * c.context_before + c.tokens * (c.tokens + 1) / 2;
   const std::int64_t width = mla ? a.nope_dim + a.rope_dim + a.v_dim : 2 * a.head_dim;  // score and value dimensions
@@ -183,17 +250,26 @@ void append_expert_ops(const ModelShape& s, const ParallelPlan& p, std::int64_t 
   const double even = static_cast<double>(tokens * s.experts_per_token) / static_cast<double>(p.ep);
   std::int64_t pairs = std::max<std::int64_t>(1, rounded(even * p.expert_imbalance));
   // Replicas split an expert's tokens, so the choice is among experts and replicas.
-  double touched = std::min(experts_touched(resident, s.experts + p.redundant_experts, s.experts_per_token, tokens), static_cast<double>(pairs));
+  double touched = std::min(experts_touched(resident, s.experts + p.redundant_experts, s.experts_per_token, tokens),
+                            static_cast<double>(pairs));
   if (p.fused_shared_expert) {  // one more expert, with the tokens of this GPU's even share
     pairs += share(tokens, p.ep) * s.shared_experts;
     touched += static_cast<double>(s.shared_experts);
   }
   const double weight_bytes = static_cast<double>(bytes_per_element(s.weight_precision)) * touched;
   const auto grouped = [&](std::string_view name, std::int64_t n, std::int64_t k) {
-    Op op{.kind = OpKind::grouped_gemm, .name = name, .precision = s.weight_precision, .repeats = s.moe_layers(), .m = pairs, .n = n, .k = k,
-          .groups = resident + (p.fused_shared_expert ? s.shared_experts : 0), .tokens = tokens};
+    Op op{.kind = OpKind::grouped_gemm,
+          .name = name,
+          .precision = s.weight_precision,
+          .repeats = s.moe_layers(),
+          .m = pairs,
+          .n = n,
+          .k = k,
+          .groups = resident + (p.fused_shared_expert ? s.shared_experts : 0),
+          .tokens = tokens};
     op.flops = 2 * pairs * n * k;
-    op.bytes = {rounded(weight_bytes * static_cast<double>(n * k)) + pairs * (k * bytes_per_element(s.weight_precision) + 2 * n)};
+    op.bytes = {rounded(weight_bytes * static_cast<double>(n * k)) +
+                pairs * (k * bytes_per_element(s.weight_precision) + 2 * n)};
     return op;
   };
   out.push_back(grouped("experts_up", 2 * inter, s.hidden));
@@ -201,7 +277,8 @@ void append_expert_ops(const ModelShape& s, const ParallelPlan& p, std::int64_t 
   out.push_back(grouped("experts_down", s.hidden, inter));
 }
 
-void append_exchange_ops(const ModelShape& s, const ParallelPlan& p, const DeviceSpec& d, std::int64_t tokens, std::vector<Op>& out) {
+void append_exchange_ops(const ModelShape& s, const ParallelPlan& p, const DeviceSpec& d, std::int64_t tokens,
+                         std::vector<Op>& out) {
   if (!p.exchanges() || tokens == 0) return;
   const std::int64_t nodes = nodes_of(p, d);
   const std::int64_t sent = share(tokens, p.tp);  // the tp GPUs of a rank send a part each
@@ -211,31 +288,43 @@ void append_exchange_ops(const ModelShape& s, const ParallelPlan& p, const Devic
   if (s.groups_per_token < s.expert_groups && nodes >= s.expert_groups) {
     nodes_hit = std::min(nodes_hit, static_cast<double>(s.groups_per_token));
   }
-  // Uniform destinations: a share 1/nodes of what is hit is the own node, 1/ep the own GPU. Across nodes a token goes once
-  // to each destination node, to the GPU on the same rail, and from there over xGMI to the GPUs with its experts; each GPU
-  // forwards what arrives on its rail, which balances to its own tokens' count.
+  // Uniform destinations: a share 1/nodes of what is hit is the own node, 1/ep the own GPU. Across nodes a token goes
+  // once to each destination node, to the GPU on the same rail, and from there over xGMI to the GPUs with its experts;
+  // each GPU forwards what arrives on its rail, which balances to its own tokens' count.
   const double remote_nodes = nodes_hit * static_cast<double>(nodes - 1) / static_cast<double>(nodes);
   const double other_gpus = gpus * static_cast<double>(p.ep - 1) / static_cast<double>(p.ep);
   // Of the remote destinations, one in gpus_per_node is the rail's own GPU and needs no second hop.
   const double remote_gpus = gpus * static_cast<double>(nodes - 1) / static_cast<double>(nodes);
-  const double hops = nodes == 1 ? other_gpus : (other_gpus - remote_gpus) + remote_gpus * static_cast<double>(d.gpus_per_node - 1) / static_cast<double>(d.gpus_per_node);
+  const double hops = nodes == 1 ? other_gpus
+                                 : (other_gpus - remote_gpus) + remote_gpus * static_cast<double>(d.gpus_per_node - 1) /
+                                                                    static_cast<double>(d.gpus_per_node);
   const std::int64_t fp8 = s.hidden + 4 * share(s.hidden, 128) + 8 * s.experts_per_token;
   const std::int64_t bf16 = 2 * s.hidden + 8 * s.experts_per_token;
   const auto exchange = [&](OpKind kind, std::string_view name, Precision precision, std::int64_t bytes) {
-    Op op{.kind = kind, .name = name, .precision = precision, .repeats = s.moe_layers(), .n = s.hidden, .k = s.experts_per_token, .tokens = sent, .nodes = nodes};
+    Op op{.kind = kind,
+          .name = name,
+          .precision = precision,
+          .repeats = s.moe_layers(),
+          .n = s.hidden,
+          .k = s.experts_per_token,
+          .tokens = sent,
+          .nodes = nodes};
     op.xgmi = {rounded(hops * static_cast<double>(sent * bytes))};
     op.rdma = {nodes == 1 ? 0 : rounded(remote_nodes * static_cast<double>(sent * bytes))};
     op.bytes = {rounded((other_gpus + 1) * static_cast<double>(sent * bytes))};
     return op;
   };
-  out.push_back(exchange(OpKind::dispatch, "dispatch", p.dispatch_precision, p.dispatch_precision == Precision::fp8 ? fp8 : bf16));
+  out.push_back(exchange(OpKind::dispatch, "dispatch", p.dispatch_precision,
+                         p.dispatch_precision == Precision::fp8 ? fp8 : bf16));
   out.push_back(exchange(OpKind::combine, "combine", Precision::bf16, 2 * s.hidden));
   if (p.tp > 1) out.push_back(all_reduce("moe_gather", p, s.moe_layers(), tokens, s.hidden, 1));
 }
 
-std::vector<Op> step_plan(const ModelShape& s, const ParallelPlan& p, const DeviceSpec& d, const RankBatch& rank, const GroupBatch& group) {
+std::vector<Op> step_plan(const ModelShape& s, const ParallelPlan& p, const DeviceSpec& d, const RankBatch& rank,
+                          const GroupBatch& group) {
   const std::int64_t tokens = rank.tokens();
-  FAULTLINE_ASSERT(group.tokens >= tokens && group.tokens_max >= tokens, "rank={} group={} max={}", tokens, group.tokens, group.tokens_max);
+  FAULTLINE_ASSERT(group.tokens >= tokens && group.tokens_max >= tokens, "rank={} group={} max={}", tokens,
+                   group.tokens, group.tokens_max);
   std::vector<Op> out;
   append_token_ops(s, p, tokens, out);
   append_decode_ops(s, p, rank.sequences, out);
@@ -248,9 +337,11 @@ std::vector<Op> step_plan(const ModelShape& s, const ParallelPlan& p, const Devi
   }
   append_exchange_ops(s, p, d, group.tokens_max, out);
   append_expert_ops(s, p, group.tokens, out);
-  const auto chunks = std::count_if(rank.chunks.begin(), rank.chunks.end(), [](const Chunk& c) { return c.tokens > 0; });
+  const auto chunks =
+      std::count_if(rank.chunks.begin(), rank.chunks.end(), [](const Chunk& c) { return c.tokens > 0; });
   append_head_ops(s, p, rank.sequences + chunks, out);
-  std::stable_sort(out.begin(), out.end(), [](const Op& x, const Op& y) { return forward_place(x) < forward_place(y); });
+  std::stable_sort(out.begin(), out.end(),
+                   [](const Op& x, const Op& y) { return forward_place(x) < forward_place(y); });
   return out;
 }
 

@@ -25,7 +25,10 @@ TEST(ParallelPlan, UsualPlansHaveNoProblem) {
   EXPECT_THAT(problems("deepseek-v3", {.tp = 8}), IsEmpty());
   EXPECT_THAT(problems("deepseek-v3", {.tp = 8, .ep = 8}), IsEmpty());
   EXPECT_THAT(problems("deepseek-v3", {.tp = 4, .dp = 4, .ep = 16}), IsEmpty());
-  EXPECT_THAT(problems("deepseek-v3", {.dp = 32, .ep = 32, .dual_batch_overlap = true, .fused_shared_expert = true, .redundant_experts = 32}), IsEmpty());
+  EXPECT_THAT(
+      problems("deepseek-v3",
+               {.dp = 32, .ep = 32, .dual_batch_overlap = true, .fused_shared_expert = true, .redundant_experts = 32}),
+      IsEmpty());
   EXPECT_THAT(problems("dense-7b", {}), IsEmpty());
   EXPECT_THAT(problems("llama-3-70b", {.tp = 8}), IsEmpty());
 }
@@ -37,14 +40,18 @@ TEST(ParallelPlan, PlansThatCannotRunSayWhy) {
               ElementsAre("tp=3 does not divide the 8 GPUs of a node: a rank would span two nodes",
                           "tp=3 does not divide the 64 attention heads of Llama-3-70B",
                           "tp=3 and the 8 key-value heads of Llama-3-70B do not divide one another"));
-  EXPECT_THAT(problems("deepseek-v3", {.dp = 16, .ep = 8}), ElementsAre("ep=8 must equal the GPUs of its group, tp*dp = 1*16 = 16"));
-  EXPECT_THAT(problems("deepseek-v3", {.dp = 24, .ep = 24}),
-              ElementsAre("ep=24 does not divide the 256 experts and 0 replicas of DeepSeek-V3: redundant_experts=8 would"));
+  EXPECT_THAT(problems("deepseek-v3", {.dp = 16, .ep = 8}),
+              ElementsAre("ep=8 must equal the GPUs of its group, tp*dp = 1*16 = 16"));
+  EXPECT_THAT(
+      problems("deepseek-v3", {.dp = 24, .ep = 24}),
+      ElementsAre("ep=24 does not divide the 256 experts and 0 replicas of DeepSeek-V3: redundant_experts=8 would"));
   EXPECT_THAT(problems("deepseek-v3", {.dp = 12, .ep = 12, .redundant_experts = 8}),
               ElementsAre("tp*dp = 12 GPUs do not fill whole nodes of 8"));
-  EXPECT_THAT(problems("deepseek-v3", {.dp = 8}),
-              ElementsAre("ep=1 with dp=8 would hold every expert 8 times: set ep to tp*dp = 8, or use dp=1 and 8 groups"));
-  EXPECT_THAT(problems("deepseek-v3", {.tp = 8, .redundant_experts = 8}), ElementsAre("redundant_experts=8 need expert parallelism (ep > 1)"));
+  EXPECT_THAT(
+      problems("deepseek-v3", {.dp = 8}),
+      ElementsAre("ep=1 with dp=8 would hold every expert 8 times: set ep to tp*dp = 8, or use dp=1 and 8 groups"));
+  EXPECT_THAT(problems("deepseek-v3", {.tp = 8, .redundant_experts = 8}),
+              ElementsAre("redundant_experts=8 need expert parallelism (ep > 1)"));
   EXPECT_THAT(problems("deepseek-v3", {.tp = 8, .dual_batch_overlap = true}),
               ElementsAre("dual_batch_overlap has nothing to hide: the plan has no dispatch and combine"));
   EXPECT_THAT(problems("qwen3-235b-a22b", {.dp = 8, .ep = 8, .fused_shared_expert = true}),
@@ -71,15 +78,15 @@ TEST(ModelFile, EachMistakeHasItsMessageAndPlace) {
   const std::string text = text_of("topologies/models/deepseek-v3.yaml");
   for (const Malformed& m : {
            Malformed{"hidden: 7168", "hiden: 7168",
-                     "m.yaml:2:1: error: 'model': missing key 'hidden'\nm.yaml:4:1: error: unknown key 'hiden' in 'model'\n  known keys: name, source, hidden, layers, vocab, context_max, attention, experts, dense_layers, experts_per_token, expert_groups, groups_per_token, shared_experts, expert_inter, dense_inter, tied_embeddings, weight_precision (did you mean 'hidden'?)\n"},
-           Malformed{"layers: 61", "layers: -1",
-                     "m.yaml:5:9: error: layers: must be at least 1, got '-1'\n"},
-           Malformed{"layers: 61", "layers: many",
-                     "m.yaml:5:9: error: layers: expected a whole number, got 'many'\n"},
+                     "m.yaml:2:1: error: 'model': missing key 'hidden'\nm.yaml:4:1: error: unknown key 'hiden' in "
+                     "'model'\n  known keys: name, source, hidden, layers, vocab, context_max, attention, experts, "
+                     "dense_layers, experts_per_token, expert_groups, groups_per_token, shared_experts, expert_inter, "
+                     "dense_inter, tied_embeddings, weight_precision (did you mean 'hidden'?)\n"},
+           Malformed{"layers: 61", "layers: -1", "m.yaml:5:9: error: layers: must be at least 1, got '-1'\n"},
+           Malformed{"layers: 61", "layers: many", "m.yaml:5:9: error: layers: expected a whole number, got 'many'\n"},
            Malformed{"kind: mla", "kind: mha",
                      "m.yaml:8:19: error: kind: expected one of mla, gqa, got 'mha'\n  (did you mean 'mla'?)\n"},
-           Malformed{"q_lora: 1536, ", "",
-                     "m.yaml:8:12: error: 'model.attention': missing key 'q_lora'\n"},
+           Malformed{"q_lora: 1536, ", "", "m.yaml:8:12: error: 'model.attention': missing key 'q_lora'\n"},
            Malformed{"dense_layers: 3", "dense_layers: 62",
                      "m.yaml:9:15: error: 62 dense layers, but the model has 61 layers\n"},
            Malformed{"dense_inter: 18432\n", "",
@@ -93,9 +100,11 @@ TEST(ModelFile, EachMistakeHasItsMessageAndPlace) {
            Malformed{"expert_inter: 2048\n", "",
                      "m.yaml:2:1: error: a model with experts needs 'expert_inter', the width of one expert\n"},
            Malformed{"weight_precision: fp8", "weight_precision: fp6",
-                     "m.yaml:17:19: error: weight_precision: expected one of bf16, fp8, got 'fp6'\n  (did you mean 'fp8'?)\n"},
+                     "m.yaml:17:19: error: weight_precision: expected one of bf16, fp8, got 'fp6'\n  (did you mean "
+                     "'fp8'?)\n"},
            Malformed{"context_max: 163840 tokens", "context_max: 163840 KiB",
-                     "m.yaml:7:14: error: context_max: expected a number of tokens, such as '2048' or '128 Ki', got '163840 KiB'\n"},
+                     "m.yaml:7:14: error: context_max: expected a number of tokens, such as '2048' or '128 Ki', got "
+                     "'163840 KiB'\n"},
        }) {
     config::Diagnostics diagnostics;
     read_model(replaced(text, m), "m.yaml", diagnostics);
@@ -105,7 +114,8 @@ TEST(ModelFile, EachMistakeHasItsMessageAndPlace) {
 
 TEST(ModelFile, KeyValueHeadsMustDivideTheQueryHeads) {
   config::Diagnostics diagnostics;
-  read_model(replaced(text_of("topologies/models/llama-3-70b.yaml"), {"kv_heads: 8", "kv_heads: 7", ""}), "m.yaml", diagnostics);
+  read_model(replaced(text_of("topologies/models/llama-3-70b.yaml"), {"kv_heads: 8", "kv_heads: 7", ""}), "m.yaml",
+             diagnostics);
   EXPECT_EQ(diagnostics.text(), "m.yaml:8:45: error: 64 query heads cannot share 7 key-value heads equally\n");
 }
 
@@ -113,11 +123,12 @@ TEST(DeviceFile, EachMistakeHasItsMessageAndPlace) {
   const std::string text = text_of("topologies/devices/mi300x.yaml");
   for (const Malformed& m : {
            Malformed{"fp8_peak: 2614.9 TFLOP/s", "fp8_peak: 2614.9",
-                     "d.yaml:6:11: error: fp8_peak: expected a compute rate with its unit, such as '1307 TFLOP/s', got '2614.9'\n"},
+                     "d.yaml:6:11: error: fp8_peak: expected a compute rate with its unit, such as '1307 TFLOP/s', got "
+                     "'2614.9'\n"},
            Malformed{"memory: 192 GiB", "memory: 192 GB/s",
-                     "d.yaml:9:9: error: memory: expected a size with its unit, such as '192 GiB' (B, kB, MB, GB, TB, KiB, MiB, GiB, TiB), got '192 GB/s'\n"},
-           Malformed{"compute: 0.36", "compute: 1.2",
-                     "d.yaml:13:21: error: compute: must be at most 1, got '1.2'\n"},
+                     "d.yaml:9:9: error: memory: expected a size with its unit, such as '192 GiB' (B, kB, MB, GB, TB, "
+                     "KiB, MiB, GiB, TiB), got '192 GB/s'\n"},
+           Malformed{"compute: 0.36", "compute: 1.2", "d.yaml:13:21: error: compute: must be at most 1, got '1.2'\n"},
            Malformed{"floor: 12.4 us", "floor: -1 us",
                      "d.yaml:18:49: error: floor: must be at least 0 s, got '-1 us'\n"},
            Malformed{"latency_network: 42 us, ", "",

@@ -18,13 +18,17 @@ StepPricer pricer(const char* model, const ParallelPlan& p, const char* device =
 class RoundCost final : public CostModel {
  public:
   static constexpr FixedTime us(std::int64_t n) { return {n * 1000 * 65536}; }
-  Price price(const Op& op) const override { return {op.kind == OpKind::kv_push ? FixedTime{} : us(1), false, "round"}; }
+  Price price(const Op& op) const override {
+    return {op.kind == OpKind::kv_push ? FixedTime{} : us(1), false, "round"};
+  }
   ContextPrice context_price(const ModelShape&, const ParallelPlan&, std::int64_t) const override {
     return {{{us(2), {3}}, {us(1), {50}}}, false, "round"};
   }
   ExchangePrice exchange_price(const Op&) const override { return {us(5), us(1), us(7), false, "round"}; }
   FixedTime host_step(Launch) const override { return us(10); }
-  FixedTime host_launch(Launch launch, std::int64_t layers) const override { return launch == Launch::eager ? us(100) * layers : FixedTime{}; }
+  FixedTime host_launch(Launch launch, std::int64_t layers) const override {
+    return launch == Launch::eager ? us(100) * layers : FixedTime{};
+  }
 };
 
 ModelShape tiny() {
@@ -46,8 +50,8 @@ ModelShape tiny() {
 TEST(StepPricer, ADecodeStepOfATinyModelMatchesASumByHand) {
   const StepPricer p(tiny(), shipped_device("mi300x"), {.dp = 2, .ep = 2}, std::make_shared<RoundCost>());
   const RankLoad loads[] = {{3, 30}, {1, 5}};
-  // Own: 5 operations on 2 layers, 3 dense, 5 on the MoE layer, 3 of the head: 21 us. Attention: 2 layers * (2 us + 30 * 3
-  // units). Experts 3 us. Dispatch and combine (5 + 7) us each. Host 10 us.
+  // Own: 5 operations on 2 layers, 3 dense, 5 on the MoE layer, 3 of the head: 21 us. Attention: 2 layers * (2 us + 30
+  // * 3 units). Experts 3 us. Dispatch and combine (5 + 7) us each. Host 10 us.
   EXPECT_EQ(p.step({}, loads, {}), RoundCost::us(21 + 4 + 3 + 24 + 10) + FixedTime{2 * 30 * 3});
   // Half of the NIC: 7 us become 14; an eighth of xGMI: 1 us becomes 8, which then decides.
   EXPECT_EQ(p.step({}, loads, {.rdma_capacity_factor = 0.5}), RoundCost::us(62 + 14) + FixedTime{180});
@@ -67,7 +71,8 @@ TEST(StepPricer, ADecodeStepOfATinyModelMatchesASumByHand) {
 
 TEST(StepPricer, EagerLaunchIsHiddenUnlessTheHostIsSlower) {
   const StepPricer graph(tiny(), shipped_device("mi300x"), {.dp = 2, .ep = 2}, std::make_shared<RoundCost>());
-  const StepPricer eager(tiny(), shipped_device("mi300x"), {.dp = 2, .ep = 2, .decode_launch = Launch::eager}, std::make_shared<RoundCost>());
+  const StepPricer eager(tiny(), shipped_device("mi300x"), {.dp = 2, .ep = 2, .decode_launch = Launch::eager},
+                         std::make_shared<RoundCost>());
   const RankLoad loads[] = {{1, 0}, {1, 0}};
   EXPECT_EQ(graph.step({}, loads, {}), RoundCost::us(62));
   EXPECT_EQ(eager.step({}, loads, {}), RoundCost::us(10 + 200));
@@ -100,7 +105,9 @@ Draw draw(Random& r, std::int64_t ranks) {
   Draw d;
   for (std::int64_t i = 0; i < ranks; ++i) {
     const auto sequences = static_cast<std::int32_t>(r.chance(0.2) ? 0 : 1 + r.below(200));
-    d.loads.push_back({sequences, sequences == 0 ? 0 : static_cast<std::int64_t>(r.below(static_cast<std::uint64_t>(sequences) * 4000))});
+    d.loads.push_back(
+        {sequences,
+         sequences == 0 ? 0 : static_cast<std::int64_t>(r.below(static_cast<std::uint64_t>(sequences) * 4000))});
     d.slowdown.push_back(r.chance(0.8) ? 1.0 : 1.0 + 3 * r.uniform());
   }
   if (r.chance(0.5)) d.environment.rdma_capacity_factor = 0.1 + 0.9 * r.uniform();
@@ -161,8 +168,8 @@ TEST(StepPricer, MoreWorkOrLessCapacityNeverMakesAStepShorter) {
       d.environment.rank_slowdown = d.slowdown;
       std::vector<PrefillItem> items;
       for (std::uint64_t i = r.below(4); i > 0; --i) {
-        items.push_back({static_cast<std::int32_t>(r.below(static_cast<std::uint64_t>(p.ranks()))), static_cast<std::int64_t>(1 + r.below(4000)),
-                         static_cast<std::int64_t>(r.below(8000))});
+        items.push_back({static_cast<std::int32_t>(r.below(static_cast<std::uint64_t>(p.ranks()))),
+                         static_cast<std::int64_t>(1 + r.below(4000)), static_cast<std::int64_t>(r.below(8000))});
       }
       const auto rank = static_cast<std::size_t>(r.below(static_cast<std::uint64_t>(p.ranks())));
       const FixedTime before = p.step(items, d.loads, d.environment);
@@ -203,7 +210,8 @@ TEST(StepPricer, ABreakdownAddsUpToTheStep) {
     loads.back().context_tokens *= 2;
     const PrefillItem items[] = {{0, 1000, 500}, {0, 300, 0}};
     for (const bool mixed : {false, true}) {
-      const std::span<const PrefillItem> prefill = mixed ? std::span<const PrefillItem>(items) : std::span<const PrefillItem>();
+      const std::span<const PrefillItem> prefill =
+          mixed ? std::span<const PrefillItem>(items) : std::span<const PrefillItem>();
       const Breakdown b = p.breakdown(prefill, loads, {});
       EXPECT_EQ(b.total, p.step(prefill, loads, {})) << c.model;
       EXPECT_EQ(b.rank, mixed ? 0 : p.ranks() - 1) << "the rank with the most work";

@@ -92,7 +92,8 @@ TEST(RooflineCost, ExchangeTimesAreNearThePublishedOnes) {
     double dispatch_us, combine_us;
   };
   // 4,096 tokens at EP8: 5.25 destinations; 307 and 330 GB/s. At EP16: 1.992 nodes; 52 and 67 GB/s of RDMA.
-  for (const Published& p : {Published{8, 128, 35, 47}, Published{16, 128, 76, 122}, Published{8, 4096, 4096 * 7168 * 5.251 / 307e3, 4096 * 14336 * 5.251 / 330e3},
+  for (const Published& p : {Published{8, 128, 35, 47}, Published{16, 128, 76, 122},
+                             Published{8, 4096, 4096 * 7168 * 5.251 / 307e3, 4096 * 14336 * 5.251 / 330e3},
                              Published{16, 4096, 4096 * 7168 * 1.992 / 52e3, 4096 * 14336 * 1.992 / 67e3}}) {
     std::vector<Op> ops;
     append_exchange_ops(s, {.dp = p.ep, .ep = p.ep}, d, p.tokens, ops);
@@ -115,9 +116,12 @@ std::vector<std::map<std::string, std::string>> read_csv(const std::string& path
     std::vector<std::string> cells(1);
     bool quoted = false;
     for (const char c : line) {
-      if (c == '"') quoted = !quoted;
-      else if (c == ',' && !quoted) cells.emplace_back();
-      else if (c != '\r') cells.back() += c;
+      if (c == '"')
+        quoted = !quoted;
+      else if (c == ',' && !quoted)
+        cells.emplace_back();
+      else if (c != '\r')
+        cells.back() += c;
     }
     if (names.empty()) {
       names = cells;
@@ -146,7 +150,8 @@ TEST(RooflineCost, MeasuredBlockScaleGemmsAreWithinTheStatedResiduals) {
   std::vector<double> small, middle, large;
   for (const auto& row : rows) {
     const auto m = std::stoll(row.at("M"));
-    const double predicted = nanoseconds(cost.price(gemm(m, std::stoll(row.at("N")), std::stoll(row.at("K")))).time) / 1000;
+    const double predicted =
+        nanoseconds(cost.price(gemm(m, std::stoll(row.at("N")), std::stoll(row.at("K")))).time) / 1000;
     (m <= 256 ? small : m <= 4096 ? middle : large).push_back(std::abs(std::log(predicted / std::stod(row.at("us")))));
   }
   EXPECT_LT(median_error(small), 0.20);

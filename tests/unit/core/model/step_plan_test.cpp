@@ -44,7 +44,8 @@ struct Expected {
 
 TEST(StepPlan, DecodeOperationsOfATinyModelMatchACountByHand) {
   const ParallelPlan p{.dp = 2, .ep = 2, .dispatch_precision = Precision::bf16};
-  const auto ops = step_plan(tiny(), p, shipped_device("mi300x"), {.chunks = {}, .sequences = 3, .context_tokens = 30}, {.tokens = 6, .tokens_max = 3});
+  const auto ops = step_plan(tiny(), p, shipped_device("mi300x"), {.chunks = {}, .sequences = 3, .context_tokens = 30},
+                             {.tokens = 6, .tokens_max = 3});
   const Expected expected[] = {
       {"attention_norm", 2, 0, 192},                    // 3 rows, 4 vectors of 8, 2 B
       {"qkv", 2, 2 * 3 * 16 * 8, 2 * (24 + 128) + 96},  // n = (2 + 2*1) heads of 4
@@ -101,7 +102,8 @@ TEST(StepPlan, MLADecodeReadsOneLatentForAllHeads) {
   EXPECT_EQ(two.flops - one.flops, 1000LL * 2 * 128 * (576 + 512));
   const Op split = decode_attention_op(v3, {.tp = 8, .kv_precision = Precision::fp8}, 1, 1000);
   EXPECT_EQ(split.flops * 8, one.flops);
-  EXPECT_EQ(split.bytes.v - decode_attention_op(v3, {.tp = 8, .kv_precision = Precision::fp8}, 1, 0).bytes.v, 576000) << "the latent is not split";
+  EXPECT_EQ(split.bytes.v - decode_attention_op(v3, {.tp = 8, .kv_precision = Precision::fp8}, 1, 0).bytes.v, 576000)
+      << "the latent is not split";
 }
 
 TEST(StepPlan, ATokenCrossesToAnotherNodeOnceHoweverManyExpertsItHasThere) {
@@ -140,8 +142,11 @@ TEST(StepPlan, ExpertsTouchedGoesFromOneTokensChoicesToAll) {
 TEST(StepPlan, TensorParallelPlanReducesInsteadOfExchanging) {
   const ModelShape v3 = shipped_model("deepseek-v3");
   const DeviceSpec d = shipped_device("mi300x");
-  const auto ops = step_plan(v3, {.tp = 8}, d, {.chunks = {}, .sequences = 32, .context_tokens = 32000}, {.tokens = 32, .tokens_max = 32});
-  const auto has = [&](std::string_view name) { return std::any_of(ops.begin(), ops.end(), [&](const Op& op) { return op.name == name; }); };
+  const auto ops = step_plan(v3, {.tp = 8}, d, {.chunks = {}, .sequences = 32, .context_tokens = 32000},
+                             {.tokens = 32, .tokens_max = 32});
+  const auto has = [&](std::string_view name) {
+    return std::any_of(ops.begin(), ops.end(), [&](const Op& op) { return op.name == name; });
+  };
   EXPECT_FALSE(has("dispatch"));
   EXPECT_TRUE(has("moe_all_reduce"));
   EXPECT_EQ(find(ops, "attention_all_reduce").xgmi.v, 2 * 7 * 2 * 32 * 7168 / 8);
@@ -154,7 +159,8 @@ TEST(StepPlan, FusedSharedExpertMovesItsWorkIntoTheGroupedGemm) {
   const DeviceSpec d = shipped_device("mi300x");
   const RankBatch rank{.chunks = {}, .sequences = 64, .context_tokens = 0};
   const auto apart = step_plan(v3, {.dp = 8, .ep = 8}, d, rank, {.tokens = 512, .tokens_max = 64});
-  const auto fused = step_plan(v3, {.dp = 8, .ep = 8, .fused_shared_expert = true}, d, rank, {.tokens = 512, .tokens_max = 64});
+  const auto fused =
+      step_plan(v3, {.dp = 8, .ep = 8, .fused_shared_expert = true}, d, rank, {.tokens = 512, .tokens_max = 64});
   const auto flops = [](const std::vector<Op>& ops) {
     std::int64_t sum = 0;
     for (const Op& op : ops) sum += op.flops * op.repeats;
