@@ -21,15 +21,10 @@
 #include <vector>
 
 #include "core/model/cost.h"
+#include "core/model/load.h"
 #include "core/model/memory.h"
 
 namespace faultline::model {
-
-/// Decode batch of one DP rank.
-struct RankLoad {
-  std::int32_t sequences = 0;
-  std::int64_t context_tokens = 0;  // sum of the sequences' cached tokens
-};
 
 struct StepEnvironment {
   std::span<const double> rank_slowdown{};  // per rank, >= 1 slower; empty: all 1. Range 2^-16 … 65536
@@ -42,13 +37,6 @@ struct DecodeSegment {
   std::int64_t first_step = 0;
   FixedTime first;
   FixedTime slope;
-};
-
-/// One sequence's prefill chunk on a rank.
-struct PrefillItem {
-  std::int32_t rank = 0;
-  std::int64_t chunk_tokens = 0;
-  std::int64_t context_before = 0;
 };
 
 struct OpTime {
