@@ -114,6 +114,7 @@ struct SloClass {
   Duration tpot{80'000'000};
   double share = 1;
 };
+
 struct WorkloadSpec {
   std::optional<TraceSpec> trace{};
   ArrivalsSpec arrivals{};
