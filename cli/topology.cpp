@@ -15,7 +15,7 @@ struct Options {
   std::string file;
   bool json = false;
   bool resolved = false;
-  std::string dot, svg;
+  std::string dot, svg, component;
   std::optional<std::uint32_t> instances, prefill_nodes, decode_nodes, mixed_nodes, spare_nodes;
   std::optional<std::string> rule;
   std::vector<std::string> set;
@@ -52,6 +52,17 @@ int run(const Options& o) {
   if (!o.dot.empty()) write_file(o.dot, topology::to_dot(built, placement));
   if (!o.svg.empty()) write_file(o.svg, topology::to_svg(built, placement));
   const topology::Analysis analysis = topology::analyse(built, placement);
+  if (!o.component.empty()) {
+    const topology::Names names(built, placement);
+    const auto id = names.resolve(o.component);
+    if (!id) {
+      auto [message, note] = names.unknown(o.component);
+      diagnostics.error({"--component", 0, 0}, std::move(message), std::move(note));
+      diagnostics.throw_if_any();
+    }
+    fmt::print("{}", topology::component_text(built, placement, analysis, *id));
+    return 0;
+  }
   if (o.json) fmt::print("{}\n", topology::to_json(built, placement, analysis).dump(1));
   else fmt::print("{}", topology::to_text(built, placement, analysis));
   return 0;
@@ -63,6 +74,7 @@ const Registration kTopology{{.order = 40, .name = "topology", .help = "Analyse 
   app.add_option("file", o->file, "topology YAML (topologies/README.md)")->required();
   app.add_flag("--json", o->json, "everything as JSON instead of text");
   app.add_flag("--resolved", o->resolved, "print the topology with every default and stop");
+  app.add_option("--component", o->component, "one component instead: leaf-0, inst-0.d-1.gpu-3, …");
   app.add_option("--dot", o->dot, "write a Graphviz picture to this file");
   app.add_option("--svg", o->svg, "write an SVG picture to this file");
   app.add_option("--instances", o->instances, "instances to place; 0: as many as fit");

@@ -38,7 +38,7 @@ std::uint32_t pick(std::uint64_t key, Stage stage, std::uint32_t n, const Health
 
 }  // namespace
 
-PathTable::PathTable(const Topology& topology) : topology_(topology), layout_(topology.layout) {
+PathTable::PathTable(const Topology& topology) : layout_(topology.layout) {
   transit_ = topology.spec.node.xgmi_transit;
   failover_ = topology.spec.node.nic_failover;
   forward_ = layout_.kind == FabricKind::rail_optimised && topology.spec.fabric.cross_rail == CrossRail::forward;

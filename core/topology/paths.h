@@ -23,7 +23,7 @@ namespace faultline::topology {
 
 class PathTable {
  public:
-  /// Keeps a reference: the topology must outlive it.
+  /// Copies what it needs: the topology need not outlive it.
   explicit PathTable(const Topology& topology);
 
   /// Writes the path from src to dst into `path` (cleared first), sender's side first. True if there is one; src == dst has
@@ -51,7 +51,6 @@ class PathTable {
   bool over_spine(std::uint32_t a, std::uint32_t b, std::uint64_t key, const LinkState& up, std::vector<LinkIndex>& path) const;
   bool over_core(std::uint32_t a, std::uint32_t b, std::uint64_t key, const LinkState& up, std::vector<LinkIndex>& path) const;
 
-  const Topology& topology_;
   Layout layout_;
   bool transit_ = false, failover_ = false, forward_ = false;
   std::vector<BytesPerSecond> capacity_;

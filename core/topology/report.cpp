@@ -215,6 +215,38 @@ std::string to_text(const Topology& t, const Placement& p, const Analysis& a) {
   return out;
 }
 
+std::string component_text(const Topology& t, const Placement& p, const Analysis& a, ComponentId id) {
+  const Names names(t, p);
+  const std::string use = names.by_use(id), &name = t.graph.name(id);
+  std::string out = fmt::format("{}  ({}{})\n", name, kind_label(t.graph[id].kind), use == name ? "" : ", " + use);
+  for (ComponentId up = t.graph[id].parent; up.valid(); up = t.graph[up].parent) {
+    out += fmt::format("  in         {} {}\n", kind_label(t.graph[up].kind), t.graph.name(up));
+  }
+  if (const std::uint32_t l = t.graph[id].link; l != LinkIndex::kInvalid) {
+    const Link& link = t.graph.link(l);
+    out += fmt::format("  joins      {} and {}, {} a direction, {}\n", t.graph.name(link.a), t.graph.name(link.b), rate(link.capacity),
+                       config::print_scalar(link.latency));
+  }
+  std::map<Kind, std::vector<ComponentId>> taken;
+  for (const ComponentId c : t.graph.implied(id)) {
+    if (c != id) taken[t.graph[c].kind].push_back(c);
+  }
+  for (const auto& [kind, list] : taken) {
+    out += fmt::format("  takes      {} of kind {}: {}{}\n", list.size(), kind_label(kind), t.graph.name(list.front()),
+                       list.size() > 1 ? " … " + t.graph.name(list.back()) : "");
+  }
+  out += fmt::format("  cuts off   {}\n", plural(gpus_cut_off_by(t, {id}), "living GPU"));
+  const auto hits = a.blast.hits(id);
+  out += fmt::format("  hurts      {}\n", plural(hits.size(), "instance"));
+  for (const Hit& h : hits) {
+    const bool spare = h.instance >= p.instances.size();
+    out += fmt::format("    {:<14} {} lost, {} cut off, {} of its network\n",
+                       fmt::format("{}{}", spare ? "spare-inst-" : "inst-", spare ? h.instance - p.instances.size() : h.instance),
+                       plural(h.gpus_lost, "GPU"), h.gpus_cut_off, h.network_share == 0 ? "nothing" : percent(h.network_share));
+  }
+  return out;
+}
+
 nlohmann::ordered_json to_json(const Topology& t, const Placement& p, const Analysis& a) {
   using Json = nlohmann::ordered_json;
   Json out;

@@ -224,6 +224,30 @@ TEST(Report, TextStaysWithinEightyColumns) {
   }
 }
 
+TEST(Report, OneComponentSaysWhatItTakesAndWhomItHurts) {
+  const Topology t = build(testing::spec_of("tiny/two-pods.yaml"));
+  const Placement p = placed(t);
+  EXPECT_EQ(component_text(t, p, analyse(t, p), id(t, "leaf-11")),
+            "leaf-11  (leaf)\n"
+            "  in         rack rack-3\n"
+            "  in         power feed power-1\n"
+            "  takes      4 of kind cable: node-4.nic-3.cable … node-7.nic-3.cable\n"
+            "  takes      4 of kind fabric link: leaf-11.spine-0 … leaf-11.spine-3\n"
+            "  cuts off   4 living GPUs\n"
+            "  hurts      1 instance\n"
+            "    inst-1         0 GPUs lost, 4 cut off, 12.5 % of its network\n");
+  EXPECT_EQ(component_text(t, p, analyse(t, p), id(t, "node-4.nic-0.cable")),
+            "node-4.nic-0.cable  (cable, inst-1.p-0.nic-0.cable)\n"
+            "  in         nic node-4.nic-0\n"
+            "  in         node node-4\n"
+            "  in         rack rack-1\n"
+            "  in         power feed power-0\n"
+            "  joins      node-4.nic-0 and leaf-8, 50 GB/s a direction, 1200 ns\n"
+            "  cuts off   1 living GPU\n"
+            "  hurts      1 instance\n"
+            "    inst-1         0 GPUs lost, 1 cut off, 3.12 % of its network\n");
+}
+
 TEST(Report, JsonCarriesTheCutsAndTheHitsOfEveryComponent) {
   const Topology t = build(testing::spec_of("tiny/two-pods.yaml"));
   const Placement p = placed(t);
