@@ -9,8 +9,9 @@
 namespace faultline::model {
 namespace {
 
-constexpr std::int64_t kOne = 1 << 16;      // 1.0 as a factor
-constexpr std::size_t kTableMax = 1 << 16;  // larger batches are priced each time
+constexpr std::int64_t kOne = 1 << 16;       // 1.0 as a factor
+constexpr std::size_t kTableMax = 1 << 16;   // larger batches are priced each time
+constexpr std::int64_t kStepsMax = 1 << 24;  // so that slope * step stays far inside 64 bits
 constexpr double kFactorMin = 1.0 / 65536, kFactorMax = 65536;
 
 /// v * q / 2^16 rounded down, exact although v * q may exceed 64 bits: for one q it never decreases in v, and for one v
@@ -200,8 +201,8 @@ std::int64_t StepPricer::frame(std::int64_t tokens, std::int64_t tokens_max, boo
 
 void StepPricer::decode_run(std::span<const RankLoad> loads, const StepEnvironment& environment, std::int64_t steps_max,
                             std::vector<DecodeSegment>& out) const {
-  FAULTLINE_ASSERT(static_cast<std::int64_t>(loads.size()) == plan_.dp && steps_max >= 1, "loads={} dp={} steps_max={}",
-                   loads.size(), plan_.dp, steps_max);
+  FAULTLINE_ASSERT(static_cast<std::int64_t>(loads.size()) == plan_.dp && steps_max >= 1 && steps_max <= kStepsMax,
+                   "loads={} dp={} steps_max={}", loads.size(), plan_.dp, steps_max);
   const Scales scales(environment, plan_.dp);
   out.clear();
   lines_.clear();

@@ -26,6 +26,7 @@
 
 namespace faultline::model {
 
+/// What faults and congestion have left. Applies to the whole step.
 struct StepEnvironment {
   std::span<const double> rank_slowdown{};  // per rank, >= 1 slower; empty: all 1. Range 2^-16 … 65536
   double rdma_capacity_factor = 1;          // what is left of the NICs, > 0; for 0 the step does not end: do not ask
@@ -59,7 +60,8 @@ class StepPricer {
   StepPricer(ModelShape shape, DeviceSpec device, ParallelPlan plan, std::shared_ptr<const CostModel> cost);
 
   /// Replaces the content of `out` by the segments of steps 0 … steps_max-1, at least one. The context of every rank
-  /// grows by its sequences each step. Preconditions: loads.size() == dp, steps_max >= 1 (asserted).
+  /// grows by its sequences each step. Preconditions (asserted): loads.size() == dp, 1 <= steps_max <= 2^24 (beyond any
+  /// model's context).
   void decode_run(std::span<const RankLoad> loads, const StepEnvironment& environment, std::int64_t steps_max,
                   std::vector<DecodeSegment>& out) const;
 
