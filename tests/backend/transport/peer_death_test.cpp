@@ -1,11 +1,10 @@
 // Real processes that really die: SIGKILL at arbitrary moments of a transfer, SIGSTOP, and many generations of a peer
-// without a leak. Slow parts run with FAULTLINE_SLOW_TESTS=1.
+// without a leak.
 #include <dirent.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 
 #include <chrono>
-#include <cstdlib>
 #include <fstream>
 #include <thread>
 
@@ -15,8 +14,6 @@
 
 namespace faultline::transport {
 namespace {
-
-bool slow_tests() { return std::getenv("FAULTLINE_SLOW_TESTS") != nullptr; }
 
 LinkSettings link_of(bool same_host, Duration budget = Duration{1'000'000'000}) {
   LinkSettings settings;
@@ -112,8 +109,8 @@ TEST_P(PeerDeath, AnIdleStoppedPeerIsATimeoutToo) {
 }
 
 TEST_P(PeerDeath, GenerationsOfAPeerLeakNothing) {
-  // Each generation is a new process that is killed, and a new transport here. 1,000 with FAULTLINE_SLOW_TESTS=1.
-  const std::uint64_t rounds = slow_tests() ? 1000 : 40;
+  // Each generation is a new process that is killed, and a new transport here.
+  const std::uint64_t rounds = 1000;
   { ProcessLink warm_up(link_of(GetParam())); }
   const std::size_t descriptors = open_descriptors();
   std::size_t resident = 0;
