@@ -13,6 +13,7 @@ body{margin:0 auto;padding:28px 20px 60px;max-width:920px;background:var(--groun
 font:15px/1.5 system-ui,"Segoe UI",Roboto,"Helvetica Neue",Arial,"DejaVu Sans",sans-serif}
 h1{font-size:25px;line-height:1.25;margin:0;overflow-wrap:anywhere}
 h2{font-size:18px;margin:36px 0 8px;padding-top:14px;border-top:1px solid var(--faint);overflow-wrap:anywhere}
+body>section:first-child h2{border:0;margin-top:0;font-size:22px}
 p{margin:6px 0 12px}
 .soft{color:var(--soft)}
 .bad{color:var(--bad)}
@@ -21,10 +22,12 @@ p{margin:6px 0 12px}
 .tile b{display:block;font-size:20px;line-height:1.3;font-weight:600;white-space:nowrap}
 .tile span{color:var(--soft);font-size:13px}
 table{border-collapse:collapse;width:100%;margin:8px 0 16px;font-size:14px;font-variant-numeric:tabular-nums}
-th,td{padding:5px 10px 5px 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--faint);overflow-wrap:anywhere}
-th{font-weight:500;color:var(--soft)}
+th,td{padding:5px 10px 5px 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--faint);overflow-wrap:break-word}
+th{font-weight:500;color:var(--soft);vertical-align:bottom}
+td:first-child,th:first-child{min-width:8em}
 td.n,th.n{text-align:right;padding-right:16px;white-space:nowrap}
 td.n:last-child,th.n:last-child{padding-right:0}
+th.n{white-space:normal}
 .scroll{overflow-x:auto}
 figure{margin:20px 0}
 figcaption{display:flex;flex-wrap:wrap;gap:2px 14px;align-items:baseline;margin-bottom:4px}
@@ -50,7 +53,7 @@ summary{cursor:pointer;color:var(--soft)}
 @media print{:root{--ground:#fff;--panel:#f3f4f6;--ink:#000;--soft:#444;--faint:#ccc;--run:#1d4fa3;--paired:#888;--own:#b02a17;
 --collateral:#e09a2d;--missing:#e8694a;--bad:#b3261e;--good:#1f7a4d}
 body{max-width:none;padding:0;font-size:11pt;print-color-adjust:exact;-webkit-print-color-adjust:exact}
-figure,.tile,tr{break-inside:avoid}h2{break-after:avoid}pre{white-space:pre-wrap}}
+figure{margin:9px 0}.tiles{margin:9px 0}.tile{padding:5px 10px}.tile b{font-size:13pt}figure,.tile,tr{break-inside:avoid}h2{break-after:avoid}pre{white-space:pre-wrap}}
 )css";
 
 }  // namespace faultline::report

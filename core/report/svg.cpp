@@ -32,7 +32,7 @@ TimeUnit time_unit(double span_s) {
 
 std::string tick_text(double v) {
   const std::string s = fmt::format("{:.6g}", v);
-  return s.find('e') == std::string::npos && std::abs(v) >= 10000 ? with_commas(static_cast<std::int64_t>(std::llround(v))) : s;
+  return s.find('e') == std::string::npos && std::abs(v) >= 1000 ? with_commas(static_cast<std::int64_t>(std::llround(v))) : s;
 }
 
 std::string figure(const std::string& title, const std::string& unit, const std::string& legend, double height,

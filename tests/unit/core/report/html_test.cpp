@@ -52,7 +52,7 @@ TEST(HtmlReport, NoNameFromOutsideBecomesMarkup) {
   late.id = "late";
   late.not_applied_reason = evil;
   run.faults.push_back(late);
-  run.throughput[3].output_tokens += 1;
+  run.throughput[3].output_tokens -= 1;
   const RunRecord without = steady_run();
   metrics::Options options{.gpu_price_per_hour = 1};
   options.currency = evil;

@@ -45,7 +45,7 @@ TEST(TerminalReport, OfTwoFaultsWithoutAPairIsAsReviewed) {
   near.reverted = near.at + 2_s;
   run.faults.push_back(near);
   run.warnings = {"prices extrapolated beyond 512 tokens a rank"};
-  run.throughput[100].output_tokens += 1;
+  run.throughput[100].output_tokens -= 1;
   const std::string text = terminal_text(make_report(run, nullptr, nullptr));
   expect_width(text, 80);
   testing::expect_golden("two_faults.txt", text);
