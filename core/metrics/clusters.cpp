@@ -13,31 +13,39 @@ void extend(Instant& end, Instant t) {
 
 }  // namespace
 
-Instant effect_end_of(const record::RunRecord& run, std::uint32_t fault) {
-  const record::FaultRecord& f = run.faults[fault];
-  Instant end = f.at;
-  extend(end, f.reverted);
-  const record::FaultPhases& p = f.phases;
-  for (const Instant t : {p.symptom, p.detect, p.decide, p.drain, p.reroute, p.replace, p.ready, p.first_token}) extend(end, t);
-  for (const record::CapacityInterval& c : run.capacity) {
-    if (c.fault == fault) extend(end, std::min(c.to, run.end));
+std::vector<Instant> effect_ends(const record::RunRecord& run) {
+  std::vector<Instant> ends;
+  ends.reserve(run.faults.size());
+  for (const record::FaultRecord& f : run.faults) {
+    Instant end = f.applied ? f.at : kNever;
+    if (f.applied) {
+      extend(end, f.reverted);
+      const record::FaultPhases& p = f.phases;
+      for (const Instant t : {p.symptom, p.detect, p.decide, p.drain, p.reroute, p.replace, p.ready, p.first_token}) extend(end, t);
+    }
+    ends.push_back(end);
   }
-  return end;
+  for (const record::CapacityInterval& c : run.capacity) {
+    if (c.fault < ends.size() && ends[c.fault] != kNever) extend(ends[c.fault], std::min(c.to, run.end));
+  }
+  return ends;
 }
 
 std::vector<Cluster> clusters_of(const record::RunRecord& run, const std::vector<std::uint32_t>& faults) {
+  const std::vector<Instant> ends = effect_ends(run);
   std::vector<Cluster> single;
   for (const std::uint32_t f : faults) {
     if (!run.faults[f].applied) continue;
-    single.push_back({{f}, run.faults[f].at, effect_end_of(run, f), hit_bit(f), {}});
+    single.push_back({{f}, run.faults[f].at, ends[f], hit_bit(f), {}});
   }
   std::stable_sort(single.begin(), single.end(), [](const Cluster& a, const Cluster& b) { return a.begin < b.begin; });
-  // Faults from the 63rd on share a bit. Everything between two that share one joins them, so that clusters stay
+  // Faults from the 63rd on share a bit. Everything between two that share it joins them, so that clusters stay
   // intervals of time.
-  for (std::size_t i = 0; i < single.size(); ++i) {
-    for (std::size_t j = i + 1; j < single.size(); ++j) {
-      if (single[i].hit_mask == single[j].hit_mask) single[i].effect_end = std::max(single[i].effect_end, single[j].begin);
-    }
+  Cluster* first_shared = nullptr;
+  for (Cluster& c : single) {
+    if (c.hit_mask != hit_bit(63)) continue;
+    if (first_shared) first_shared->effect_end = std::max(first_shared->effect_end, c.begin);
+    else first_shared = &c;
   }
   std::vector<Cluster> out;
   for (Cluster& next : single) {

@@ -18,8 +18,9 @@ struct Cluster {
 /// Bit of RequestRecord::hit_by for a fault.
 constexpr std::uint64_t hit_bit(std::uint32_t fault) { return std::uint64_t{1} << (fault < 63 ? fault : 63); }
 
-/// The last sign of an effect of one fault: its revert, its last recovery phase, the end of its last capacity interval.
-Instant effect_end_of(const record::RunRecord& run, std::uint32_t fault);
+/// Of each fault: the last sign of an effect, which is its revert, its last recovery phase or the end of its last capacity
+/// interval. kNever where it was not applied.
+std::vector<Instant> effect_ends(const record::RunRecord& run);
 
 /// Applied faults among `faults`, grouped where one begins before the effect of another has ended, or where they share a
 /// bit. Sorted by begin; each fault is in one cluster.

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <set>
 
 #include "core/metrics/clusters.h"
@@ -26,27 +28,52 @@ bool is_background(const FaultRecord& fault, const RunRecord* other) {
                      [&](const FaultRecord& f) { return f.id == fault.id && f.kind == fault.kind; });
 }
 
-/// Requests by cluster, so that no request is counted for two and none is forgotten.
+/// Which cluster a fault, a capacity interval or a request belongs to. No request is counted for two clusters and none is
+/// forgotten.
 class Attribution {
  public:
-  Attribution(const std::vector<Cluster>& clusters, Instant run_end) : clusters_(clusters), run_end_(run_end) {}
+  Attribution(const std::vector<Cluster>& clusters, std::size_t faults, Instant run_end)
+      : clusters_(clusters), of_fault_(faults, -1), run_end_(run_end) {
+    for (std::size_t i = 0; i < clusters.size(); ++i) {
+      for (const std::uint32_t f : clusters[i].faults) of_fault_[f] = static_cast<int>(i);
+      for (unsigned bit = 0; bit < 64; ++bit) {
+        if (clusters[i].hit_mask >> bit & 1) of_bit_[bit] = static_cast<int>(i);
+      }
+    }
+  }
+
+  int of_fault(std::uint32_t fault) const { return fault < of_fault_.size() ? of_fault_[fault] : -1; }
+
+  /// Calls `each` once for every cluster that hit the request.
+  template <class Each>
+  void each_hit(std::uint64_t bits, Each each) const {
+    for (; bits != 0; bits &= bits - 1) {
+      const int c = of_bit_[static_cast<std::size_t>(std::countr_zero(bits))];
+      if (c < 0) continue;
+      bits = (bits & ~clusters_[static_cast<std::size_t>(c)].hit_mask) | (bits & (~bits + 1));  // its other bits are done, too
+      each(static_cast<std::size_t>(c));
+    }
+  }
 
   /// The last cluster that hit it; else the last that began before the request would have ended without any fault (a cause
   /// comes before its effect). -1: none.
-  int of(const RequestRecord& here, const RequestRecord* there) const {
-    for (std::size_t i = clusters_.size(); i-- > 0;) {
-      if (here.hit_by & clusters_[i].hit_mask) return static_cast<int>(i);
-    }
-    if (!there) return -1;
-    const Instant ends = there->end == kNever ? run_end_ : there->end;
-    for (std::size_t i = clusters_.size(); i-- > 0;) {
-      if (clusters_[i].begin <= ends) return static_cast<int>(i);
-    }
-    return -1;
+  int of(const RequestRecord& here, const RequestRecord& there) const {
+    int last = -1;
+    each_hit(here.hit_by, [&](std::size_t c) { last = std::max(last, static_cast<int>(c)); });
+    if (last >= 0) return last;
+    const Instant ends = there.end == kNever ? run_end_ : there.end;
+    const auto after = std::upper_bound(clusters_.begin(), clusters_.end(), ends, [](Instant t, const Cluster& c) { return t < c.begin; });
+    return static_cast<int>(after - clusters_.begin()) - 1;
   }
 
  private:
   const std::vector<Cluster>& clusters_;
+  std::vector<int> of_fault_;
+  std::array<int, 64> of_bit_ = [] {
+    std::array<int, 64> none{};
+    none.fill(-1);
+    return none;
+  }();
   Instant run_end_;
 };
 
@@ -78,7 +105,7 @@ Spread spread_of(const RunRecord& here, const RunRecord& without, const std::vec
   const std::size_t n = std::min(here.requests.size(), without.requests.size());
   for (std::size_t id = 0; id < n; ++id) {
     const RequestRecord &a = here.requests[id], &b = without.requests[id];
-    const int to = attribution.of(a, &b);
+    const int to = attribution.of(a, b);
     if (to < 0) continue;
     const auto c = static_cast<std::size_t>(to);
     if (delayed(here, a, without, b, percent)) ++out.delayed[c];
@@ -155,7 +182,9 @@ Duration active_time(const RunRecord& run, const Cluster& cluster) {
   return sum;
 }
 
-FaultImpact causal(const RunRecord& run, const Cluster& cluster) {
+using Intervals = std::vector<const record::CapacityInterval*>;
+
+FaultImpact causal(const RunRecord& run, const Cluster& cluster, const Intervals& intervals) {
   FaultImpact out;
   out.cluster_reason = cluster.reason;
   out.at = cluster.begin;
@@ -171,14 +200,11 @@ FaultImpact causal(const RunRecord& run, const Cluster& cluster) {
   out.instances_direct = static_cast<std::int64_t>(direct.size());
   out.phases = merged_phases(run, cluster);
 
-  std::vector<const record::CapacityInterval*> intervals;
-  for (const record::CapacityInterval& c : run.capacity) {
-    if (std::find(cluster.faults.begin(), cluster.faults.end(), c.fault) == cluster.faults.end()) continue;
-    const Duration time = std::min(c.to, run.end) - c.from;
+  for (const record::CapacityInterval* c : intervals) {
+    const Duration time = std::min(c->to, run.end) - c->from;
     if (time.v <= 0) continue;
-    intervals.push_back(&c);
-    (c.own ? out.own : out.collateral).add(1 - c.usable, time);
-    if (c.usable <= 0) out.structural.add(1, time);
+    (c->own ? out.own : out.collateral).add(1 - c->usable, time);
+    if (c->usable <= 0) out.structural.add(1, time);
   }
   out.structural_gpus_max = most_at_once(intervals);
   out.capacity_loss = out.own;
@@ -191,18 +217,17 @@ FaultImpact causal(const RunRecord& run, const Cluster& cluster) {
   }
   out.active = active_time(run, cluster);
   if (out.active.v > 0) out.capacity_loss_per_fault_s = out.capacity_loss.gpu_seconds() / seconds(out.active);
-
-  for (const RequestRecord& r : run.requests) {
-    if (!(r.hit_by & cluster.hit_mask)) continue;
-    ++out.requests_hit;
-    for (FaultMember& m : out.members) m.requests_hit += (r.hit_by & hit_bit(m.index)) != 0;
-    if (r.outcome == Outcome::failed) ++out.requests_hit_failed;
-    if (r.interrupted()) ++out.requests_hit_retried;
-    if (r.interrupted() && r.outcome == Outcome::completed) ++out.interrupted_but_completed;
-    out.hit_tokens_recomputed += r.tokens_recomputed;
-    out.hit_tokens_lost += r.tokens_lost;
-  }
   return out;
+}
+
+void count_hit(FaultImpact& impact, const RequestRecord& r) {
+  ++impact.requests_hit;
+  for (FaultMember& m : impact.members) m.requests_hit += (r.hit_by & hit_bit(m.index)) != 0;
+  if (r.outcome == Outcome::failed) ++impact.requests_hit_failed;
+  if (r.interrupted()) ++impact.requests_hit_retried;
+  if (r.interrupted() && r.outcome == Outcome::completed) ++impact.interrupted_but_completed;
+  impact.hit_tokens_recomputed += r.tokens_recomputed;
+  impact.hit_tokens_lost += r.tokens_lost;
 }
 
 Dip dip_of(const std::vector<std::int64_t>& here, const std::vector<std::int64_t>& there, std::int64_t from, std::int64_t to,
@@ -233,7 +258,7 @@ Dip dip_of(const std::vector<std::int64_t>& here, const std::vector<std::int64_t
 
 /// t95, restore and the dip of each cluster.
 void recovery(const RunRecord& run, const RunRecord& without, const std::vector<Cluster>& clusters, const Options& options,
-              std::vector<FaultImpact>& impacts) {
+              const std::vector<Intervals>& intervals, std::vector<FaultImpact>& impacts) {
   const auto here = output_bins(run), there = output_bins(without);
   const auto good_here = goodput_bins(run), good_there = goodput_bins(without);
   const std::int64_t window_s = std::max<std::int64_t>(1, options.window.v / kSecond);
@@ -253,10 +278,7 @@ void recovery(const RunRecord& run, const RunRecord& without, const std::vector<
     if (const auto k = first_held(here, there, from, last, window_s, hold_s, options.share_percent)) p.t95 = after(*k);
     // Restored: throughput and goodput are back together, and every GPU that the fault took is serving (or replaced).
     Instant capacity_back = clusters[i].begin;
-    for (const record::CapacityInterval& c : run.capacity) {
-      const auto& f = clusters[i].faults;
-      if (std::find(f.begin(), f.end(), c.fault) != f.end()) capacity_back = std::max(capacity_back, std::min(c.to, run.end));
-    }
+    for (const record::CapacityInterval* c : intervals[i]) capacity_back = std::max(capacity_back, std::min(c->to, run.end));
     std::optional<std::int64_t> k = ((capacity_back - run.begin).v + kSecond - 1) / kSecond;
     *k = std::max(*k, from);
     for (std::optional<std::int64_t> before; k && k != before;) {  // to the first second that satisfies both
@@ -289,14 +311,23 @@ Impacts compare(const RunRecord& run, const RunRecord* without, const RunRecord*
     out.notes.push_back(fmt::format("{} faults are in both runs of the pair and are not reported", run.faults.size() - subjects.size()));
   }
   const std::vector<Cluster> clusters = clusters_of(run, subjects);
+  const Attribution attribution(clusters, run.faults.size(), without ? without->end : run.end);
+  std::vector<Intervals> intervals(clusters.size());
+  for (const record::CapacityInterval& c : run.capacity) {
+    if (const int to = attribution.of_fault(c.fault); to >= 0) intervals[static_cast<std::size_t>(to)].push_back(&c);
+  }
   std::vector<std::set<std::uint32_t>> direct;
-  for (const Cluster& cluster : clusters) {
-    out.faults.push_back(causal(run, cluster));
+  for (std::size_t i = 0; i < clusters.size(); ++i) {
+    const Cluster& cluster = clusters[i];
+    out.faults.push_back(causal(run, cluster, intervals[i]));
     std::set<std::uint32_t> instances;
     for (const std::uint32_t f : cluster.faults) {
-      for (const InstanceId i : run.faults[f].instances_direct) instances.insert(i.v);
+      for (const InstanceId instance : run.faults[f].instances_direct) instances.insert(instance.v);
     }
     direct.push_back(std::move(instances));
+  }
+  for (const RequestRecord& r : run.requests) {
+    attribution.each_hit(r.hit_by, [&](std::size_t c) { count_hit(out.faults[c], r); });
   }
   if (clusters.size() > 1 && without) {
     out.notes.push_back("several faults in one run: differences to the paired run are attributed to the last fault that hit a "
@@ -304,7 +335,6 @@ Impacts compare(const RunRecord& run, const RunRecord* without, const RunRecord*
   }
 
   if (without && !clusters.empty()) {
-    const Attribution attribution(clusters, without->end);
     for (FaultImpact& impact : out.faults) {
       impact.paired.emplace();
       impact.paired->goodput_loss_by_class.resize(std::max<std::size_t>(1, run.slo_class_names.size()));
@@ -314,7 +344,7 @@ Impacts compare(const RunRecord& run, const RunRecord* without, const RunRecord*
     for (std::size_t id = 0; id < n; ++id) {
       const RequestRecord &a = run.requests[id], &b = without->requests[id];
       if (a.arrival != b.arrival || a.prompt_tokens != b.prompt_tokens || a.output_tokens != b.output_tokens) ++arrivals_differ;
-      const int to = attribution.of(a, &b);
+      const int to = attribution.of(a, b);
       if (to < 0) {
         if (differs(a, b)) ++out.differences_before_fault;
         continue;
@@ -346,7 +376,7 @@ Impacts compare(const RunRecord& run, const RunRecord* without, const RunRecord*
       p.requests_delayed.placebo = control->delayed[i];
       p.instances_indirect.placebo = static_cast<std::int64_t>(control->indirect[i].size());
     }
-    recovery(run, *without, clusters, options, out.faults);
+    recovery(run, *without, clusters, options, intervals, out.faults);
     if (out.differences_before_fault > 0) {
       out.notes.push_back(fmt::format("{} requests differ although both runs ended them before the first fault: the pair is not "
                                       "a pair",

@@ -101,7 +101,7 @@ struct Impacts {
 
 /// `without`: the same run without these faults (faults that it has too, by id, are background and not reported); nullptr
 /// leaves the counterfactual figures empty. `placebo`: as `without`, with a placebo in the faults' place; may be nullptr.
-/// O(requests + capacity intervals log) each.
+/// Time: requests * log(faults) + intervals * log(intervals) + faults * seconds of the run.
 Impacts compare(const record::RunRecord& fault, const record::RunRecord* without, const record::RunRecord* placebo,
                 const Options& options = {});
 
