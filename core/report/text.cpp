@@ -69,7 +69,7 @@ std::string number(double x) {
   if (size >= 99.95) return fmt::format("{:.0f}", x);
   if (size >= 9.995) return fmt::format("{:.1f}", x);
   if (size >= 0.9995) return fmt::format("{:.2f}", x);
-  return fmt::format("{:.3g}", x);
+  return fmt::format("{:#.3g}", x);
 }
 
 std::string time_text(std::optional<Duration> d) {

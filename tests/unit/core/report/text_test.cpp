@@ -16,6 +16,7 @@ TEST(ReportText, NumbersKeepThreeDigitsAndGroupThousands) {
   EXPECT_EQ(number(9.996), "10.0");
   EXPECT_EQ(number(99.96), "100");
   EXPECT_EQ(number(1234.5), "1,235");
+  EXPECT_EQ(number(0.5), "0.500");
   EXPECT_EQ(number(0), "0");
 }
 
