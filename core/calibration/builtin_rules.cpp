@@ -24,7 +24,7 @@ rules:
   - {operation: moe, pattern: "moe_ck2stages"}
   - {operation: moe, pattern: "fused_moe_kernel"}
   - {operation: moe, pattern: "_finalize_matmul_scatter", note: writes the sum of a token's experts}
-  - {operation: moe, pattern: "reduce_segments", note: adds a token's experts}
+  - {operation: attention, pattern: "reduce_segments", note: second half of vLLM's unified attention}
   - {operation: moe, pattern: "expert"}
   - {operation: router, pattern: "_topk_forward"}
   - {operation: router, pattern: "_combined_routing"}
@@ -52,6 +52,7 @@ rules:
   - {operation: norm, pattern: "ayer_norm"}
   - {operation: norm, pattern: "LayerNorm"}
   - {operation: norm, pattern: "layer norm"}
+  - {operation: norm, pattern: "GradGammaBeta", note: backward of layer norm}
   - {operation: activation, pattern: "act_and_mul"}
   - {operation: activation, pattern: "swiglu"}
   - {operation: activation, pattern: "SwiGLU"}
@@ -74,6 +75,12 @@ rules:
   - {operation: embedding, pattern: "indexSelect"}
   - {operation: embedding, pattern: "index_select"}
   - {operation: embedding, pattern: "embedding"}
+  - {operation: copy, pattern: "multi_tensor_apply*Copy<", note: gathers the step's indices}
+  - {operation: router, pattern: "MoE unpermute"}
+  - {operation: router, pattern: "MoE permute"}
+  - {operation: router, pattern: "MoE routing map"}
+  - {operation: router, pattern: "gate topk"}
+  - {operation: copy, pattern: "copy tensor"}
   - {operation: optimizer, pattern: "dam"}
   - {operation: optimizer, pattern: "multi_tensor_apply"}
   - {operation: copy, pattern: "rocclr_copyBuffer"}
@@ -85,6 +92,7 @@ rules:
   - {operation: elementwise, pattern: "elementwise"}
   - {operation: elementwise, pattern: "reduce_kernel"}
   - {operation: elementwise, pattern: "triton_"}
+  - {operation: elementwise, pattern: "dropout"}
   - {operation: other, pattern: "rocprim"}
   - {operation: other, pattern: "resolve_future_token_ids"}
   - {operation: other, pattern: "clamp_position"}

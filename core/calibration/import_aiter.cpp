@@ -86,16 +86,20 @@ std::string precision_of_quant(std::string_view q_type, std::string_view weights
   return "fp8_other";
 }
 
-// A time in other units is wrong by a factor of 1,000; the tuner's own TFLOP/s gives it away. It rounds to two decimals
-// and some rows carry 0 for "not computed".
-void check_units(Delimited& csv, double flop, double us, std::string_view time_column) {
+// A time in other units is wrong by a factor of 1,000 (or 10^6); the tuner's own TFLOP/s gives it away and the file is
+// refused. Any other contradiction spoils that row only. The tuner rounds to two decimals, and 0 means "not computed".
+void check_units(Delimited& csv, double flop, double us, std::string_view time_column, Origin& origin) {
   const auto tflops = parse_number(csv.text("tflops"));
   if (!tflops || *tflops < 0.5) return;
   const double ratio = flop / us / 1e6 / *tflops;
-  if (ratio > 0.02 && ratio < 50) return;
-  csv.error(time_column, fmt::format("{} contradicts {} TFLOP/s of the same row by a factor of {:.3g}",
-                                     csv.text(time_column), csv.text("tflops"), ratio > 1 ? ratio : 1 / ratio),
-            "times are in microseconds");
+  const double factor = ratio > 1 ? ratio : 1 / ratio;
+  if ((factor > 700 && factor < 1500) || factor > 5e5) {
+    csv.error(time_column, fmt::format("{} contradicts {} TFLOP/s of the same row by a factor of {:.3g}",
+                                       csv.text(time_column), csv.text("tflops"), factor),
+              "times are in microseconds");
+  } else if (factor > 3) {
+    origin.unusable = "time and TFLOP/s of the row contradict each other";
+  }
 }
 
 }  // namespace
@@ -124,7 +128,7 @@ void import_aiter_gemm(std::istream& in, const ImportOptions& options, Dataset& 
     } else {
       row.precision = csv.text("kernelName").find("blockscale") != std::string_view::npos ? "fp8_block" : "fp8_row";
     }
-    check_units(csv, 2 * *m * *n * *k * *batch, *us, "us");
+    check_units(csv, 2 * *m * *n * *k * *batch, *us, "us", row.origin);
     data.gemm.push_back(std::move(row));
   }
 }
@@ -145,7 +149,7 @@ void import_aiter_moe(std::istream& in, const ImportOptions& options, Dataset& d
                   .precision = precision_of_quant(csv.text("q_type"), csv.text("q_dtype_w")),
                   .one_stage = csv.text("run_1stage") == "1", .us = *us,
                   .origin = origin_of(csv, options, errors.file())};
-    check_units(csv, 6 * *tokens * *topk * *hidden * *inter, *us, "us");
+    check_units(csv, 6 * *tokens * *topk * *hidden * *inter, *us, "us", row.origin);
     // A tuner copies its nearest result into sizes it did not run: equal times with growing tokens are no measurement.
     if (data.moe.size() > first) {
       const MoeSample& last = data.moe.back();

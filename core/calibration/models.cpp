@@ -47,7 +47,7 @@ Gpu gpu_of(std::string_view hardware) {
 }
 
 double gemm_us(std::span<const double> p, const GemmShape& s) {
-  enum { kFixed, kBlock, kMatrix, kLoad, kBandwidth, kOverlap, kSplit, kSmooth, kMi325x, kMixed, kBf16, kRow };
+  enum { kFixed, kBlock, kMatrix, kLoad, kBandwidth, kOverlap, kSplit, kSmooth, kMi325x, kMixed, kBf16, kRow, kCold };
   const double bytes = s.precision == Precision::bf16 ? 2 : 1;
   double rate = s.variant == 1 ? p[kMi325x] : s.variant == 2 ? p[kMixed] : 1;
   if (s.precision == Precision::bf16) rate *= p[kBf16];
@@ -68,27 +68,25 @@ double gemm_us(std::span<const double> p, const GemmShape& s) {
     }
   }
   const double megabytes = s.batch * (bytes * (s.n * s.k + s.m * s.k) + 2 * s.m * s.n) / 1e6;
-  const double memory = megabytes / (p[kBandwidth] * s.gpu.hbm_tbps);
+  const double memory = megabytes / (p[s.cold ? kCold : kBandwidth] * s.gpu.hbm_tbps);
   return p[kFixed] + overlap(best, memory, 1 + p[kOverlap]);
 }
 
 double moe_us(std::span<const double> p, const MoeShape& s) {
   enum { kFixed, kLatency, kMatrix, kBf16, kLoad, kBandwidth, kOverlap, kActivation, kOneStage, kOneStageLatency, kRow };
-  if (s.tokens <= 0 || (s.topk <= 0 && s.shared <= 0)) return 0;
+  if (s.pairs <= 0) return 0;
   const double bytes = weight_bytes(s.precision);
   const bool wide = s.precision == Precision::bf16 || s.precision == Precision::fp4;  // fp4 weights are widened to bf16
-  const double touched = experts_touched(s.experts, s.topk, s.tokens);
-  const double memory = (touched + s.shared) * 3 * s.hidden * s.inter * bytes / 1e6 / (p[kBandwidth] * s.gpu.hbm_tbps);
-  const double pairs = s.tokens * (s.topk + s.shared);
+  const double memory = s.touched * 3 * s.hidden * s.inter * bytes / 1e6 / (p[kBandwidth] * s.gpu.hbm_tbps);
   // In and out once a pair: one byte in (or two), two bytes out.
-  const double activation = pairs * s.hidden * 3 / 1e6 / (p[kActivation] * s.gpu.hbm_tbps);
+  const double activation = s.pairs * s.hidden * 3 / 1e6 / (p[kActivation] * s.gpu.hbm_tbps);
   double rate = (wide ? p[kBf16] : p[kMatrix]) * (s.one_stage ? p[kOneStage] : 1) / s.gpu.relative_rate;
   if (s.precision == Precision::fp8_row) rate *= p[kRow];
   double compute = 1e300;
   for (const double m : {16.0, 32.0, 64.0, 128.0}) {
     constexpr double n = 128;
     // A touched expert has at least one block and, on average, half a block of padding.
-    const double blocks = std::max(touched, s.tokens * s.topk / m + 0.5 * touched) + s.shared * ceil_div(s.tokens, m);
+    const double blocks = std::max(s.touched, s.pairs / m + 0.5 * s.touched);
     const double step = rate * m * n / 16384 + p[kLoad] * std::max(bytes, 1.0) * (m + n) / 256;
     const double up = std::max(1.0, blocks * 2 * s.inter / n / s.gpu.compute_units) * ceil_div(s.hidden, kStep);
     const double down = std::max(1.0, blocks * s.hidden / n / s.gpu.compute_units) * ceil_div(s.inter, kStep);

@@ -30,17 +30,18 @@ struct GemmShape {
   double m = 1, n = 1, k = 1, batch = 1;
   Precision precision = Precision::fp8_block;
   bool split_k = true;   // software of June 2026 or later can split K
+  bool cold = false;     // weights come from HBM, as in a sequence of layers; else they may sit in the Infinity Cache
   int variant = 0;       // 0 MI300X (or not named), 1 MI325X, 2 mixed fleet: a speed ratio each
-  Gpu gpu;
+  Gpu gpu{};
 };
 
 struct MoeShape {
-  double tokens = 1;    // routed into this GPU's experts: pairs = tokens * topk
-  double hidden = 1, inter = 1, experts = 1, topk = 1;  // without the fused shared expert
-  double shared = 0;    // fused shared experts: every token visits them
+  double pairs = 1;    // expert-token pairs computed on this GPU
+  double touched = 1;  // experts with at least one pair: their weights are read
+  double hidden = 1, inter = 1;
   Precision precision = Precision::fp8_block;
   bool one_stage = false;
-  Gpu gpu;
+  Gpu gpu{};
 };
 
 struct ExchangeShape {
@@ -58,7 +59,7 @@ struct TransferShape {
 struct MlaDecodeShape {
   double batch = 1, context = 1, heads = 128;
   bool hk = false;
-  Gpu gpu;
+  Gpu gpu{};
 };
 
 /// Memory-bound work: norms, rope, quantise, KV writes, decode attention over a KV cache of `bytes`.
@@ -92,7 +93,7 @@ struct Model {
 };
 
 /// Every model, in a fixed order. Names: gemm, moe, exchange_intra, exchange_inter, transfer_<nic>_<operation>,
-/// mla_decode, kv_attention, stream, gemm_bf16_stream, collective, prefill_attention.
+/// mla_decode, kv_attention, stream, collective, prefill_attention.
 const std::vector<Model>& models();
 /// Null when there is no such model.
 const Model* find_model(std::string_view name);
