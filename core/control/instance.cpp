@@ -151,7 +151,8 @@ void InstanceController::submit(Instant, std::uint32_t router, const SubmitReque
 
 void InstanceController::step_report(const StepReport& report, Commands& out) {
   Group& group = groups_[report.group];
-  if (report.epoch != group.epoch || report.op != group.running) return;  // of a fenced incarnation
+  const bool idle_exit = !report.op.valid() && report.cause != Cause::none && group.state == GroupState::up;
+  if (report.epoch != group.epoch || (report.op != group.running && !idle_exit)) return;  // of a fenced incarnation
   const bool with_decode = group.with_decode;
   change(group, [](Group& g) {
     g.running = OpId{};
@@ -164,17 +165,14 @@ void InstanceController::step_report(const StepReport& report, Commands& out) {
     out.push_back(Send{kFleet, GroupFailed{report.group, report.epoch, report.cause, report.suspect_rank}});
     return;
   }
-  std::int64_t prefilled = 0, first_tokens = 0;
   for (const Chunk& chunk : group.chunks) {
     const std::uint32_t index = index_of(chunk.handle);
     if (index == kUnknownRank) continue;
     Slot& slot = slots_[index];
     if (slot.state != State::prefilling) continue;
-    prefilled += chunk.tokens;
     change(slot, [&](Slot& s) { s.prefilled += chunk.tokens; });
     change(group.ranks[static_cast<std::size_t>(slot.prefill_rank)], [&](Rank& r) { r.queued_tokens -= chunk.tokens; });
     if (slot.prefilled == slot.prompt) {
-      ++first_tokens;
       --group.queued;
       prefill_finished(index, out);
     } else {  // the next chunk goes first
@@ -183,9 +181,7 @@ void InstanceController::step_report(const StepReport& report, Commands& out) {
     }
   }
   group.chunks.clear();
-  const std::int64_t decoded = with_decode ? report.steps * group.sequences : 0;
   if (with_decode) advance(report.group, report.steps, out);
-  if (prefilled + first_tokens + decoded > 0) out.push_back(NoteTokens{decoded + first_tokens, prefilled});
   start_next(report.group, out);
   maybe_drained(out);
 }

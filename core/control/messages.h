@@ -186,6 +186,7 @@ using Message = std::variant<SubmitRequest, AttemptEnded, LoadReport, InstanceUp
 struct Received {
   Address from;
   Message message;
+  FAULTLINE_FIELDS(from, message)
 };
 /// A client hands a request to a router.
 struct RequestArrived {
@@ -235,19 +236,29 @@ struct ProbeEnded {
   bool network_ok = true;
   FAULTLINE_FIELDS(token, bad_gpus, network_ok)
 };
+/// The workers of a group ended while it had nothing to do.
+struct WorkersExited {
+  InstanceId instance;
+  std::uint32_t group = 0;
+  Epoch epoch = 0;
+  Cause cause = Cause::none;
+  std::uint32_t rank = kUnknownRank;
+  FAULTLINE_FIELDS(instance, group, epoch, cause, rank)
+};
 /// First event of an incarnation.
 struct Started {
   FAULTLINE_FIELDS()
 };
 
 using Event =
-    std::variant<Received, RequestArrived, TimerFired, PeerChanged, StepEnded, WriteEnded, LaunchEnded, ProbeEnded, Started>;
+    std::variant<Received, RequestArrived, TimerFired, PeerChanged, StepEnded, WriteEnded, LaunchEnded, ProbeEnded, Started, WorkersExited>;
 
 // ---- commands -------------------------------------------------------------------------------------------------------
 
 struct Send {
   Address to;
   Message message;
+  FAULTLINE_FIELDS(to, message)
 };
 struct ArmTimer {
   TimerKey key = 0;
@@ -270,6 +281,7 @@ struct Unwatch {
 struct SubmitStep {
   InstanceId instance;
   RunStep step;
+  FAULTLINE_FIELDS(instance, step)
 };
 struct InterruptStep {
   OpId op;
@@ -288,6 +300,7 @@ struct PostWrite {
   InstanceId instance;
   PushKv push;
   std::uint32_t attempt = 0;
+  FAULTLINE_FIELDS(op, instance, push, attempt)
 };
 struct CancelWrite {
   OpId op;
@@ -295,6 +308,7 @@ struct CancelWrite {
 };
 struct LaunchGroup {
   StartGroup start;
+  FAULTLINE_FIELDS(start)
 };
 struct KillGroup {
   InstanceId instance;
@@ -346,15 +360,9 @@ struct NotePhase {
   std::uint8_t action = 0;  // RecoveryAction, with Phase::decide
   FAULTLINE_FIELDS(phase, instance, groups, node, action)
 };
-/// Tokens that one report of a group stands for: decode steps by sequences, prompt tokens.
-struct NoteTokens {
-  std::int64_t output = 0, prefill = 0;
-  FAULTLINE_FIELDS(output, prefill)
-};
-
 using Command = std::variant<Send, ArmTimer, DisarmTimer, Watch, Unwatch, SubmitStep, InterruptStep, AbortGroup, PostWrite,
                              CancelWrite, LaunchGroup, KillGroup, RunProbe, NoteFirstToken, NoteRequestEnded,
-                             NoteAttemptLost, NoteAttempt, NotePhase, NoteTokens>;
+                             NoteAttemptLost, NoteAttempt, NotePhase>;
 /// Cleared and reused by the driver: no allocation per event in the steady state.
 using Commands = std::vector<Command>;
 

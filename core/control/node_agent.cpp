@@ -64,6 +64,8 @@ void NodeAgent::step(Instant now, const Event& event, Commands& out) {
       digest_.add(hash_of(key, it->second));
     }
     out.push_back(Send{kFleet, GroupStarted{launched->instance, launched->group, launched->epoch, launched->cause, launched->bad_node}});
+  } else if (const auto* exited = std::get_if<WorkersExited>(&event)) {
+    out.push_back(Send{leader(exited->instance.v), StepReport{OpId{}, exited->group, exited->epoch, 0, exited->cause, exited->rank}});
   } else if (const auto* probed = std::get_if<ProbeEnded>(&event)) {
     out.push_back(Send{kFleet, ProbeResult{probed->token, probed->bad_gpus, probed->network_ok}});
   } else if (const auto* peer = std::get_if<PeerChanged>(&event)) {

@@ -1,0 +1,165 @@
+#include "sim/driver/observer.h"
+
+#include <algorithm>
+
+#include "core/base/assert.h"
+#include "core/control/specs.h"
+
+namespace faultline::sim {
+
+using record::Outcome;
+
+Observer::Observer(record::RunRecord& run, std::size_t instances)
+    : run_(run), fault_of_(instances, kNoFault), ready_(instances, true) {}
+
+void Observer::arrived(Instant now, RequestId id, std::int32_t prompt, std::int32_t output, std::uint8_t slo_class) {
+  FAULTLINE_ASSERT(id.v == run_.requests.size(), "request={}", id.v);
+  record::RequestRecord& r = run_.requests.emplace_back();
+  r.arrival = now;
+  r.prompt_tokens = prompt;
+  r.output_tokens = output;
+  r.slo_class = slo_class;
+  live_.push_back({.position = static_cast<std::uint32_t>(active_.size())});
+  active_.push_back(id);
+}
+
+record::FaultRecord* Observer::fault(std::uint32_t instance) {
+  if (instance >= fault_of_.size() || fault_of_[instance] == kNoFault) return nullptr;
+  return &run_.faults[fault_of_[instance]];
+}
+
+void Observer::note(Instant now, const control::Command& command) {
+  using namespace control;
+  if (const auto* first = std::get_if<NoteFirstToken>(&command)) {
+    record::RequestRecord& r = run_.requests[first->request.v];
+    r.first_token = now;
+    r.decode_group = static_cast<std::int16_t>(first->group);
+    ++bin(now.ns / 1'000'000'000).output_tokens;
+    const std::uint32_t i = first->instance.v;
+    if (auto* f = fault(i); f != nullptr && ready_[i] && f->phases.first_token == kNever && f->phases.ready != kNever) {
+      f->phases.first_token = now;
+    }
+  } else if (const auto* attempt = std::get_if<NoteAttempt>(&command)) {
+    record::RequestRecord& r = run_.requests[attempt->request.v];
+    Live& l = live_[attempt->request.v];
+    r.instance = attempt->instance;
+    l.instance = attempt->instance.v;
+    if (r.attempts < 255) ++r.attempts;
+    if (attempt->attempt > 0) {  // the work of the attempt before is done again
+      r.tokens_recomputed += l.lost_prefill + l.lost_output;
+      l.lost_prefill = l.lost_output = 0;
+    }
+  } else if (const auto* ended = std::get_if<NoteRequestEnded>(&command)) {
+    const Outcome outcome = ended->cause == Cause::none ? Outcome::completed : ended->rejected ? Outcome::rejected : Outcome::failed;
+    finish(now, ended->request, outcome, ended->cause, ended->delivered);
+  } else if (const auto* lost = std::get_if<NoteAttemptLost>(&command)) {
+    record::RequestRecord& r = run_.requests[lost->request.v];
+    if (r.end != kNever) return;
+    Live& l = live_[lost->request.v];
+    l.lost_prefill += lost->prefilled;
+    l.lost_output += lost->produced;
+    l.last_produced = r.first_token != kNever ? lost->produced : 0;
+    const std::uint32_t i = lost->instance.v;
+    if (auto* f = fault(i); f != nullptr && lost->cause != Cause::router_lost) {
+      r.hit_by |= std::uint64_t{1} << std::min<std::uint32_t>(63, fault_of_[i]);
+      f->phases.drain = now;
+      f->kv_bytes_lost += 0;  // set by the world, which knows the bytes per token
+    }
+  } else if (const auto* phase = std::get_if<NotePhase>(&command)) {
+    if (!phase->instance.valid()) return;
+    const std::uint32_t i = phase->instance.v;
+    record::FaultRecord* f = fault(i);
+    if (f == nullptr) return;
+    record::FaultPhases& p = f->phases;
+    const auto first = [&](Instant& slot) {
+      if (slot == kNever) slot = now;
+    };
+    switch (phase->phase) {
+      case Phase::symptom: first(p.symptom); break;
+      case Phase::detect:
+        first(p.symptom);
+        first(p.detect);
+        ready_[i] = false;
+        break;
+      case Phase::decide:
+        first(p.decide);
+        f->recovery = std::string(enum_names(static_cast<const RecoveryAction*>(nullptr))[phase->action]);
+        break;
+      case Phase::drain: p.drain = now; break;
+      case Phase::reroute:
+        if (!ready_[i]) p.reroute = p.reroute == kNever ? now : std::max(p.reroute, now);
+        break;
+      case Phase::replace: first(p.replace); break;
+      case Phase::ready:
+        p.ready = now;  // the last one, where several instances were hit
+        p.first_token = kNever;
+        ready_[i] = true;
+        break;
+    }
+  }
+}
+
+void Observer::symptom(Instant now, std::uint32_t instance) {
+  if (auto* f = fault(instance); f != nullptr && f->phases.symptom == kNever) f->phases.symptom = now;
+}
+
+void Observer::router_lost(Instant now, RequestId id) {
+  if (run_.requests[id.v].end != kNever) return;
+  finish(now, id, Outcome::failed, Cause::router_lost, 0);
+}
+
+void Observer::finish(Instant now, RequestId id, Outcome outcome, Cause cause, std::int32_t delivered) {
+  record::RequestRecord& r = run_.requests[id.v];
+  Live& l = live_[id.v];
+  FAULTLINE_ASSERT(r.end == kNever, "request {} ended twice", id.v);
+  r.end = now;
+  r.outcome = outcome;
+  r.cause = cause;
+  if (outcome == Outcome::completed) {
+    r.output_delivered = delivered;
+  } else {
+    // What the last attempt had streamed reached the client; the rest of its tokens did not.
+    r.output_delivered = l.last_produced;
+    r.tokens_lost = l.lost_output - l.last_produced;
+  }
+  const RequestId moved = active_.back();
+  active_[l.position] = moved;
+  live_[moved.v].position = l.position;
+  active_.pop_back();
+}
+
+record::ThroughputBin& Observer::bin(std::int64_t second) {
+  if (static_cast<std::size_t>(second) >= run_.throughput.size()) run_.throughput.resize(static_cast<std::size_t>(second) + 1);
+  return run_.throughput[static_cast<std::size_t>(second)];
+}
+
+void Observer::tokens(Instant from, Instant to, std::int64_t output, std::int64_t prefill) {
+  constexpr std::int64_t kSecond = 1'000'000'000;
+  const std::int64_t first = from.ns / kSecond, last = std::max(first, (to.ns - 1) / kSecond);
+  const std::int64_t span = std::max<std::int64_t>(1, to.ns - from.ns);
+  std::int64_t output_before = 0, prefill_before = 0;
+  for (std::int64_t s = first; s <= last; ++s) {
+    const double share = s == last ? 1.0 : static_cast<double>((s + 1) * kSecond - from.ns) / static_cast<double>(span);
+    const auto output_until = static_cast<std::int64_t>(static_cast<double>(output) * share);
+    const auto prefill_until = static_cast<std::int64_t>(static_cast<double>(prefill) * share);
+    record::ThroughputBin& b = bin(s);
+    b.output_tokens += output_until - output_before;
+    b.prefill_tokens += prefill_until - prefill_before;
+    output_before = output_until;
+    prefill_before = prefill_until;
+  }
+}
+
+void Observer::touch(Instant, std::uint32_t instance, std::uint32_t fault) {
+  fault_of_[instance] = fault;
+  auto& direct = run_.faults[fault].instances_direct;
+  if (std::find(direct.begin(), direct.end(), InstanceId{instance}) == direct.end()) direct.push_back(InstanceId{instance});
+}
+
+void Observer::hit_all(std::uint32_t instance, std::uint32_t fault) {
+  for (const RequestId id : active_) {
+    if (live_[id.v].instance == instance) run_.requests[id.v].hit_by |= std::uint64_t{1} << std::min<std::uint32_t>(63, fault);
+  }
+}
+
+}  // namespace faultline::sim

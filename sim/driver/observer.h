@@ -1,0 +1,57 @@
+// Observer: folds notes, truth and executor results into a RunRecord while the run goes on. It sees everything and tells
+// nobody: no controller can read it.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/control/messages.h"
+#include "core/fault/schedule.h"
+#include "core/record/run_record.h"
+
+namespace faultline::sim {
+
+inline constexpr std::uint32_t kNoFault = ~std::uint32_t{0};
+
+class Observer {
+ public:
+  Observer(record::RunRecord& run, std::size_t instances);
+
+  void arrived(Instant now, RequestId id, std::int32_t prompt, std::int32_t output, std::uint8_t slo_class);
+  void note(Instant now, const control::Command& command);
+  /// The client's connection to a router broke.
+  void router_lost(Instant now, RequestId id);
+  /// Tokens of one executor op, spread evenly over the time it took.
+  void tokens(Instant from, Instant to, std::int64_t output, std::int64_t prefill);
+
+  /// A fault touches an instance directly: later symptoms there belong to it.
+  void touch(Instant now, std::uint32_t instance, std::uint32_t fault);
+  /// The requests that an instance (or one group of it) holds wait on what the fault did.
+  void hit_all(std::uint32_t instance, std::uint32_t fault);
+  std::uint32_t fault_of(std::uint32_t instance) const { return fault_of_[instance]; }
+  /// First effect that a controller could see on an instance since its fault.
+  void symptom(Instant now, std::uint32_t instance);
+
+  std::size_t unfinished() const { return active_.size(); }
+  const std::vector<RequestId>& active() const { return active_; }
+  std::uint64_t arrived_count() const { return run_.requests.size(); }
+
+ private:
+  struct Live {
+    std::uint32_t instance = ~std::uint32_t{0};
+    std::uint32_t position = 0;  // in active_
+    std::int32_t lost_prefill = 0, lost_output = 0;  // of the attempts so far
+    std::int32_t last_produced = 0;
+  };
+  record::FaultRecord* fault(std::uint32_t instance);
+  void finish(Instant now, RequestId id, record::Outcome outcome, Cause cause, std::int32_t delivered);
+  record::ThroughputBin& bin(std::int64_t second);
+
+  record::RunRecord& run_;
+  std::vector<Live> live_;             // by RequestId
+  std::vector<RequestId> active_;
+  std::vector<std::uint32_t> fault_of_;  // by instance: the last fault that touched it
+  std::vector<bool> ready_;              // by instance: recovered since
+};
+
+}  // namespace faultline::sim

@@ -1,0 +1,477 @@
+#include "sim/driver/world.h"
+
+#include <algorithm>
+
+#include "core/base/assert.h"
+
+namespace faultline::sim {
+
+using control::PeerChanged;
+
+World::World(WorldSetup setup, record::RunRecord& run)
+    : setup_(std::move(setup)),
+      run_(run),
+      observer_(run, setup_.instances.size()),
+      truth_(*setup_.topology),
+      paths_(*setup_.topology) {
+  const topology::Topology& topology = *setup_.topology;
+  const auto& placement = *setup_.placement;
+  for (const auto& f : setup_.faults) {
+    record::FaultRecord r;
+    r.id = f.name;
+    r.kind = std::string(name_of(f.kind));
+    r.target = f.target;
+    run_.faults.push_back(std::move(r));
+  }
+
+  // Entities in the order routers, fleet manager, instance leaders, node agents.
+  const auto router_count = static_cast<std::uint32_t>(placement.routers.size());
+  std::vector<bool> accepting;
+  for (const auto& i : setup_.fleet.instances) accepting.push_back(i.serving);
+  setup_.router.accepting = accepting;
+  for (std::uint32_t r = 0; r < router_count; ++r) {
+    control::RouterSetup s = setup_.router;
+    s.index = r;
+    add_entity({Role::router, r}, std::make_unique<control::Router>(s), placement.routers[r]);
+  }
+  fleet_ = static_cast<std::uint32_t>(entities_.size());
+  add_entity({Role::fleet, 0}, std::make_unique<control::FleetManager>(setup_.fleet), placement.routers[0]);
+  first_instance_ = static_cast<std::uint32_t>(entities_.size());
+  for (std::uint32_t i = 0; i < setup_.instances.size(); ++i) {
+    add_entity({Role::instance, i}, make_instance(i, setup_.instances[i].up),
+               topology.node(NodeId{setup_.fleet.instances[i].leader_node}));
+  }
+  first_node_ = static_cast<std::uint32_t>(entities_.size());
+  for (std::uint32_t n = 0; n < topology.layout.nodes; ++n) {
+    control::NodeAgentSetup s = setup_.agent;
+    s.node = n;
+    add_entity({Role::node, n}, std::make_unique<control::NodeAgent>(s), topology.node(NodeId{n}));
+  }
+
+  groups_per_instance_ = static_cast<std::uint32_t>(setup_.groups.size());
+  groups_on_node_.resize(topology.layout.nodes);
+  for (std::uint32_t i = 0; i < setup_.instances.size(); ++i) {
+    for (std::uint32_t k = 0; k < groups_per_instance_; ++k) {
+      const control::GroupSetup& s = setup_.instances[i].groups[k];
+      Group g;
+      g.exec = std::make_unique<GroupExecutor>(*setup_.groups[k].pricer);
+      g.nodes = s.nodes;
+      g.instance = i;
+      g.index = k;
+      g.ranks = static_cast<std::uint32_t>(s.ranks);
+      g.gpus_per_rank = setup_.groups[k].gpus_per_rank;
+      g.workers = setup_.instances[i].up;
+      for (const std::uint32_t n : g.nodes) groups_on_node_[n].push_back(static_cast<std::uint32_t>(groups_.size()));
+      groups_.push_back(std::move(g));
+    }
+  }
+  for (Group& g : groups_) {
+    bool broken = false;
+    g.healthy_path_load = path_load(g, broken);
+    FAULTLINE_ASSERT(!broken, "instance {} group {} has no path between its nodes", g.instance, g.index);
+  }
+  const bool any_transfer = std::any_of(setup_.instances.begin(), setup_.instances.end(), [](const auto& i) {
+    return std::any_of(i.groups.begin(), i.groups.end(), [](const auto& g) { return g.role == control::GroupRole::prefill; });
+  });
+  if (any_transfer) net_ = std::make_unique<FlowNet>(paths_.capacity());
+  for (std::uint32_t f = 0; f < setup_.faults.size(); ++f) {
+    if (const auto* at = std::get_if<Instant>(&setup_.faults[f].trigger)) {
+      queue_.push(*at, kTransition, f, 1);
+    } else {
+      after_.push_back({f});
+    }
+  }
+}
+
+World::~World() = default;
+
+void World::add_entity(Address a, std::unique_ptr<control::Controller> c, ComponentId host) {
+  Entity e;
+  e.address = a;
+  e.controller = std::move(c);
+  e.host = host;
+  e.alive = true;
+  entities_.push_back(std::move(e));
+}
+
+std::unique_ptr<control::Controller> World::make_instance(std::uint32_t i, bool up) const {
+  control::InstanceSetup s = setup_.instances[i];
+  s.up = up;
+  for (std::uint32_t k = 0; k < groups_.size() / std::max<std::size_t>(1, setup_.instances.size()) && k < s.groups.size(); ++k) {
+    s.groups[k].nodes = groups_[i * groups_per_instance_ + k].nodes;
+  }
+  return std::make_unique<control::InstanceController>(std::move(s));
+}
+
+std::uint32_t World::entity_of(Address a) const {
+  switch (a.role) {
+    case Role::router: return routers_ + a.index;
+    case Role::fleet: return fleet_;
+    case Role::instance: return first_instance_ + a.index;
+    case Role::node: return first_node_ + a.index;
+    case Role::client: break;
+  }
+  FAULTLINE_ASSERT(false, "no entity for role {}", static_cast<int>(a.role));
+  return 0;
+}
+
+void World::run() {
+  for (std::uint32_t e = 0; e < entities_.size(); ++e) start_entity(e);
+  drain_local();
+  next_arrival();
+  if (net_) {
+    net_->run([this] { return stop_ || queue_.empty() ? kNever : queue_.top().at; },
+              [this](Instant t) { handle_until(t); },
+              [this](Instant t, std::span<const FlowId> flows) { flows_done(t, flows); });
+  } else {
+    while (!stop_ && !queue_.empty()) handle_until(queue_.top().at);
+  }
+  if (setup_.log) setup_.log->finish();
+  // Close what is open: GPUs that did not come back stay lost to the end.
+  run_.end = now_;
+  for (Group& g : groups_) set_usable(g, 1);
+  std::sort(run_.capacity.begin(), run_.capacity.end(), [](const auto& a, const auto& b) {
+    return std::pair{a.gpu, a.from} < std::pair{b.gpu, b.from};
+  });
+  run_.stats.events = events_;
+  run_.stats.flows = net_ ? net_->started() : 0;
+  run_.stats.controller_steps = steps_;
+  for (const Group& g : groups_) run_.stats.decode_steps += g.exec->steps_total();
+  run_.stats.fidelity = "step";
+  run_.stats.log_hash = setup_.log ? setup_.log->hash() : 0;
+  if (interrupted_) run_.warnings.push_back("interrupted: the run was stopped before its end");
+}
+
+bool World::finished() const { return !more_arrivals_ && observer_.unfinished() == 0; }
+
+void World::handle_until(Instant t) {
+  while (!stop_ && !queue_.empty() && queue_.top().at <= t) {
+    const QueuedEvent e = queue_.pop();
+    FAULTLINE_ASSERT(e.at >= now_, "event at {} after {}", e.at.ns, now_.ns);
+    if (e.at > setup_.end_limit) {
+      now_ = setup_.end_limit;
+      stop_ = true;
+      return;
+    }
+    now_ = e.at;
+    ++events_;
+    handle(e);
+    drain_local();
+    if ((events_ & 0x3fff) == 0 && setup_.progress && !setup_.progress(now_, run_.requests.size() - observer_.unfinished())) {
+      interrupted_ = stop_ = true;
+    }
+    if (finished()) stop_ = true;
+  }
+}
+
+void World::handle(const QueuedEvent& e) {
+  switch (static_cast<Kind>(e.kind)) {
+    case kDeliver: {
+      Envelope envelope = std::move(envelopes_[e.index]);
+      free_envelopes_.push_back(e.index);
+      if (entities_[envelope.to].alive) dispatch(envelope.to, envelope.event);
+      break;
+    }
+    case kTimer: {
+      Entity& entity = entities_[e.index];
+      for (std::size_t k = 0; k < entity.timers.size(); ++k) {
+        if (entity.timers[k].generation != e.token) continue;
+        const TimerKey key = entity.timers[k].key;
+        entity.timers.erase(entity.timers.begin() + static_cast<std::ptrdiff_t>(k));
+        if (entity.alive) dispatch(e.index, control::TimerFired{key});
+        break;
+      }
+      break;
+    }
+    case kGroupEnd: group_end(e.index, e.token); break;
+    case kGroupFail: group_fail(e.index, e.token); break;
+    case kArrival: arrive(); break;
+    case kTransition: transition(e.index, e.token != 0); break;
+    case kPeer: notify_watcher(notices_[e.index]); break;
+    case kLaunch: launch_step(e.index); break;
+    case kProbe: {
+      const Probe& p = probes_[e.index];
+      const Entity& agent = entities_[p.agent];
+      if (!agent.alive || agent.incarnation != p.incarnation) break;
+      const std::uint32_t n = agent.address.index;
+      control::ProbeEnded ended{.token = p.token};
+      for (std::uint32_t g = 0; g < setup_.topology->layout.gpus; ++g) {
+        const ComponentId gpu = setup_.topology->gpu({NodeId{n}, g});
+        if (truth_.down(gpu) || truth_.hung(gpu)) ended.bad_gpus |= 1U << g;
+      }
+      for (std::uint32_t k = 0; k < setup_.topology->layout.nics; ++k) {
+        if (truth_.down(setup_.topology->nic(NodeId{n}, k))) ended.network_ok = false;
+        bool any = false;
+        for (std::uint32_t port = 0; port < setup_.topology->layout.ports; ++port) {
+          any |= truth_.links().up(setup_.topology->layout.cable(NodeId{n}, k, port));
+        }
+        if (!any && !setup_.topology->spec.node.nic_failover) ended.network_ok = false;
+      }
+      dispatch(p.agent, ended);
+      break;
+    }
+    case kTransferStart:
+      if (transfers_[e.index].live && transfers_[e.index].generation == e.token) start_flow(e.index);
+      break;
+    case kTransferDone:
+      if (transfers_[e.index].live && transfers_[e.index].generation == e.token) end_transfer(e.index, Cause::none);
+      break;
+    case kTransferFail: {
+      Transfer& t = transfers_[e.index];
+      if (t.live && t.generation == e.token) {
+        const bool peer = truth_.down(setup_.topology->node(t.to_node));
+        end_transfer(e.index, t.canceled ? Cause::canceled : peer ? Cause::peer_lost : Cause::link_down);
+      }
+      break;
+    }
+    case kRouterBack:
+      if (!entities_[e.index].alive && !truth_.down(entities_[e.index].host)) restart(e.index);
+      break;
+    case kRouterNotice: {
+      // Clients of a dead router see their connections reset.
+      std::vector<RequestId> mine;
+      for (const RequestId id : observer_.active()) {
+        const auto it = router_of_.find(id);
+        if (it != router_of_.end() && it->second == e.index) mine.push_back(id);
+      }
+      std::sort(mine.begin(), mine.end());
+      for (const RequestId id : mine) {
+        observer_.router_lost(now_, id);
+        router_of_.erase(id);
+      }
+      break;
+    }
+  }
+}
+
+// ---- processes ------------------------------------------------------------------------------------------------------
+
+void World::start_entity(std::uint32_t e) { post_local(e, control::Started{}); }
+
+void World::crash(std::uint32_t index, bool process_only) {
+  Entity& e = entities_[index];
+  if (!e.alive) return;
+  e.alive = false;
+  e.timers.clear();
+  if (e.address.role == Role::instance) {
+    std::vector<std::int64_t> in_flight(groups_per_instance_);
+    for (std::uint32_t g = 0; g < groups_per_instance_; ++g) in_flight[g] = group(e.address.index, g).exec->steps_by(now_);
+    control::Commands notes;
+    static_cast<control::InstanceController&>(*e.controller).account_loss(in_flight, notes);
+    for (const auto& n : notes) observer_.note(now_, n);
+  }
+  const Duration latency = setup_.timing.control_latency;
+  const control::DetectorSpec& d = setup_.fleet.detector;
+  for (const std::uint32_t w : e.watchers) {
+    if (w == index) continue;
+    const auto schedule = [&](PeerChanged::To to, Instant at, Cause cause) {
+      notices_.push_back({w, index, e.incarnation, to, cause});
+      queue_.push(at, kPeer, static_cast<std::uint32_t>(notices_.size() - 1), 0);
+    };
+    if (process_only) {  // the host lives and resets the connections
+      schedule(PeerChanged::To::lost, now_ + latency, Cause::peer_lost);
+      continue;
+    }
+    // Heartbeats leave the peer at phase + k * period; the last one before the crash still arrives.
+    const std::int64_t period = d.heartbeat_period.v;
+    const auto phase = static_cast<std::int64_t>(mix64(hash_combine(setup_.seed, index)) % static_cast<std::uint64_t>(period));
+    const std::int64_t k = (now_.ns - phase) >= 0 ? (now_.ns - phase) / period : -1;
+    const Instant last{phase + k * period};
+    const int suspect_after = std::max(1, d.heartbeats_missed - 1);
+    if (suspect_after < d.heartbeats_missed) {
+      schedule(PeerChanged::To::suspected, std::max(now_, last + d.heartbeat_period * suspect_after + latency), Cause::timeout);
+    }
+    schedule(PeerChanged::To::lost, std::max(now_, last + d.heartbeat_period * d.heartbeats_missed + latency), Cause::peer_lost);
+  }
+  if (e.address.role == Role::router) queue_.push(now_ + setup_.timing.control_latency, kRouterNotice, index, 0);
+}
+
+void World::notify_watcher(const PeerNotice& n) {
+  const Entity& peer = entities_[n.peer];
+  // A peer that came back before the silence was long enough was announced by restart().
+  if (peer.incarnation != n.incarnation || peer.alive) return;
+  if (!entities_[n.watcher].alive) return;
+  dispatch(n.watcher, PeerChanged{peer.address, n.to, n.cause});
+}
+
+void World::restart(std::uint32_t index) {
+  Entity& e = entities_[index];
+  FAULTLINE_ASSERT(!e.alive, "entity {} is alive", index);
+  ++e.incarnation;
+  e.alive = true;
+  const std::uint32_t i = e.address.index;
+  switch (e.address.role) {
+    case Role::router: {
+      control::RouterSetup s = setup_.router;
+      s.index = i;
+      e.controller = std::make_unique<control::Router>(s);
+      break;
+    }
+    case Role::fleet: e.controller = std::make_unique<control::FleetManager>(setup_.fleet); break;
+    case Role::instance: e.controller = make_instance(i, false); break;
+    case Role::node: {
+      control::NodeAgentSetup s = setup_.agent;
+      s.node = i;
+      e.controller = std::make_unique<control::NodeAgent>(s);
+      break;
+    }
+    case Role::client: break;
+  }
+  post_local(index, control::Started{});
+  for (const std::uint32_t w : e.watchers) {
+    if (w == index || !entities_[w].alive) continue;
+    // A new incarnation tells everybody that the old one is gone, whether or not its silence was noticed.
+    deliver(w, PeerChanged{e.address, PeerChanged::To::lost, Cause::peer_lost}, setup_.timing.control_latency);
+    deliver(w, PeerChanged{e.address, PeerChanged::To::back, Cause::none}, setup_.timing.control_latency);
+  }
+}
+
+// ---- messages and commands ------------------------------------------------------------------------------------------
+
+void World::post_local(std::uint32_t to, control::Event event) { local_.push_back({to, std::move(event)}); }
+
+void World::deliver(std::uint32_t to, control::Event event, Duration latency) {
+  if (latency.v == 0) {
+    post_local(to, std::move(event));
+    return;
+  }
+  std::uint32_t slot = 0;
+  if (free_envelopes_.empty()) {
+    slot = static_cast<std::uint32_t>(envelopes_.size());
+    envelopes_.emplace_back();
+  } else {
+    slot = free_envelopes_.back();
+    free_envelopes_.pop_back();
+  }
+  envelopes_[slot] = {to, std::move(event)};
+  queue_.push(now_ + latency, kDeliver, slot, 0);
+}
+
+void World::drain_local() {
+  while (!local_.empty()) {
+    Envelope envelope = std::move(local_.front());
+    local_.pop_front();
+    if (entities_[envelope.to].alive) dispatch(envelope.to, envelope.event);
+  }
+}
+
+void World::dispatch(std::uint32_t index, const control::Event& event) {
+  Entity& e = entities_[index];
+  commands_.clear();
+  e.controller->step(now_, event, commands_);
+  ++steps_;
+  const std::uint64_t digest = e.controller->digest();
+  FAULTLINE_CHECK(digest == e.controller->full_digest(), "role={} index={}", static_cast<int>(e.address.role), e.address.index);
+  if (setup_.log) setup_.log->append(now_, e.address, e.incarnation, event, commands_, digest);
+  for (control::Command& c : commands_) execute(index, c);
+}
+
+Duration World::latency_between(const Entity& a, const Entity& b) const {
+  return a.host == b.host ? Duration{0} : setup_.timing.control_latency;
+}
+
+void World::send(std::uint32_t from, control::Send& s) {
+  const std::uint32_t to = entity_of(s.to);
+  if (!entities_[to].alive) return;  // lost with its peer; heartbeats tell
+  deliver(to, control::Received{entities_[from].address, std::move(s.message)}, latency_between(entities_[from], entities_[to]));
+}
+
+void World::execute(std::uint32_t index, control::Command& command) {
+  Entity& e = entities_[index];
+  std::visit(
+      [&](auto& c) {
+        using C = std::decay_t<decltype(c)>;
+        if constexpr (std::is_same_v<C, control::Send>) {
+          send(index, c);
+        } else if constexpr (std::is_same_v<C, control::ArmTimer>) {
+          const std::uint64_t generation = ++generation_;
+          const auto it = std::find_if(e.timers.begin(), e.timers.end(), [&](const Timer& t) { return t.key == c.key; });
+          if (it != e.timers.end()) it->generation = generation;
+          else e.timers.push_back({c.key, generation});
+          if (c.deadline != kNever) queue_.push(std::max(now_, c.deadline), kTimer, index, generation);
+        } else if constexpr (std::is_same_v<C, control::DisarmTimer>) {
+          std::erase_if(e.timers, [&](const Timer& t) { return t.key == c.key; });
+        } else if constexpr (std::is_same_v<C, control::Watch>) {
+          auto& watchers = entities_[entity_of(c.peer)].watchers;
+          if (std::find(watchers.begin(), watchers.end(), index) == watchers.end()) watchers.push_back(index);
+        } else if constexpr (std::is_same_v<C, control::Unwatch>) {
+          std::erase(entities_[entity_of(c.peer)].watchers, index);
+        } else if constexpr (std::is_same_v<C, control::SubmitStep>) {
+          submit_step(index, c);
+        } else if constexpr (std::is_same_v<C, control::InterruptStep>) {
+          Group& g = group(c.instance.v, c.group);
+          if (g.exec->op() == c.op) {
+            g.exec->interrupt(now_, c.op);
+            schedule_end(g);
+          }
+        } else if constexpr (std::is_same_v<C, control::AbortGroup>) {
+          Group& g = group(c.instance.v, c.group);
+          if (g.exec->busy()) end_step(g, Cause::canceled, control::kUnknownRank);
+        } else if constexpr (std::is_same_v<C, control::PostWrite>) {
+          post_write(index, c);
+        } else if constexpr (std::is_same_v<C, control::CancelWrite>) {
+          cancel_write(c.op);
+        } else if constexpr (std::is_same_v<C, control::LaunchGroup>) {
+          launch(index, c.start);
+        } else if constexpr (std::is_same_v<C, control::KillGroup>) {
+          kill_group(c.instance.v, c.group);
+        } else if constexpr (std::is_same_v<C, control::RunProbe>) {
+          probe(index, c);
+        } else {
+          if constexpr (std::is_same_v<C, control::NoteRequestEnded>) {
+            router_of_.erase(c.request);
+            if (c.cause == Cause::none) count_event(fault::CausalEvent::request_completed, ~0U);
+          }
+          if constexpr (std::is_same_v<C, control::NoteAttemptLost>) {
+            const std::uint32_t blamed = observer_.fault_of(c.instance.v);
+            if (blamed != kNoFault) run_.faults[blamed].kv_bytes_lost += (setup_.kv_bytes_per_token * (std::int64_t{c.prefilled} + c.produced)).v;
+          }
+          if constexpr (std::is_same_v<C, control::NotePhase>) {
+            using control::Phase;
+            using fault::CausalEvent;
+            if (c.phase == Phase::detect) count_event(CausalEvent::recovery_detected, c.instance.v);
+            else if (c.phase == Phase::decide) count_event(CausalEvent::recovery_decided, c.instance.v);
+            else if (c.phase == Phase::reroute) count_event(CausalEvent::recovery_rerouted, c.instance.v);
+            else if (c.phase == Phase::ready) count_event(CausalEvent::recovery_ready, c.instance.v);
+          }
+          observer_.note(now_, command);
+        }
+      },
+      command);
+}
+
+// ---- arrivals -------------------------------------------------------------------------------------------------------
+
+void World::next_arrival() {
+  more_arrivals_ = setup_.arrivals->next(arrival_);
+  if (more_arrivals_) queue_.push(std::max(now_, arrival_.at), kArrival, 0, 0);
+  else if (finished()) stop_ = true;
+}
+
+void World::arrive() {
+  const RequestId id{static_cast<std::uint32_t>(arrivals_++)};
+  const auto prompt = static_cast<std::int32_t>(arrival_.prompt.v), output = static_cast<std::int32_t>(arrival_.output.v);
+  observer_.arrived(now_, id, prompt, output, arrival_.slo_class);
+  control::RequestArrived event{id, prompt, output, arrival_.slo_class,
+                                arrival_.prefix_blocks.empty() ? 0 : mix64(arrival_.prefix_blocks[0] + 1)};
+  // Clients spread over the routers that answer.
+  std::uint32_t router = ~0U;
+  for (std::uint32_t k = 0; k < fleet_; ++k) {
+    const std::uint32_t r = (next_router_ + k) % fleet_;
+    if (entities_[r].alive) {
+      router = r;
+      break;
+    }
+  }
+  next_arrival();
+  count_event(fault::CausalEvent::request_arrived, ~0U);
+  if (router == ~0U) {
+    observer_.router_lost(now_, id);
+    return;
+  }
+  next_router_ = (router + 1) % fleet_;
+  router_of_.emplace(id, router);
+  deliver(router, event, setup_.timing.client_latency);
+}
+
+}  // namespace faultline::sim

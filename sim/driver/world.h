@@ -1,0 +1,255 @@
+// World: the simulated cluster. It owns the controllers, carries their messages, timers, steps and transfers, makes faults
+// true, and lets symptoms reach controllers only as and when a real system would notice them.
+//
+//   arrivals -> router -> instance leader -> node agents -> group executors (timers)
+//                                                        -> transfers (flows on FlowNet)
+//   fault schedule -> truth (components down, slow) -> stalled groups, broken flows, dead processes -> late symptoms
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+#include "core/control/fleet.h"
+#include "core/control/instance.h"
+#include "core/control/node_agent.h"
+#include "core/control/router.h"
+#include "core/fault/actuator.h"
+#include "core/fault/schedule.h"
+#include "core/record/event_log.h"
+#include "core/record/run_record.h"
+#include "core/topology/paths.h"
+#include "core/topology/placement.h"
+#include "core/workload/arrival.h"
+#include "sim/driver/observer.h"
+#include "sim/engine/event_queue.h"
+#include "sim/engine/flow_net.h"
+#include "sim/executor/group_executor.h"
+#include "sim/faults/truth.h"
+
+namespace faultline::sim {
+
+/// Everything a run needs, resolved. References must outlive the world.
+struct WorldSetup {
+  const topology::Topology* topology = nullptr;
+  const topology::Placement* placement = nullptr;
+  std::vector<control::InstanceSetup> instances;  // serving ones first, then standby
+  control::FleetSetup fleet;
+  control::RouterSetup router;   // index and accepting are filled in by the world
+  control::NodeAgentSetup agent;
+  struct GroupShape {
+    const model::StepPricer* pricer = nullptr;
+    std::uint32_t gpus_per_rank = 1;
+    std::uint32_t layers = 1;
+  };
+  std::vector<GroupShape> groups;  // by group index, the same for every instance
+  control::EngineSpec engine;
+  control::TimingSpec timing;
+  Duration retransmission_budget;  // a broken RDMA path is reported this long after the break
+  Duration router_restart;         // a crashed router process is back after this
+  Bytes kv_bytes_per_token;
+  fault::FaultSchedule faults;
+  workload::ArrivalSource* arrivals = nullptr;
+  std::uint64_t seed = 0;
+  Instant end_limit = kNever;
+  record::EventLogWriter* log = nullptr;
+  /// Called about every 2^14 events; false interrupts the run (what is done is kept).
+  std::function<bool(Instant now, std::uint64_t requests_done)> progress;
+};
+
+class World final : public fault::FaultActuator {
+ public:
+  /// `run` receives the record; its description fields (gpus, SLO, …) are the caller's.
+  World(WorldSetup setup, record::RunRecord& run);
+  ~World() override;
+  /// Runs to the end: every request has ended and no more arrive, or the limit, or an interrupt.
+  void run();
+
+  // FaultActuator
+  fault::Support supports(const fault::ScheduledFault& fault) const override;
+  Status apply(const fault::ScheduledFault& fault, Instant now) override;
+  Status revert(const fault::ScheduledFault& fault, Instant now) override;
+
+ private:
+  enum Kind : std::uint32_t {
+    kDeliver, kTimer, kGroupEnd, kGroupFail, kArrival, kTransition, kPeer, kLaunch, kProbe, kTransferStart, kTransferDone,
+    kTransferFail, kRouterBack, kRouterNotice,
+  };
+  struct Timer {
+    TimerKey key;
+    std::uint64_t generation;
+  };
+  struct Entity {
+    Address address;
+    std::unique_ptr<control::Controller> controller;
+    ComponentId host;        // node or host component it runs on
+    std::uint32_t incarnation = 0;
+    bool alive = false;
+    std::vector<Timer> timers;
+    std::vector<std::uint32_t> watchers;  // entities
+  };
+  struct Envelope {
+    std::uint32_t to = 0;
+    control::Event event;
+  };
+  struct PeerNotice {
+    std::uint32_t watcher, peer, incarnation;
+    control::PeerChanged::To to;
+    Cause cause;
+  };
+  struct Group {
+    std::unique_ptr<GroupExecutor> exec;
+    std::vector<std::uint32_t> nodes;
+    std::uint32_t instance = 0, index = 0;
+    std::uint32_t ranks = 1, gpus_per_rank = 1;
+    control::Epoch epoch = 0;
+    bool workers = false;          // processes run
+    std::uint64_t generation = 0;  // of the pending end event
+    std::uint64_t fail_generation = 0;
+    bool fail_pending = false;
+    Cause fail_cause = Cause::none;
+    std::uint32_t fail_rank = control::kUnknownRank;
+    double healthy_path_load = 0;
+    double usable = 1;
+    Instant usable_since{0};
+    std::uint32_t blame = kNoFault;
+    std::uint64_t steps_ended = 0;
+  };
+  struct Transfer {
+    OpId op;
+    std::uint32_t agent = 0;       // entity that posted it
+    std::uint32_t agent_incarnation = 0;
+    control::PushKv push;
+    std::uint32_t instance = 0;
+    NodeId from_node, to_node;
+    FlowId flow = 0;
+    Bytes bytes;                   // on the representative path
+    Duration tail;                 // last layer's bytes after the step's end
+    bool step_done = false, flow_done = false, broken = false, canceled = false, live = false;
+    std::vector<topology::LinkIndex> path;
+    std::uint64_t generation = 0;
+  };
+  struct Launch {
+    control::StartGroup start;
+    std::uint32_t agent = 0, agent_incarnation = 0;
+    bool checked = false;
+  };
+
+  // world.cpp: the loop, processes, messages
+  std::uint32_t entity_of(Address a) const;
+  void add_entity(Address a, std::unique_ptr<control::Controller> c, ComponentId host);
+  void start_entity(std::uint32_t e);
+  void deliver(std::uint32_t to, control::Event event, Duration latency);
+  void post_local(std::uint32_t to, control::Event event);
+  void dispatch(std::uint32_t e, const control::Event& event);
+  void execute(std::uint32_t e, control::Command& command);
+  void send(std::uint32_t from, control::Send& send);
+  void drain_local();
+  void handle(const QueuedEvent& e);
+  void handle_until(Instant t);
+  void next_arrival();
+  void arrive();
+  void crash(std::uint32_t e, bool process_only);
+  void restart(std::uint32_t e);
+  void notify_watcher(const PeerNotice& n);
+  std::unique_ptr<control::Controller> make_instance(std::uint32_t i, bool up) const;
+  bool finished() const;
+  Duration latency_between(const Entity& a, const Entity& b) const;
+
+  // world_groups.cpp: steps and workers
+  Group& group(std::uint32_t instance, std::uint32_t g) { return groups_[instance * groups_per_instance_ + g]; }
+  void submit_step(std::uint32_t agent, const control::SubmitStep& s);
+  void end_step(Group& g, Cause cause, std::uint32_t rank);
+  void schedule_end(Group& g);
+  void group_end(std::uint32_t index, std::uint64_t generation);
+  void group_fail(std::uint32_t index, std::uint64_t generation);
+  void fail_later(Group& g, Duration after, Cause cause, std::uint32_t rank);
+  void kill_group(std::uint32_t instance, std::uint32_t g);
+  void launch(std::uint32_t agent, const control::StartGroup& start);
+  void launch_step(std::uint32_t index);
+  void refresh(Group& g);
+  void refresh_groups_on(std::span<const NodeId> nodes);
+  void refresh_all();
+  struct Health {
+    bool workers_dead = false, stalled = false;
+    Cause cause = Cause::none;
+    std::uint32_t rank = control::kUnknownRank;
+    Duration notice;
+    bool silent = false;  // nobody is left to report it
+    double rdma = 1, xgmi = 1;
+    std::vector<double> slow;
+  };
+  Health health_of(const Group& g);
+  double path_load(const Group& g, bool& broken);
+  void account_usable(Group& g);
+  void set_usable(Group& g, double usable);
+  double usable_of(const Group& g) const;
+  void account_instance(std::uint32_t instance);
+  topology::NodeGpu gpu_of(const Group& g, std::uint32_t rank, std::uint32_t shard) const;
+  std::uint32_t bad_node_of(const std::vector<std::uint32_t>& nodes, bool check_paths, const Group& g);
+
+  // world_transfers.cpp: KV pushes
+  void post_write(std::uint32_t agent, const control::PostWrite& w);
+  void cancel_write(OpId op);
+  void start_flow(std::uint32_t t);
+  bool choose_path(Transfer& t);
+  void step_bound(OpId step, bool done);
+  void flows_done(Instant now, std::span<const FlowId> flows);
+  void maybe_complete(std::uint32_t t);
+  void end_transfer(std::uint32_t t, Cause cause);
+  void transfers_after_link_change();
+  void drop_transfers_of(NodeId node);
+
+  // world_faults.cpp
+  void transition(std::uint32_t fault, bool active);
+  void probe(std::uint32_t agent, const control::RunProbe& p);
+  void touch_affected(std::uint32_t fault);
+  void count_event(fault::CausalEvent event, std::uint32_t instance);
+
+  WorldSetup setup_;
+  record::RunRecord& run_;
+  Observer observer_;
+  Truth truth_;
+  topology::PathTable paths_;
+  std::unique_ptr<FlowNet> net_;
+  EventQueue queue_;
+  Instant now_{0};
+  std::vector<Entity> entities_;
+  std::uint32_t routers_ = 0, fleet_ = 0, first_instance_ = 0, first_node_ = 0;
+  std::uint32_t groups_per_instance_ = 0;
+  std::vector<Group> groups_;
+  std::vector<std::vector<std::uint32_t>> groups_on_node_;
+  std::deque<Envelope> local_;
+  std::vector<Envelope> envelopes_;
+  std::vector<std::uint32_t> free_envelopes_;
+  std::vector<PeerNotice> notices_;
+  std::vector<Transfer> transfers_;
+  std::vector<std::uint32_t> free_transfers_;
+  std::unordered_map<FlowId, std::uint32_t> transfer_of_flow_;
+  std::unordered_map<OpId, std::uint32_t> transfer_of_op_;
+  std::unordered_map<OpId, std::vector<std::uint32_t>> transfers_of_step_;
+  std::vector<Launch> launches_;
+  struct Probe {
+    std::uint32_t agent, incarnation;
+    std::uint64_t token;
+  };
+  std::vector<Probe> probes_;
+  std::unordered_map<RequestId, std::uint32_t> router_of_;  // only while a router holds the request
+  control::Commands commands_;
+  workload::Arrival arrival_;
+  bool more_arrivals_ = false, interrupted_ = false;
+  std::uint64_t arrivals_ = 0, steps_ = 0, events_ = 0, generation_ = 0;
+  std::uint32_t next_router_ = 0;
+  struct AfterCount {
+    std::uint32_t fault;
+    std::int64_t seen = 0;
+    bool done = false;
+  };
+  std::vector<AfterCount> after_;
+  bool stop_ = false;
+};
+
+}  // namespace faultline::sim

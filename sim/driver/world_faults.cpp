@@ -1,0 +1,180 @@
+// Making faults true. What follows from them is in health_of() and in the transfers.
+#include <algorithm>
+
+#include "core/base/assert.h"
+#include "sim/driver/world.h"
+
+namespace faultline::sim {
+
+using fault::FaultKind;
+
+fault::Support World::supports(const fault::ScheduledFault&) const { return {}; }
+
+void World::transition(std::uint32_t index, bool active) {
+  const fault::ScheduledFault& f = setup_.faults[index];
+  record::FaultRecord& r = run_.faults[index];
+  if (active && r.at == kNever) {
+    r.at = now_;
+    r.applied = true;
+    const auto transitions = f.transitions(now_);
+    for (std::size_t k = 1; k < transitions.size(); ++k) queue_.push(transitions[k].at, kTransition, index, transitions[k].active ? 1 : 0);
+    if (!transitions.empty() && !transitions.back().active) r.reverted = transitions.back().at;
+  }
+  const Status status = active ? apply(f, now_) : revert(f, now_);
+  if (!status) {
+    r.applied = false;
+    r.not_applied_reason = std::string(name_of(status.cause()));
+  }
+}
+
+void World::count_event(fault::CausalEvent event, std::uint32_t instance) {
+  for (AfterCount& a : after_) {
+    if (a.done) continue;
+    const fault::ScheduledFault& f = setup_.faults[a.fault];
+    const auto& trigger = std::get<fault::AfterEvent>(f.trigger);
+    if (trigger.event != event) continue;
+    if (fault::is_recovery(event)) {
+      // Phases of the named fault's recovery only.
+      if (instance >= setup_.instances.size()) continue;
+      const std::uint32_t blamed = observer_.fault_of(instance);
+      if (blamed == kNoFault || run_.faults[blamed].id != trigger.fault) continue;
+    } else if (trigger.scope == fault::CausalScope::target && instance < setup_.instances.size() && f.component.valid()) {
+      const NodeId node = setup_.topology->node_of(f.component);
+      bool member = !node.valid();
+      for (std::uint32_t k = 0; k < groups_per_instance_ && !member; ++k) {
+        const auto& nodes = groups_[instance * groups_per_instance_ + k].nodes;
+        member = std::find(nodes.begin(), nodes.end(), node.v) != nodes.end();
+      }
+      if (!member) continue;
+    }
+    if (++a.seen < trigger.nth) continue;
+    a.done = true;
+    queue_.push(now_ + trigger.delay, kTransition, a.fault, 1);
+  }
+}
+
+/// Blames a fault for what happens next on every instance that uses something it disabled.
+void World::touch_affected(std::uint32_t fault) {
+  const fault::ScheduledFault& f = setup_.faults[fault];
+  record::FaultRecord& r = run_.faults[fault];
+  if (!f.component.valid()) return;
+  const topology::Topology& topology = *setup_.topology;
+  const auto implied = topology.graph.implied(f.component);
+  if (r.targeted_components == 0) {
+    r.targeted_components = static_cast<std::uint32_t>(implied.size());
+    // Own GPUs: those the fault disables, and those whose every way out of the node it cuts.
+    for (const ComponentId c : implied) {
+      if (topology.graph[c].kind == topology::Kind::gpu) r.own_gpus.push_back(c);
+    }
+    if (f.kind == FaultKind::gpu_hang || f.kind == FaultKind::gpu_slow) r.own_gpus = {f.component};
+    if (f.kind == FaultKind::nic_down && !topology.spec.node.nic_failover) {
+      for (std::uint32_t n = 0; n < topology.layout.nodes; ++n) {
+        for (std::uint32_t g = 0; g < topology.layout.gpus; ++g) {
+          if (topology.nic(NodeId{n}, topology.layout.rail_of(g)) == f.component) r.own_gpus.push_back(topology.gpu({NodeId{n}, g}));
+        }
+      }
+    }
+    std::sort(r.own_gpus.begin(), r.own_gpus.end());
+    r.own_gpus.erase(std::unique(r.own_gpus.begin(), r.own_gpus.end()), r.own_gpus.end());
+  }
+  std::vector<NodeId> nodes;
+  for (const ComponentId c : implied) {
+    if (const NodeId n = topology.node_of(c); n.valid()) nodes.push_back(n);
+  }
+  // A switch touches the nodes whose paths cross it: those with a cable on it; deeper tiers only where health changes.
+  std::sort(nodes.begin(), nodes.end());
+  nodes.erase(std::unique(nodes.begin(), nodes.end()), nodes.end());
+  for (std::uint32_t g = 0; g < groups_.size(); ++g) {
+    Group& x = groups_[g];
+    const bool member = std::any_of(x.nodes.begin(), x.nodes.end(), [&](std::uint32_t n) {
+      return std::binary_search(nodes.begin(), nodes.end(), NodeId{n});
+    });
+    if (!member) continue;
+    for (std::uint32_t k = 0; k < groups_per_instance_; ++k) group(x.instance, k).blame = fault;
+    observer_.touch(now_, x.instance, fault);
+  }
+}
+
+Status World::apply(const fault::ScheduledFault& f, Instant) {
+  const topology::Topology& topology = *setup_.topology;
+  touch_affected(f.id.v);
+  switch (f.kind) {
+    case FaultKind::placebo:
+      // Disables nothing, but is felt: the next step of one group ends a microsecond later, so that a placebo run
+      // spreads the same small differences over the fleet as any changed route does.
+      for (Group& g : groups_) {
+        if (!g.workers || !g.exec->busy() || g.exec->stalled()) continue;
+        g.exec->stall(now_);
+        now_ = now_ + Duration{1'000};
+        g.exec->resume(now_);
+        now_ = now_ - Duration{1'000};
+        schedule_end(g);
+        break;
+      }
+      return ok();
+    case FaultKind::gpu_hang: truth_.set_hung(f.component, true); break;
+    case FaultKind::gpu_slow: truth_.set_slow(f.component, f.factor); break;
+    case FaultKind::link_degrade: truth_.set_link_factor(f.component, f.factor); break;
+    case FaultKind::router_crash:
+      for (std::uint32_t r = 0; r < fleet_; ++r) {
+        if (f.target == "router-" + std::to_string(r) || (entities_[r].host == f.component && f.target.rfind("router-", 0) != 0)) {
+          crash(r, true);
+          queue_.push(now_ + (f.length == kForever ? setup_.router_restart : f.length), kRouterBack, r, 0);
+        }
+      }
+      return ok();
+    default: {
+      const std::vector<ComponentId> changed = truth_.set_down(f.component, true);
+      for (const ComponentId c : changed) {
+        const topology::Kind kind = topology.graph[c].kind;
+        if (kind == topology::Kind::node) drop_transfers_of(topology.node_of(c));
+        if (kind != topology::Kind::node && kind != topology::Kind::host) continue;
+        for (std::uint32_t e = 0; e < entities_.size(); ++e) {
+          if (entities_[e].host == c) crash(e, false);
+        }
+      }
+      break;
+    }
+  }
+  refresh_all();
+  transfers_after_link_change();
+  return ok();
+}
+
+Status World::revert(const fault::ScheduledFault& f, Instant) {
+  const topology::Topology& topology = *setup_.topology;
+  switch (f.kind) {
+    case FaultKind::placebo:
+    case FaultKind::router_crash: return ok();
+    case FaultKind::gpu_hang:
+      if (truth_.hung(f.component)) truth_.set_hung(f.component, false);
+      break;
+    case FaultKind::gpu_slow: truth_.set_slow(f.component, 1); break;
+    case FaultKind::link_degrade: truth_.set_link_factor(f.component, 1); break;
+    default:
+      for (const ComponentId c : truth_.set_down(f.component, false)) {
+        const topology::Kind kind = topology.graph[c].kind;
+        if (kind != topology::Kind::node && kind != topology::Kind::host) continue;
+        for (std::uint32_t e = 0; e < entities_.size(); ++e) {
+          // Agents, routers and the fleet manager come back with their host; leaders when their workers are started.
+          if (entities_[e].host == c && !entities_[e].alive && entities_[e].address.role != Role::instance) restart(e);
+        }
+      }
+      break;
+  }
+  refresh_all();
+  transfers_after_link_change();
+  return ok();
+}
+
+void World::probe(std::uint32_t agent, const control::RunProbe& p) {
+  const Entity& e = entities_[agent];
+  const topology::Topology& topology = *setup_.topology;
+  probes_.push_back({agent, e.incarnation, p.token});
+  // A healthy GPU answers at once; one that hangs costs the whole time-out.
+  bool hangs = false;
+  for (std::uint32_t g = 0; g < topology.layout.gpus; ++g) hangs |= truth_.hung(topology.gpu({NodeId{e.address.index}, g}));
+  queue_.push(now_ + (hangs ? p.timeout : Duration{100'000'000}), kProbe, static_cast<std::uint32_t>(probes_.size() - 1), 0);
+}
+
+}  // namespace faultline::sim

@@ -1,0 +1,349 @@
+// Steps, workers and what the truth about GPUs and links does to them.
+#include <algorithm>
+
+#include "core/base/assert.h"
+#include "sim/driver/world.h"
+
+namespace faultline::sim {
+
+topology::NodeGpu World::gpu_of(const Group& g, std::uint32_t rank, std::uint32_t shard) const {
+  const std::uint32_t per_node = g.ranks * g.gpus_per_rank / static_cast<std::uint32_t>(g.nodes.size());
+  const std::uint32_t index = rank * g.gpus_per_rank + shard;
+  return {NodeId{g.nodes[index / per_node]}, index % per_node};
+}
+
+// ---- steps ----------------------------------------------------------------------------------------------------------
+
+void World::submit_step(std::uint32_t, const control::SubmitStep& s) {
+  Group& g = group(s.instance.v, s.step.group);
+  const control::RunStep& run = s.step;
+  if (!g.workers || g.exec->busy()) {
+    post_local(first_node_ + g.nodes.front(), control::StepEnded{run.op, 0, Cause::device_lost, control::kUnknownRank});
+    return;
+  }
+  if (run.items.empty()) g.exec->start_decode(now_, run.op, run.loads, run.steps_max);
+  else g.exec->start_prefill(now_, run.op, run.items, run.loads);
+  if (!truth_.fabric_healthy() || g.blame != kNoFault) refresh(g);
+  schedule_end(g);
+}
+
+void World::schedule_end(Group& g) {
+  const Instant end = g.exec->end();
+  g.generation = ++generation_;
+  if (end != kNever) queue_.push(std::max(now_, end), kGroupEnd, g.instance * groups_per_instance_ + g.index, g.generation);
+}
+
+void World::group_end(std::uint32_t index, std::uint64_t generation) {
+  Group& g = groups_[index];
+  if (g.generation != generation || !g.exec->busy()) return;
+  end_step(g, Cause::none, control::kUnknownRank);
+}
+
+/// The executor's terminal event for the running op.
+void World::end_step(Group& g, Cause cause, std::uint32_t rank) {
+  const GroupExecutor::Ended ended = g.exec->finish(now_);
+  g.generation = ++generation_;
+  if (ended.output_tokens + ended.prefill_tokens > 0) observer_.tokens(ended.began, now_, ended.output_tokens, ended.prefill_tokens);
+  if (ended.prefill_tokens > 0 || (cause != Cause::none && !g.exec->decoding())) step_bound(ended.op, cause == Cause::none);
+  if (!after_.empty()) {
+    for (std::int64_t k = 0; k < std::min<std::int64_t>(ended.steps, 1); ++k) {
+      count_event(g.exec->decoding() ? fault::CausalEvent::decode_step : fault::CausalEvent::prefill_step, g.instance);
+    }
+  }
+  if (cause != Cause::none) observer_.symptom(now_, g.instance);
+  const std::uint32_t agent = first_node_ + g.nodes.front();
+  if (entities_[agent].alive) post_local(agent, control::StepEnded{ended.op, ended.steps, cause, rank});
+}
+
+void World::group_fail(std::uint32_t index, std::uint64_t generation) {
+  Group& g = groups_[index];
+  if (g.fail_generation != generation || !g.fail_pending) return;
+  g.fail_pending = false;
+  // The engine ends all ranks of the group when one fails: their peers' state is not trusted any more.
+  g.workers = false;
+  if (g.exec->busy()) {
+    end_step(g, g.fail_cause, g.fail_rank);
+  } else {
+    const std::uint32_t agent = first_node_ + g.nodes.front();
+    observer_.symptom(now_, g.instance);
+    if (entities_[agent].alive) {
+      post_local(agent, control::WorkersExited{InstanceId{g.instance}, g.index, g.epoch, g.fail_cause, g.fail_rank});
+    }
+  }
+  account_instance(g.instance);
+}
+
+void World::fail_later(Group& g, Duration after, Cause cause, std::uint32_t rank) {
+  if (g.fail_pending && g.fail_cause == cause) return;
+  g.fail_pending = true;
+  g.fail_cause = cause;
+  g.fail_rank = rank;
+  g.fail_generation = ++generation_;
+  queue_.push(now_ + after, kGroupFail, g.instance * groups_per_instance_ + g.index, g.fail_generation);
+}
+
+void World::kill_group(std::uint32_t instance, std::uint32_t index) {
+  Group& g = group(instance, index);
+  g.workers = false;
+  g.fail_pending = false;
+  if (g.exec->busy()) end_step(g, Cause::canceled, control::kUnknownRank);
+  account_instance(instance);
+}
+
+// ---- launching ------------------------------------------------------------------------------------------------------
+
+void World::launch(std::uint32_t agent, const control::StartGroup& start) {
+  kill_group(start.instance.v, start.group);
+  const control::EngineSpec& engine = setup_.engine;
+  launches_.push_back({start, agent, entities_[agent].incarnation, false});
+  // A first check of the hardware once the processes are up; then the rest of the start.
+  queue_.push(now_ + start.delay + (start.warm ? Duration{0} : engine.restart_process), kLaunch,
+              static_cast<std::uint32_t>(launches_.size() - 1), 0);
+}
+
+std::uint32_t World::bad_node_of(const std::vector<std::uint32_t>& nodes, bool check_paths, const Group& g) {
+  for (const std::uint32_t n : nodes) {
+    if (truth_.down(setup_.topology->node(NodeId{n}))) return n;
+    const std::uint32_t used = g.ranks * g.gpus_per_rank / static_cast<std::uint32_t>(nodes.size());
+    for (std::uint32_t k = 0; k < used; ++k) {
+      if (truth_.down(setup_.topology->gpu({NodeId{n}, k}))) return n;
+    }
+  }
+  if (check_paths && nodes.size() > 1) {
+    std::vector<topology::LinkIndex> path;
+    for (const std::uint32_t a : nodes) {
+      std::uint32_t cut = 0;
+      for (const std::uint32_t b : nodes) {
+        if (a == b) continue;
+        for (std::uint32_t k = 0; k < setup_.topology->layout.gpus; ++k) {
+          if (!paths_.choose({NodeId{a}, k}, {NodeId{b}, k}, 0, truth_.links(), path)) {
+            ++cut;
+            break;
+          }
+        }
+      }
+      if (cut > nodes.size() / 2 || (cut > 0 && nodes.size() == 2)) return a;
+    }
+  }
+  return control::kUnknownRank;
+}
+
+void World::launch_step(std::uint32_t index) {
+  Launch& l = launches_[index];
+  const Entity& agent = entities_[l.agent];
+  if (!agent.alive || agent.incarnation != l.agent_incarnation) return;
+  const control::StartGroup& s = l.start;
+  Group& g = group(s.instance.v, s.group);
+  const std::uint32_t bad = bad_node_of(s.nodes, true, g);
+  const auto answer = [&](Cause cause, std::uint32_t node) {
+    dispatch(l.agent, control::LaunchEnded{s.instance, s.group, s.epoch, cause, node});
+  };
+  if (bad != control::kUnknownRank) {
+    answer(Cause::device_lost, bad);
+    return;
+  }
+  if (!l.checked) {
+    l.checked = true;
+    for (const std::uint32_t n : s.nodes) {  // a new process resets its GPUs: a hang is over
+      for (std::uint32_t k = 0; k < setup_.topology->layout.gpus; ++k) truth_.clear_hang(setup_.topology->gpu({NodeId{n}, k}));
+    }
+    const Duration rest = s.warm ? Duration{0} : setup_.engine.restart_total() - setup_.engine.restart_process;
+    queue_.push(now_ + rest, kLaunch, index, 0);
+    return;
+  }
+  for (const std::uint32_t n : g.nodes) std::erase(groups_on_node_[n], s.instance.v * groups_per_instance_ + s.group);
+  account_usable(g);
+  g.nodes = s.nodes;
+  for (const std::uint32_t n : g.nodes) groups_on_node_[n].push_back(s.instance.v * groups_per_instance_ + s.group);
+  g.epoch = s.epoch;
+  g.workers = true;
+  g.fail_pending = false;
+  bool broken = false;
+  g.healthy_path_load = path_load(g, broken);
+  const std::uint32_t leader = first_instance_ + s.instance.v;
+  if (!entities_[leader].alive) {
+    entities_[leader].host = setup_.topology->node(NodeId{s.leader_node});
+    restart(leader);
+  }
+  refresh(g);
+  account_instance(s.instance.v);
+  answer(Cause::none, control::kUnknownRank);
+}
+
+// ---- health ---------------------------------------------------------------------------------------------------------
+
+/// Load of the busiest link relative to its present capacity when every GPU of a node sends one unit to its counterpart
+/// on each other node of the group. `broken`: some pair has no path.
+double World::path_load(const Group& g, bool& broken) {
+  broken = false;
+  if (g.nodes.size() < 2) return 0;
+  std::unordered_map<std::uint32_t, double> load;
+  std::vector<topology::LinkIndex> path;
+  const std::uint32_t per_node = g.ranks * g.gpus_per_rank / static_cast<std::uint32_t>(g.nodes.size());
+  double worst = 0;
+  for (const std::uint32_t a : g.nodes) {
+    for (const std::uint32_t b : g.nodes) {
+      if (a == b) continue;
+      for (std::uint32_t k = 0; k < per_node; ++k) {
+        if (!paths_.choose({NodeId{a}, k}, {NodeId{b}, k}, hash_combine(a, b), truth_.links(), path)) {
+          broken = true;
+          return 0;
+        }
+        for (const topology::LinkIndex l : path) {
+          const double capacity = static_cast<double>(paths_.capacity()[l.v].v) * truth_.links().factor(l);
+          worst = std::max(worst, load[l.v] += 1e9 / capacity);
+        }
+      }
+    }
+  }
+  return worst;
+}
+
+World::Health World::health_of(const Group& g) {
+  Health h;
+  const topology::Topology& topology = *setup_.topology;
+  const std::uint32_t per_node = g.ranks * g.gpus_per_rank / static_cast<std::uint32_t>(g.nodes.size());
+  bool slow = false;
+  for (std::uint32_t k = 0; k < g.nodes.size(); ++k) {
+    const NodeId n{g.nodes[k]};
+    if (truth_.down(topology.node(n))) {
+      h.stalled = true;
+      h.cause = Cause::peer_lost;
+      h.notice = setup_.retransmission_budget;
+      h.silent |= k == 0;
+      continue;
+    }
+    for (std::uint32_t x = 0; x < per_node; ++x) {
+      const ComponentId gpu = topology.gpu({n, x});
+      const std::uint32_t rank = (k * per_node + x) / g.gpus_per_rank;
+      if (truth_.down(gpu)) {
+        h.workers_dead = h.stalled = true;
+        h.cause = Cause::device_lost;
+        h.rank = rank;
+        h.notice = setup_.engine.process_exit_notice;
+      } else if (truth_.hung(gpu) && !h.workers_dead) {
+        h.stalled = true;
+        h.cause = Cause::timeout;
+        h.notice = setup_.engine.collective_timeout;
+      }
+      slow |= truth_.slow(gpu) != 1;
+    }
+  }
+  if (h.stalled) return h;
+  if (slow) {
+    h.slow.assign(g.ranks, 1.0);
+    for (std::uint32_t r = 0; r < g.ranks; ++r) {
+      for (std::uint32_t s = 0; s < g.gpus_per_rank; ++s) h.slow[r] = std::max(h.slow[r], truth_.slow(topology.gpu(gpu_of(g, r, s))));
+    }
+  }
+  if (truth_.fabric_healthy()) return h;
+  bool broken = false;
+  const double load = path_load(g, broken);
+  if (broken) {
+    h.stalled = true;
+    h.cause = Cause::link_down;
+    h.notice = setup_.retransmission_budget;
+  } else if (g.nodes.size() > 1 && load > 0) {
+    h.rdma = std::min(1.0, g.healthy_path_load / load);
+  }
+  for (const std::uint32_t n : g.nodes) {  // the slowest xGMI link paces the node's all-to-all
+    for (std::uint32_t a = 0; a < per_node && topology.layout.mesh > 0; ++a) {
+      for (std::uint32_t b = a + 1; b < per_node; ++b) {
+        const topology::LinkIndex l = topology.layout.xgmi(NodeId{n}, a, b);
+        if (!truth_.links().up(l)) {
+          if (!topology.spec.node.xgmi_transit) {
+            h.stalled = true;
+            h.cause = Cause::device_lost;
+            h.notice = setup_.engine.process_exit_notice;
+            h.workers_dead = true;
+          } else {
+            h.xgmi = std::min(h.xgmi, 0.5);  // two flows share each link of the detour
+          }
+        } else {
+          h.xgmi = std::min(h.xgmi, truth_.links().factor(l));
+        }
+      }
+    }
+  }
+  return h;
+}
+
+/// Brings a group in line with the truth.
+void World::refresh(Group& g) {
+  if (!g.workers) {
+    account_instance(g.instance);
+    return;
+  }
+  Health h = health_of(g);
+  if (h.stalled) {
+    g.exec->stall(now_);
+    g.generation = ++generation_;
+    if (g.exec->busy() && g.blame != kNoFault) observer_.hit_all(g.instance, g.blame);
+    // An idle group notices a dead process; a hang or a broken path only when it waits for an answer.
+    if (!h.silent && (g.exec->busy() || h.workers_dead)) fail_later(g, h.notice, h.cause, h.rank);
+  } else {
+    if (g.fail_pending) {
+      g.fail_pending = false;
+      g.fail_generation = ++generation_;
+    }
+    g.exec->set_environment(now_, std::move(h.slow), h.rdma, h.xgmi);
+    if (g.exec->stalled()) g.exec->resume(now_);
+    if (g.exec->busy()) schedule_end(g);
+    if (g.exec->busy() && g.blame != kNoFault && g.exec->slowdown() > 1) observer_.hit_all(g.instance, g.blame);
+  }
+  account_instance(g.instance);
+}
+
+void World::refresh_groups_on(std::span<const NodeId> nodes) {
+  std::vector<std::uint32_t> affected;
+  for (const NodeId n : nodes) affected.insert(affected.end(), groups_on_node_[n.v].begin(), groups_on_node_[n.v].end());
+  std::sort(affected.begin(), affected.end());
+  affected.erase(std::unique(affected.begin(), affected.end()), affected.end());
+  for (const std::uint32_t g : affected) refresh(groups_[g]);
+}
+
+void World::refresh_all() {
+  for (Group& g : groups_) refresh(g);
+}
+
+// ---- accounting -----------------------------------------------------------------------------------------------------
+
+double World::usable_of(const Group& g) const {
+  if (!g.workers || g.exec->stalled()) return 0;
+  bool prefill = false, decode = false;
+  for (std::uint32_t k = 0; k < groups_per_instance_; ++k) {
+    const Group& x = groups_[g.instance * groups_per_instance_ + k];
+    if (!x.workers || x.exec->stalled()) continue;
+    const control::GroupRole role = setup_.instances[g.instance].groups[k].role;
+    prefill |= role != control::GroupRole::decode;
+    decode |= role != control::GroupRole::prefill;
+  }
+  if (!prefill || !decode) return 0;
+  return 1 / g.exec->slowdown();
+}
+
+void World::account_instance(std::uint32_t instance) {
+  for (std::uint32_t k = 0; k < groups_per_instance_; ++k) account_usable(group(instance, k));
+}
+
+void World::account_usable(Group& g) { set_usable(g, usable_of(g)); }
+
+/// Closes the interval that ends here and opens the next.
+void World::set_usable(Group& g, double usable) {
+  if (usable == g.usable) return;
+  if (g.usable < 1 && setup_.instances[g.instance].up && g.blame != kNoFault && now_ > g.usable_since) {
+    const std::uint32_t used = g.ranks * g.gpus_per_rank / static_cast<std::uint32_t>(g.nodes.size());
+    const auto& own = run_.faults[g.blame].own_gpus;
+    for (const std::uint32_t n : g.nodes) {
+      for (std::uint32_t k = 0; k < used; ++k) {
+        const ComponentId gpu = setup_.topology->gpu({NodeId{n}, k});
+        run_.capacity.push_back({gpu, InstanceId{g.instance}, g.usable_since, now_, g.usable,
+                                 std::binary_search(own.begin(), own.end(), gpu), g.blame});
+      }
+    }
+  }
+  g.usable = usable;
+  g.usable_since = now_;
+}
+
+}  // namespace faultline::sim

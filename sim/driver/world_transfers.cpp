@@ -1,0 +1,206 @@
+// KV pushes: one flow for a hand-off, bound to the prefill step that makes its bytes.
+//
+// A push moves layer by layer behind the computation: its flow starts when the first layer is done and the hand-off is
+// complete when the flow has ended and the last layer's bytes have followed the end of the step. A tensor-parallel
+// hand-off has one path per shard, all with the same bytes at the same time: the slowest path stands for all of them.
+#include <algorithm>
+
+#include "core/base/assert.h"
+#include "sim/driver/world.h"
+
+namespace faultline::sim {
+
+void World::post_write(std::uint32_t agent, const control::PostWrite& w) {
+  std::uint32_t index = 0;
+  if (free_transfers_.empty()) {
+    index = static_cast<std::uint32_t>(transfers_.size());
+    transfers_.emplace_back();
+  } else {
+    index = free_transfers_.back();
+    free_transfers_.pop_back();
+  }
+  Transfer& t = transfers_[index];
+  const std::vector<topology::LinkIndex> path_storage = std::move(t.path);
+  t = Transfer{};
+  t.path = path_storage;
+  t.live = true;
+  t.op = w.op;
+  t.agent = agent;
+  t.agent_incarnation = entities_[agent].incarnation;
+  t.push = w.push;
+  t.instance = w.instance.v;
+  t.generation = ++generation_;
+  const Group& from = group(t.instance, w.push.from_group);
+  const Group& to = group(t.instance, w.push.to_group);
+  t.from_node = gpu_of(from, w.push.from_rank, 0).node;
+  t.to_node = gpu_of(to, w.push.to_rank, 0).node;
+  transfer_of_op_.emplace(t.op, index);
+  count_event(fault::CausalEvent::kv_transfer_started, t.instance);
+
+  // The step may have ended already: a second attempt, or a message that took longer than the step.
+  const bool computing = from.exec->busy() && from.exec->op() == w.push.step;
+  Duration wait{0};
+  if (computing) {
+    transfers_of_step_[w.push.step].push_back(index);
+    if (from.exec->end() != kNever) {
+      wait = (from.exec->end() - from.exec->began()) / std::max(1U, setup_.groups[w.push.from_group].layers);
+    }
+  } else {
+    t.step_done = true;
+  }
+  queue_.push(now_ + wait, kTransferStart, index, t.generation);
+}
+
+bool World::choose_path(Transfer& t) {
+  const Group& from = group(t.instance, t.push.from_group);
+  const Group& to = group(t.instance, t.push.to_group);
+  const std::uint32_t shards = std::min(from.gpus_per_rank, to.gpus_per_rank);
+  const std::uint32_t candidates = truth_.fabric_healthy() ? 1 : shards;
+  // Ranks of the two sides with unequal shard counts pair up in order; extra receivers get copies within their node.
+  std::vector<topology::LinkIndex> path;
+  BytesPerSecond worst{0};
+  for (std::uint32_t s = 0; s < candidates; ++s) {
+    if (!paths_.choose(gpu_of(from, t.push.from_rank, s), gpu_of(to, t.push.to_rank, s), t.op.v, truth_.links(), path)) return false;
+    const BytesPerSecond rate = path.empty() ? BytesPerSecond{1} : paths_.bottleneck_of(path, truth_.links());
+    if (s == 0 || rate < worst) {
+      worst = rate;
+      t.path = path;
+    }
+  }
+  t.bytes = t.push.bytes / shards;
+  const std::int64_t layers = std::max(1U, setup_.groups[t.push.from_group].layers);
+  t.tail = t.path.empty() ? Duration{0}
+                          : Duration{static_cast<std::int64_t>(static_cast<double>((t.bytes / layers).v) * 1e9 / static_cast<double>(worst.v))} +
+                                paths_.latency_of(t.path);
+  return true;
+}
+
+void World::start_flow(std::uint32_t index) {
+  Transfer& t = transfers_[index];
+  const topology::Topology& topology = *setup_.topology;
+  if (truth_.down(topology.node(t.to_node)) || !choose_path(t)) {
+    t.broken = true;
+    t.generation = ++generation_;
+    queue_.push(now_ + setup_.retransmission_budget, kTransferFail, index, t.generation);
+    return;
+  }
+  if (t.path.empty()) {
+    t.flow_done = true;
+    maybe_complete(index);
+    return;
+  }
+  t.flow = net_->start(t.path, t.bytes, paths_.latency_of(t.path));
+  transfer_of_flow_.emplace(t.flow, index);
+}
+
+void World::flows_done(Instant at, std::span<const FlowId> flows) {
+  if (stop_) return;
+  now_ = std::max(now_, at);
+  for (const FlowId f : flows) {
+    const auto it = transfer_of_flow_.find(f);
+    if (it == transfer_of_flow_.end()) continue;
+    const std::uint32_t index = it->second;
+    transfer_of_flow_.erase(it);
+    ++events_;
+    transfers_[index].flow = 0;
+    transfers_[index].flow_done = true;
+    maybe_complete(index);
+  }
+  drain_local();
+  if (finished()) stop_ = true;
+  net_->rearm();
+}
+
+/// The prefill step of some pushes ended.
+void World::step_bound(OpId step, bool done) {
+  const auto it = transfers_of_step_.find(step);
+  if (it == transfers_of_step_.end()) return;
+  const std::vector<std::uint32_t> bound = std::move(it->second);
+  transfers_of_step_.erase(it);
+  for (const std::uint32_t index : bound) {
+    Transfer& t = transfers_[index];
+    if (!t.live || t.push.step != step) continue;
+    if (done) {
+      t.step_done = true;
+      // Usually the flow has kept up with the layers and only the last one follows.
+      if (t.flow_done) {
+        t.generation = ++generation_;
+        queue_.push(now_ + t.tail, kTransferDone, index, t.generation);
+      }
+    } else {
+      end_transfer(index, Cause::canceled);
+    }
+  }
+}
+
+void World::maybe_complete(std::uint32_t index) {
+  Transfer& t = transfers_[index];
+  if (t.flow_done && t.step_done && !t.broken) end_transfer(index, Cause::none);
+}
+
+void World::end_transfer(std::uint32_t index, Cause cause) {
+  Transfer& t = transfers_[index];
+  if (t.flow != 0) {
+    transfer_of_flow_.erase(t.flow);
+    net_->cancel(t.flow);
+    t.flow = 0;
+  }
+  transfer_of_op_.erase(t.op);
+  t.live = false;
+  free_transfers_.push_back(index);
+  const std::uint32_t agent = t.agent;
+  const bool same = entities_[agent].alive && entities_[agent].incarnation == t.agent_incarnation;
+  if (cause == Cause::none) count_event(fault::CausalEvent::kv_transfer_completed, t.instance);
+  else if (cause != Cause::canceled) observer_.symptom(now_, t.instance);
+  if (same) post_local(agent, control::WriteEnded{t.op, cause});
+}
+
+void World::cancel_write(OpId op) {
+  const auto it = transfer_of_op_.find(op);
+  if (it == transfer_of_op_.end()) return;
+  Transfer& t = transfers_[it->second];
+  t.canceled = true;
+  t.generation = ++generation_;
+  queue_.push(now_, kTransferFail, it->second, t.generation);
+}
+
+/// Flows over dead links stop; they go on where their path is back within the retransmission budget.
+void World::transfers_after_link_change() {
+  if (!net_) return;
+  for (std::uint32_t l = 0; l < paths_.size(); ++l) {
+    const topology::LinkIndex link{l};
+    if (!truth_.links().up(link)) continue;
+    const double effective = static_cast<double>(paths_.capacity()[l].v) * truth_.links().factor(link);
+    net_->set_capacity(link, BytesPerSecond{std::max<std::int64_t>(1, static_cast<std::int64_t>(effective))});
+  }
+  for (std::uint32_t index = 0; index < transfers_.size(); ++index) {
+    Transfer& t = transfers_[index];
+    if (!t.live) continue;
+    const bool path_up = std::all_of(t.path.begin(), t.path.end(), [&](topology::LinkIndex l) { return truth_.links().up(l); }) &&
+                         !truth_.down(setup_.topology->node(t.to_node));
+    if (t.flow != 0 && !path_up) {
+      t.bytes = net_->remaining(t.flow);
+      transfer_of_flow_.erase(t.flow);
+      net_->cancel(t.flow);
+      t.flow = 0;
+      t.broken = true;
+      t.generation = ++generation_;
+      queue_.push(now_ + setup_.retransmission_budget, kTransferFail, index, t.generation);
+    } else if (t.broken && !t.canceled && path_up && !t.path.empty()) {
+      t.broken = false;
+      t.generation = ++generation_;
+      t.flow = net_->start(t.path, t.bytes, paths_.latency_of(t.path));
+      transfer_of_flow_.emplace(t.flow, index);
+    }
+  }
+  net_->rearm();
+}
+
+/// The sender is gone with its node: nobody is left to be told.
+void World::drop_transfers_of(NodeId node) {
+  for (std::uint32_t index = 0; index < transfers_.size(); ++index) {
+    if (transfers_[index].live && transfers_[index].from_node == node) end_transfer(index, Cause::canceled);
+  }
+}
+
+}  // namespace faultline::sim

@@ -1,0 +1,169 @@
+#include "sim/executor/group_executor.h"
+
+#include <algorithm>
+
+#include "core/base/assert.h"
+
+namespace faultline::sim {
+namespace {
+constexpr int kFractionBits = model::FixedTime::kFractionBits;
+constexpr std::int64_t kFractionMask = (std::int64_t{1} << kFractionBits) - 1;
+}  // namespace
+
+void GroupExecutor::start_prefill(Instant now, OpId op, std::vector<model::PrefillItem> items, std::vector<model::RankLoad> loads) {
+  FAULTLINE_ASSERT(!busy(), "op={} running={}", op.v, op_.v);
+  op_ = op;
+  decode_ = false;
+  items_ = std::move(items);
+  loads_ = std::move(loads);
+  sequences_ = 0;
+  for (const auto& l : loads_) sequences_ += l.sequences;
+  began_ = base_ = now;
+  base_steps_ = 0;
+  steps_max_ = 1;
+  price();
+  set_end();
+}
+
+void GroupExecutor::start_decode(Instant now, OpId op, std::vector<model::RankLoad> loads, std::int64_t steps_max) {
+  FAULTLINE_ASSERT(!busy() && steps_max > 0, "op={} running={} steps={}", op.v, op_.v, steps_max);
+  op_ = op;
+  decode_ = true;
+  items_.clear();
+  loads_ = std::move(loads);
+  sequences_ = 0;
+  for (const auto& l : loads_) sequences_ += l.sequences;
+  began_ = base_ = now;
+  base_steps_ = 0;
+  steps_max_ = steps_max;
+  price();
+  set_end();
+}
+
+void GroupExecutor::price() {
+  segments_.clear();
+  if (decode_) {
+    pricer_->decode_run(loads_, environment(), steps_max_ - base_steps_, segments_);
+  } else {
+    segments_.push_back({0, pricer_->step(items_, loads_, environment()), {}});
+  }
+  sums_.assign(1, 0);
+  for (std::size_t i = 1; i < segments_.size(); ++i) {
+    const auto& s = segments_[i - 1];
+    const std::int64_t n = segments_[i].first_step - s.first_step;
+    sums_.push_back(sums_.back() + s.first.v * n + s.slope.v * (n * (n - 1) / 2));
+  }
+}
+
+std::int64_t GroupExecutor::elapsed(std::int64_t k) const {
+  std::size_t i = segments_.size() - 1;
+  while (i > 0 && segments_[i].first_step > k) --i;
+  const std::int64_t n = k - segments_[i].first_step;
+  return sums_[i] + segments_[i].first.v * n + segments_[i].slope.v * (n * (n - 1) / 2);
+}
+
+Instant GroupExecutor::instant_of(std::int64_t since_base) const {
+  return base_ + Duration{(since_base + fraction_) >> kFractionBits};
+}
+
+void GroupExecutor::set_end() { end_ = instant_of(elapsed(steps_max_ - base_steps_)); }
+
+/// Largest k whose boundary is at or before `now`.
+std::int64_t GroupExecutor::steps_since_base(Instant now) const {
+  std::int64_t low = 0, high = steps_max_ - base_steps_;
+  if (now >= instant_of(elapsed(high))) return high;
+  while (high - low > 1) {
+    const std::int64_t middle = low + (high - low) / 2;
+    if (instant_of(elapsed(middle)) <= now) low = middle;
+    else high = middle;
+  }
+  return low;
+}
+
+std::int64_t GroupExecutor::steps_by(Instant now) const {
+  if (!busy() || !decode_) return 0;
+  return base_steps_ + steps_since_base(stalled_ ? stalled_at_ : now);
+}
+
+void GroupExecutor::interrupt(Instant now, OpId op) {
+  if (op != op_ || !decode_) return;
+  const std::int64_t next = std::min(steps_since_base(stalled_ ? stalled_at_ : now) + 1, steps_max_ - base_steps_);
+  steps_max_ = base_steps_ + next;
+  set_end();
+}
+
+GroupExecutor::Ended GroupExecutor::finish(Instant now) {
+  Ended ended{.op = op_, .began = began_};
+  const bool complete = !stalled_ && now >= end_;
+  if (decode_) {
+    const std::int64_t k = complete ? steps_max_ - base_steps_ : steps_since_base(stalled_ ? stalled_at_ : now);
+    ended.steps = base_steps_ + k;
+    ended.output_tokens = ended.steps * sequences_;
+    // What the clock's whole nanoseconds cut off is owed to the next run, so that runs add up exactly.
+    fraction_ = (elapsed(k) + fraction_) & kFractionMask;
+  } else if (complete) {
+    ended.steps = 1;
+    ended.output_tokens = sequences_;
+    for (const auto& item : items_) ended.prefill_tokens += item.chunk_tokens;
+    fraction_ = (elapsed(1) + fraction_) & kFractionMask;
+  }
+  steps_total_ += static_cast<std::uint64_t>(ended.steps);
+  op_ = OpId{};
+  stalled_ = false;
+  end_ = kNever;
+  return ended;
+}
+
+void GroupExecutor::stall(Instant now) {
+  if (stalled_) return;
+  stalled_ = true;
+  stalled_at_ = now;
+}
+
+void GroupExecutor::resume(Instant now) {
+  if (!stalled_) return;
+  stalled_ = false;
+  if (!busy()) return;
+  const Duration lost = now - stalled_at_;  // the step that was cut goes on where it stood
+  base_ = base_ + lost;
+  set_end();
+}
+
+void GroupExecutor::rebase(Instant now) {
+  const std::int64_t k = std::min(steps_since_base(now) + 1, steps_max_ - base_steps_);
+  const std::int64_t t = elapsed(k) + fraction_;
+  base_ = base_ + Duration{t >> kFractionBits};
+  fraction_ = t & kFractionMask;
+  base_steps_ += k;
+  for (auto& l : loads_) l.context_tokens += k * l.sequences;
+}
+
+void GroupExecutor::set_environment(Instant now, std::vector<double> rank_slowdown, double rdma_factor, double xgmi_factor) {
+  if (rank_slowdown == rank_slowdown_ && rdma_factor == rdma_factor_ && xgmi_factor == xgmi_factor_) return;
+  rank_slowdown_ = std::move(rank_slowdown);
+  rdma_factor_ = rdma_factor;
+  xgmi_factor_ = xgmi_factor;
+  if (!busy()) return;
+  const Instant at = stalled_ ? stalled_at_ : now;
+  if (decode_) {
+    if (steps_since_base(at) >= steps_max_ - base_steps_ - 1) return;  // in its last step: the old price holds
+    rebase(at);
+    price();
+  } else {
+    // A prefill pass is one long step: the part still to be done is priced anew.
+    const double before = static_cast<double>(segments_.front().first.v);
+    const double done = std::clamp(static_cast<double>((at - base_).v) * (kFractionMask + 1) / std::max(1.0, before), 0.0, 1.0);
+    const double after = static_cast<double>(pricer_->step(items_, loads_, environment()).v);
+    segments_.front().first.v = static_cast<std::int64_t>(before * done + after * (1 - done));
+  }
+  set_end();
+}
+
+double GroupExecutor::slowdown() const {
+  if (!busy() || (rank_slowdown_.empty() && rdma_factor_ == 1 && xgmi_factor_ == 1)) return 1;
+  const auto now = pricer_->step(items_, loads_, environment());
+  const auto healthy = pricer_->step(items_, loads_, {});
+  return healthy.v > 0 ? static_cast<double>(now.v) / static_cast<double>(healthy.v) : 1;
+}
+
+}  // namespace faultline::sim
