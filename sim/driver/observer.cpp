@@ -71,25 +71,25 @@ void Observer::note(Instant now, const control::Command& command) {
     record::FaultRecord* f = fault(i);
     if (f == nullptr) return;
     record::FaultPhases& p = f->phases;
-    const auto first = [&](Instant& slot) {
+    const auto at_first = [&](Instant& slot) {
       if (slot == kNever) slot = now;
     };
     switch (phase->phase) {
-      case Phase::symptom: first(p.symptom); break;
+      case Phase::symptom: at_first(p.symptom); break;
       case Phase::detect:
-        first(p.symptom);
-        first(p.detect);
+        at_first(p.symptom);
+        at_first(p.detect);
         ready_[i] = false;
         break;
       case Phase::decide:
-        first(p.decide);
+        at_first(p.decide);
         f->recovery = std::string(enum_names(static_cast<const RecoveryAction*>(nullptr))[phase->action]);
         break;
       case Phase::drain: p.drain = now; break;
       case Phase::reroute:
         if (!ready_[i]) p.reroute = p.reroute == kNever ? now : std::max(p.reroute, now);
         break;
-      case Phase::replace: first(p.replace); break;
+      case Phase::replace: at_first(p.replace); break;
       case Phase::ready:
         p.ready = now;  // the last one, where several instances were hit
         p.first_token = kNever;

@@ -1,0 +1,224 @@
+#include "core/experiment/deployment.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/model/roofline.h"
+
+namespace faultline::experiment {
+namespace {
+
+using control::GroupRole;
+
+std::unique_ptr<Deployment::Role> make_role(const ExperimentSpec& spec, const char* name, const model::ParallelPlan& plan,
+                                            std::uint32_t nodes, config::Diagnostics& diagnostics) {
+  auto role = std::make_unique<Deployment::Role>();
+  role->plan = plan;
+  const auto problems = model::plan_problems(plan, spec.model, spec.device);
+  for (const std::string& p : problems) diagnostics.error(spec.fleet_mark, fmt::format("fleet.{}: {}", name, p));
+  if (!problems.empty()) return role;
+  const std::int64_t gpus_per_node = spec.topology.node.gpus, gpus = std::int64_t{nodes} * gpus_per_node;
+  const std::int64_t per_group = plan.gpu_count();
+  if (per_group > gpus || gpus % per_group != 0 || (per_group < gpus_per_node && gpus_per_node % per_group != 0) ||
+      (per_group > gpus_per_node && per_group % gpus_per_node != 0)) {
+    diagnostics.error(spec.fleet_mark, fmt::format("fleet.{}: groups of {} GPUs (tp {} x dp {}) do not divide the role's {} nodes of {} GPUs",
+                                                   name, per_group, plan.tp, plan.dp, nodes, gpus_per_node));
+    return role;
+  }
+  role->groups = static_cast<std::uint32_t>(gpus / per_group);
+  model::MemoryOptions memory;
+  memory.memory_fraction = spec.engine.kv_fraction;
+  memory.tokens_max = Tokens{spec.engine.max_num_batched_tokens};
+  memory.sequences_max = spec.engine.max_num_seqs;
+  memory.block = Tokens{spec.engine.block_tokens};
+  role->memory = model::memory_budget(spec.model, spec.device, plan, memory);
+  const std::string refusal = model::memory_refusal(role->memory, spec.model, spec.device, plan, memory, Tokens{1});
+  if (!refusal.empty()) {
+    diagnostics.error(spec.fleet_mark, fmt::format("fleet.{}: {}", name, refusal));
+    return role;
+  }
+  role->pricer = std::make_unique<model::StepPricer>(spec.model, spec.device, plan, std::make_shared<model::RooflineCost>(spec.device));
+  return role;
+}
+
+/// Groups of one role on its nodes: several per node when they are small, several nodes per group when they are wide.
+void add_groups(std::vector<control::GroupSetup>& out, const Deployment::Role& role, GroupRole kind, const std::vector<NodeId>& nodes) {
+  for (std::uint32_t g = 0; g < role.groups; ++g) {
+    control::GroupSetup s;
+    s.role = kind;
+    s.ranks = static_cast<std::int32_t>(role.plan.dp);
+    s.kv_blocks_per_rank = role.memory.blocks;
+    const std::size_t first = g * nodes.size() / role.groups, last = std::max(first + 1, (g + 1) * nodes.size() / role.groups);
+    for (std::size_t n = first; n < last; ++n) s.nodes.push_back(nodes[n].v);
+    out.push_back(std::move(s));
+  }
+}
+
+std::optional<fault::TargetKind> target_kind(const topology::Topology& topology, std::string_view name, ComponentId id) {
+  using topology::Kind;
+  if (name.starts_with("router-")) return fault::TargetKind::router;
+  switch (topology.graph[id].kind) {
+    case Kind::gpu: return fault::TargetKind::gpu;
+    case Kind::nic: return fault::TargetKind::nic;
+    case Kind::xgmi_link:
+    case Kind::cable:
+    case Kind::fabric_link: return fault::TargetKind::link;
+    case Kind::leaf:
+    case Kind::spine:
+    case Kind::core: return fault::TargetKind::switch_;
+    case Kind::node: return fault::TargetKind::node;
+    case Kind::rack: return fault::TargetKind::rack;
+    case Kind::power: return fault::TargetKind::power;
+    case Kind::host: return std::nullopt;
+  }
+  return std::nullopt;
+}
+
+std::vector<std::string> names_of(const Deployment& d, fault::TargetKind kind) {
+  using topology::Kind;
+  std::vector<std::string> names;
+  const auto all = [&](Kind k) {
+    for (const ComponentId id : d.topology.graph.of_kind(k)) names.push_back(d.topology.graph.name(id));
+  };
+  switch (kind) {
+    case fault::TargetKind::gpu: all(Kind::gpu); break;
+    case fault::TargetKind::nic: all(Kind::nic); break;
+    case fault::TargetKind::link:
+      all(Kind::cable);
+      all(Kind::fabric_link);
+      all(Kind::xgmi_link);
+      break;
+    case fault::TargetKind::switch_:
+      all(Kind::leaf);
+      all(Kind::spine);
+      all(Kind::core);
+      break;
+    case fault::TargetKind::node: all(Kind::node); break;
+    case fault::TargetKind::rack: all(Kind::rack); break;
+    case fault::TargetKind::power: all(Kind::power); break;
+    case fault::TargetKind::router:
+      for (std::size_t r = 0; r < d.placement.routers.size(); ++r) names.push_back(fmt::format("router-{}", r));
+      break;
+  }
+  return names;
+}
+
+}  // namespace
+
+std::unique_ptr<Deployment> deploy(const ExperimentSpec& spec) {
+  config::Diagnostics diagnostics;
+  auto d = std::make_unique<Deployment>();
+  d->topology = topology::build(spec.topology);
+  const FleetSpec& fleet = spec.fleet;
+  topology::PlacementSpec place;
+  place.instances = fleet.instances;
+  place.prefill_nodes = fleet.layout.prefill;
+  place.decode_nodes = fleet.layout.decode;
+  place.mixed_nodes = fleet.layout.mixed;
+  place.spare_nodes = fleet.spare_nodes;
+  place.spare_instances = fleet.spare_instances;
+  place.routers = static_cast<std::uint32_t>(spec.router.replicas);
+  place.router_placement = fleet.router_placement;
+  place.rule = fleet.placement;
+  d->placement = topology::place(d->topology, place, spec.fleet_mark, diagnostics);
+  if (fleet.layout.mixed > 0) {
+    d->both = make_role(spec, "both", fleet.both, fleet.layout.mixed, diagnostics);
+  } else {
+    d->prefill = make_role(spec, "prefill", fleet.prefill, fleet.layout.prefill, diagnostics);
+    d->decode = make_role(spec, "decode", fleet.decode, fleet.layout.decode, diagnostics);
+  }
+  diagnostics.throw_if_any();
+
+  std::uint32_t groups = 0;
+  for (const auto* role : {d->prefill.get(), d->decode.get(), d->both.get()}) {
+    if (role == nullptr) continue;
+    groups += role->groups;
+    d->group_roles.insert(d->group_roles.end(), role->groups, role);
+  }
+  if (groups > control::kGroupsMax) {
+    diagnostics.error(spec.fleet_mark, fmt::format("an instance has {} groups, at most {} are supported", groups, control::kGroupsMax),
+                      "use wider groups or smaller instances");
+    diagnostics.throw_if_any();
+  }
+  const Deployment::Role& sender = d->prefill ? *d->prefill : *d->both;
+  d->kv_bytes_per_token = sender.pricer->kv_bytes(Tokens{1});
+
+  const bool reports = spec.autoscaler.enabled;
+  std::uint32_t index = 0;
+  const auto add_instance = [&](const topology::InstanceNodes& nodes, bool serving, bool warm) {
+    control::InstanceSetup s;
+    s.id = InstanceId{index++};
+    s.engine = spec.engine;
+    s.restart_unit = fleet.restart_unit;
+    if (d->prefill) add_groups(s.groups, *d->prefill, GroupRole::prefill, nodes.prefill);
+    if (d->decode) add_groups(s.groups, *d->decode, GroupRole::decode, nodes.decode);
+    if (d->both) add_groups(s.groups, *d->both, GroupRole::both, nodes.mixed);
+    s.kv_bytes_per_token = d->kv_bytes_per_token;
+    s.routers = static_cast<std::uint32_t>(spec.router.replicas);
+    s.signal_interval = spec.router.signal_interval;
+    s.report_to_fleet = reports;
+    s.up = warm;
+    control::FleetSetup::Instance f;
+    f.groups = s.groups;
+    f.leader_node = s.groups.front().nodes.front();
+    f.serving = serving;
+    f.warm = warm;
+    d->instances.push_back(std::move(s));
+    d->fleet.instances.push_back(std::move(f));
+  };
+  for (std::size_t i = 0; i < d->placement.instances.size(); ++i) {
+    const bool starts = !reports || i < static_cast<std::size_t>(spec.autoscaler.instances_min);
+    add_instance(d->placement.instances[i], starts, starts);
+  }
+  for (const auto& nodes : d->placement.spare_instances) add_instance(nodes, false, spec.recovery.spare_instance_warm);
+
+  for (const NodeId n : d->placement.spare_nodes) d->fleet.spare_nodes.push_back(n.v);
+  d->fleet.routers = static_cast<std::uint32_t>(spec.router.replicas);
+  d->fleet.nodes = d->topology.layout.nodes;
+  d->fleet.restart_unit = fleet.restart_unit;
+  d->fleet.detector = spec.detector;
+  d->fleet.recovery = spec.recovery;
+  d->fleet.autoscaler = spec.autoscaler;
+  d->router.spec = spec.router;
+  d->router.replays = spec.engine.gateway_replays;
+  d->router.seed = spec.seed;
+  d->agent.detector = spec.detector;
+  d->agent.transfer = spec.transfer;
+
+  const topology::Names names(d->topology, d->placement);
+  fault::Candidates candidates;
+  candidates.resolve = [&](std::string_view name) { return names.resolve(name); };
+  candidates.kind_of = [&](std::string_view name, ComponentId id) { return target_kind(d->topology, name, id); };
+  candidates.names = [&](fault::TargetKind kind) { return names_of(*d, kind); };
+  fault::ExpandOptions options;
+  options.seed = spec.seed;
+  if (spec.end) options.run_end = Instant{spec.end->v};
+  else if (spec.workload.duration) options.run_end = Instant{spec.workload.duration->v};
+  d->faults = fault::expand(spec.faults, options, candidates, diagnostics);
+  diagnostics.throw_if_any();
+  return d;
+}
+
+record::RunRecord Deployment::describe_run(const ExperimentSpec& spec) const {
+  record::RunRecord run;
+  run.experiment = spec.name;
+  run.seed = spec.seed;
+  run.instances = static_cast<std::int32_t>(placement.instances.size());
+  const auto gpus = static_cast<std::int32_t>(topology.layout.gpus);
+  const auto& l = spec.fleet.layout;
+  run.gpus = run.instances * static_cast<std::int32_t>(l.prefill + l.decode + l.mixed) * gpus;
+  run.spare_gpus = static_cast<std::int32_t>(placement.spare_nodes.size() +
+                                             placement.spare_instances.size() * (l.prefill + l.decode + l.mixed)) * gpus;
+  run.prefill_nodes = run.instances * static_cast<std::int32_t>(l.prefill + l.mixed);
+  run.decode_nodes = run.instances * static_cast<std::int32_t>(l.decode + l.mixed);
+  for (const auto& c : spec.workload.slo) {
+    run.slo_class_names.push_back(c.name);
+    run.slo_ttft.push_back(c.ttft);
+    run.slo_tpot.push_back(c.tpot);
+  }
+  run.warnings = warnings;
+  return run;
+}
+
+}  // namespace faultline::experiment

@@ -1,0 +1,51 @@
+// From an experiment to what a driver starts: topology built, fleet placed, memory checked, controllers set up, faults
+// expanded. The simulator and a live cluster start from the same Deployment.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/control/fleet.h"
+#include "core/control/instance.h"
+#include "core/control/node_agent.h"
+#include "core/control/router.h"
+#include "core/experiment/spec.h"
+#include "core/fault/schedule.h"
+#include "core/model/memory.h"
+#include "core/model/pricer.h"
+#include "core/record/run_record.h"
+#include "core/topology/placement.h"
+#include "core/topology/topology.h"
+
+namespace faultline::experiment {
+
+struct Deployment {
+  topology::Topology topology;
+  topology::Placement placement;
+  std::vector<std::string> warnings;
+
+  struct Role {
+    model::ParallelPlan plan;
+    model::MemoryBudget memory;
+    std::unique_ptr<model::StepPricer> pricer;
+    std::uint32_t groups = 0;  // of one instance
+  };
+  std::unique_ptr<Role> prefill, decode, both;  // those that the layout has
+
+  std::vector<control::InstanceSetup> instances;  // serving, then spare
+  std::vector<const Role*> group_roles;           // by group index
+  control::FleetSetup fleet;
+  control::RouterSetup router;
+  control::NodeAgentSetup agent;
+  Bytes kv_bytes_per_token;
+  fault::FaultSchedule faults;
+
+  /// The description fields of a run's record.
+  record::RunRecord describe_run(const ExperimentSpec& spec) const;
+};
+
+/// Throws config::ConfigError: a plan that does not fit (with the numbers), too few nodes, unknown fault targets.
+std::unique_ptr<Deployment> deploy(const ExperimentSpec& spec);
+
+}  // namespace faultline::experiment

@@ -1,0 +1,159 @@
+#include "core/experiment/spec.h"
+
+#include <fmt/format.h>
+
+#include <regex>
+
+#include "core/base/assert.h"
+
+namespace faultline::experiment {
+
+using config::Fields;
+
+std::string InstanceLayout::text() const {
+  if (mixed > 0) return fmt::format("{}PD", mixed);
+  return fmt::format("{}P{}D", prefill, decode);
+}
+
+std::optional<InstanceLayout> InstanceLayout::parse(const std::string& text) {
+  static const std::regex split("([1-9][0-9]{0,3})P([1-9][0-9]{0,3})D"), both("([1-9][0-9]{0,3})PD");
+  std::smatch m;
+  const auto number = [&](std::size_t k) { return static_cast<std::uint32_t>(std::stoul(m[k].str())); };
+  if (std::regex_match(text, m, split)) return InstanceLayout{number(1), number(2), 0};
+  if (std::regex_match(text, m, both)) return InstanceLayout{0, 0, number(1)};
+  return std::nullopt;
+}
+
+void describe(Fields& f, FleetSpec& s) {
+  f.field("instances", s.instances, {.min = 1, .max = 100'000});
+  std::string layout = s.layout.text();
+  f.field("layout", layout);
+  if (const auto parsed = InstanceLayout::parse(layout)) s.layout = *parsed;
+  else f.error("layout", fmt::format("layout: expected xPyD such as 2P2D, or xPD for nodes that do both, got '{}'", layout));
+  if (s.layout.mixed > 0) {
+    f.object("both", s.both, true);
+  } else {
+    f.object("prefill", s.prefill, true);
+    f.object("decode", s.decode, true);
+  }
+  f.field("restart_unit", s.restart_unit);
+  f.field("spare_nodes", s.spare_nodes, {.min = 0, .max = 100'000});
+  f.field("spare_instances", s.spare_instances, {.min = 0, .max = 100'000});
+  f.field("placement", s.placement);
+  f.field("router_placement", s.router_placement);
+}
+
+void describe(Fields& f, NetworkSpec& s) {
+  f.field("rdma_timeout", s.rdma_timeout, {.min = 1, .max = 31});
+  f.field("rdma_retry", s.rdma_retry, {.min = 0, .max = 7});
+}
+
+void describe(Fields& f, CostSpec& s) { f.field("gpu_hour", s.gpu_hour, config::kNotNegative); }
+
+namespace {
+
+/// A part given by file name or inline: reads a described struct from either.
+template <class T>
+void part(Fields& f, const std::string& key, T& value, const std::string& folder, const config::FileReader& reader, bool is_required) {
+  if (!f.reading()) {
+    f.write_object(key, value);
+    return;
+  }
+  const YAML::Node node = f.raw(key);
+  if (!node.IsDefined()) {
+    if (is_required) f.error({}, fmt::format("missing key '{}'", key), "give a file name or a mapping");
+    return;
+  }
+  if (node.IsMap()) {
+    config::read(f.document(), node, key, value, f.diagnostics());
+    return;
+  }
+  if (!node.IsScalar()) {
+    f.error(key, fmt::format("{}: expected a file name or a mapping", key));
+    return;
+  }
+  const std::string path = node.Scalar().starts_with('/') || folder.empty() ? node.Scalar() : folder + "/" + node.Scalar();
+  const auto text = reader(path);
+  if (!text) {
+    f.error(key, fmt::format("{}: cannot read '{}'", key, path), "paths start at the experiment's folder");
+    return;
+  }
+  const config::Document document(*text, path, f.diagnostics());
+  if (document.root() && document.root().IsMap()) config::read(document, document.root(), "", value, f.diagnostics());
+}
+
+struct Reading {
+  ExperimentSpec& spec;
+  const config::FileReader* reader = nullptr;
+};
+
+void describe(Fields& f, Reading& r) {
+  ExperimentSpec& s = r.spec;
+  f.required("name", s.name);
+  f.field("question", s.question);
+  f.field("answer", s.answer);
+  f.field("seed", s.seed, {.min = 0, .max = 9.2e18});
+  f.field("fidelity", s.fidelity);
+  f.field("end", s.end, config::kPositive);
+  static const config::FileReader none = [](const std::string&) { return std::nullopt; };
+  const config::FileReader& reader = r.reader ? *r.reader : none;
+  if (f.reading()) {
+    const YAML::Node node = f.raw("topology");
+    if (!node.IsDefined()) f.error({}, "missing key 'topology'", "give a file name or a mapping");
+    else s.topology = topology::read_topology(f.document(), node, "topology", reader, f.diagnostics());
+  } else {
+    f.write_object("topology", s.topology);
+  }
+  part(f, "model", s.model, s.folder, reader, true);
+  part(f, "device", s.device, s.folder, reader, true);
+  part(f, "engine", s.engine, s.folder, reader, false);
+  s.fleet_mark = f.mark("fleet");
+  f.object("fleet", s.fleet, true);
+  f.object("router", s.router);
+  f.object("timing", s.timing);
+  f.object("transfer", s.transfer);
+  f.object("network", s.network);
+  f.object("detector", s.detector);
+  f.object("recovery", s.recovery);
+  f.field("router_restart", s.router_restart, config::kNotNegative);
+  f.object("autoscaler", s.autoscaler);
+  f.object("workload", s.workload, true);
+  f.list("faults", s.faults);
+  f.object("cost", s.cost);
+}
+
+}  // namespace
+
+ExperimentSpec load(const std::string& text, const std::string& file, const Overrides& overrides, const config::FileReader& reader) {
+  config::Diagnostics diagnostics;
+  config::Document document(text, file, diagnostics);
+  diagnostics.throw_if_any();
+  for (const std::string& assignment : overrides.set) document.set(assignment, diagnostics);
+  diagnostics.throw_if_any();
+  ExperimentSpec spec;
+  const auto slash = file.rfind('/');
+  spec.folder = slash == std::string::npos ? "" : file.substr(0, slash);
+  Reading reading{spec, &reader};
+  config::read(document, document.root(), "", reading, diagnostics);
+  if (overrides.trace) {
+    if (!spec.workload.trace) spec.workload.trace.emplace();
+    spec.workload.trace->path = *overrides.trace;
+  } else if (spec.workload.trace && !spec.workload.trace->path.starts_with('/') && !spec.folder.empty()) {
+    spec.workload.trace->path = spec.folder + "/" + spec.workload.trace->path;
+  }
+  if (overrides.seed) spec.seed = *overrides.seed;
+  fault::finish_list(spec.faults, diagnostics);
+  diagnostics.throw_if_any();
+  return spec;
+}
+
+std::string resolved(const ExperimentSpec& spec) {
+  ExperimentSpec copy = spec;
+  Reading writing{copy, nullptr};
+  YAML::Emitter emitter;
+  config::print(emitter, writing);
+  FAULTLINE_ASSERT(emitter.good(), "{}", emitter.GetLastError());
+  return std::string(emitter.c_str()) + "\n";
+}
+
+}  // namespace faultline::experiment

@@ -1,0 +1,115 @@
+// An experiment: hardware, fleet, model, engine, load, faults and policies in one YAML file. Every default is visible with
+// `faultline check FILE --resolved`, whose output reads back to the same experiment.
+//
+//   name: smoke/leaf_down
+//   question: What does one rail leaf cost a fleet of 2P2D instances?
+//   seed: 1
+//   topology: ../../topologies/fleets/mi300x_16_nodes.yaml
+//   model: ../../topologies/models/deepseek-v3.yaml
+//   device: ../../topologies/devices/mi300x.yaml
+//   fleet: {instances: 4, layout: 2P2D, prefill: {dp: 16, ep: 16}, decode: {dp: 16, ep: 16}, restart_unit: instance}
+//   engine: ../../topologies/engines/sglang.yaml
+//   workload: {arrivals: {kind: poisson, rate: 8}, lengths: {kind: azure_conversation}, duration: 300 s}
+//   faults: [{kind: switch.down, target: leaf-0, at: 60 s, duration: 60 s}]
+//   recovery: {policy: restart}
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/control/node_agent.h"
+#include "core/control/specs.h"
+#include "core/fault/spec.h"
+#include "core/model/device.h"
+#include "core/model/plan.h"
+#include "core/model/shape.h"
+#include "core/topology/placement_spec.h"
+#include "core/topology/spec.h"
+#include "core/workload/spec.h"
+
+namespace faultline::experiment {
+
+/// Nodes of one instance by role, written xPyD; a node that does both roles is PD: 2P2D, 25P25D, 1PD, 4PD.
+struct InstanceLayout {
+  std::uint32_t prefill = 2, decode = 2, mixed = 0;
+  std::string text() const;
+  static std::optional<InstanceLayout> parse(const std::string& text);
+};
+
+struct FleetSpec {
+  std::uint32_t instances = 1;
+  InstanceLayout layout;
+  /// Of one group; a role runs as many groups as its nodes hold. `both` is used by PD nodes.
+  model::ParallelPlan prefill, decode, both;
+  control::RestartUnit restart_unit = control::RestartUnit::instance;
+  std::uint32_t spare_nodes = 0;
+  std::uint32_t spare_instances = 0;
+  topology::PlacementRule placement = topology::PlacementRule::pack;
+  topology::RouterPlacement router_placement = topology::RouterPlacement::hosts;
+};
+
+/// Faults of the control plane's and the network's timing that belong to no single component.
+struct NetworkSpec {
+  /// RC retransmission: a broken path is reported after (retry + 1) * 4.096 us * 2^timeout (InfiniBand specification,
+  /// vol. 1, 9.7.6.1.3). Defaults 14 and 7 are what MoRI and Mooncake set.
+  std::int32_t rdma_timeout = 14;
+  std::int32_t rdma_retry = 7;
+  Duration retransmission_budget() const { return Duration{(std::int64_t{rdma_retry} + 1) * 4096 * (std::int64_t{1} << rdma_timeout)}; }
+};
+
+struct CostSpec {
+  double gpu_hour = 2.0;  // price of one GPU-hour, in any currency; assumed, set your own
+};
+
+enum class Fidelity : std::uint8_t { step };
+constexpr std::array<std::string_view, 1> enum_names(const Fidelity*) { return {"step"}; }
+
+struct ExperimentSpec {
+  std::string name;
+  std::string question;
+  std::string answer;  // what the run is expected to show
+  std::uint64_t seed = 1;
+  Fidelity fidelity = Fidelity::step;
+  std::optional<Duration> end;  // the run stops here whatever is left; none: when all requests have ended
+  topology::TopologySpec topology;
+  model::ModelShape model;
+  model::DeviceSpec device;
+  control::EngineSpec engine;
+  FleetSpec fleet;
+  control::RouterSpec router;
+  control::TimingSpec timing;
+  control::TransferSpec transfer;
+  NetworkSpec network;
+  control::DetectorSpec detector;
+  control::RecoverySpec recovery;
+  Duration router_restart{5'000'000'000};
+  control::AutoscalerSpec autoscaler;
+  workload::WorkloadSpec workload;
+  std::vector<fault::FaultSpec> faults;
+  CostSpec cost;
+  // Where the parts came from, for reports and errors.
+  std::string folder;   // of the experiment file, "" for none; relative paths start there
+  config::Mark fleet_mark;
+};
+
+void describe(config::Fields& f, FleetSpec& s);
+void describe(config::Fields& f, NetworkSpec& s);
+void describe(config::Fields& f, CostSpec& s);
+
+/// What the command line changes.
+struct Overrides {
+  std::vector<std::string> set;           // "fleet.instances=8"
+  std::optional<std::string> trace;       // --trace FILE
+  std::optional<std::uint64_t> seed;
+};
+
+/// Reads an experiment. Files it names are read through `reader`, relative to the experiment's folder. Throws
+/// config::ConfigError with every error found.
+ExperimentSpec load(const std::string& text, const std::string& file, const Overrides& overrides, const config::FileReader& reader);
+
+/// The complete experiment as YAML, everything inline, no file named but traces.
+std::string resolved(const ExperimentSpec& spec);
+
+}  // namespace faultline::experiment

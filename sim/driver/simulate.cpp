@@ -1,0 +1,64 @@
+#include "sim/driver/simulate.h"
+
+#include <sys/resource.h>
+#include <time.h>
+
+#include "sim/driver/world.h"
+
+namespace faultline::sim {
+namespace {
+
+double clock_seconds(clockid_t id) {
+  timespec t{};
+  clock_gettime(id, &t);
+  return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
+}
+
+}  // namespace
+
+record::RunRecord simulate(const experiment::ExperimentSpec& spec, const experiment::Deployment& d, const config::FileReader& reader,
+                           const SimulateOptions& options) {
+  const double wall = clock_seconds(CLOCK_MONOTONIC), cpu = clock_seconds(CLOCK_PROCESS_CPUTIME_ID);
+  config::Diagnostics diagnostics;
+  const auto arrivals = workload::make_source(spec.workload, spec.seed, reader, diagnostics);
+  diagnostics.throw_if_any();
+
+  record::RunRecord run = d.describe_run(spec);
+  WorldSetup setup;
+  setup.topology = &d.topology;
+  setup.placement = &d.placement;
+  setup.instances = d.instances;
+  setup.fleet = d.fleet;
+  setup.router = d.router;
+  setup.agent = d.agent;
+  for (const auto* role : d.group_roles) {
+    setup.groups.push_back({role->pricer.get(), static_cast<std::uint32_t>(role->plan.tp), static_cast<std::uint32_t>(spec.model.layers)});
+  }
+  setup.engine = spec.engine;
+  setup.timing = spec.timing;
+  setup.retransmission_budget = spec.network.retransmission_budget();
+  setup.router_restart = spec.router_restart;
+  setup.kv_bytes_per_token = d.kv_bytes_per_token;
+  if (options.with_faults) setup.faults = d.faults;
+  if (options.placebo) {
+    for (auto& f : setup.faults) {
+      f.kind = fault::FaultKind::placebo;
+      f.length = kForever;
+    }
+  }
+  setup.arrivals = arrivals.get();
+  setup.seed = spec.seed;
+  if (spec.end) setup.end_limit = Instant{spec.end->v};
+  setup.log = options.log;
+  setup.progress = options.progress;
+  World world(std::move(setup), run);
+  world.run();
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  run.stats.wall_s = clock_seconds(CLOCK_MONOTONIC) - wall;
+  run.stats.cpu_s = clock_seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+  run.stats.peak_rss_bytes = usage.ru_maxrss * 1024;
+  return run;
+}
+
+}  // namespace faultline::sim

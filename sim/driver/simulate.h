@@ -1,0 +1,25 @@
+// One replica: a pure function of (experiment, seed). The event log is written while it runs.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "core/experiment/deployment.h"
+#include "core/record/event_log.h"
+#include "core/record/run_record.h"
+
+namespace faultline::sim {
+
+struct SimulateOptions {
+  bool with_faults = true;   // false: the paired run without the fault
+  bool placebo = false;      // each fault becomes one that disables nothing, at the same time
+  record::EventLogWriter* log = nullptr;
+  std::function<bool(Instant now, std::uint64_t requests_done)> progress;  // false interrupts
+};
+
+/// Preconditions: `deployment` was made from `spec`. Throws config::ConfigError for a workload that cannot be read.
+/// SimGrid allows one simulation with transfers per process: paired runs and replicas fork (replicas.h).
+record::RunRecord simulate(const experiment::ExperimentSpec& spec, const experiment::Deployment& deployment,
+                           const config::FileReader& reader, const SimulateOptions& options);
+
+}  // namespace faultline::sim
