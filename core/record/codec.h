@@ -38,6 +38,10 @@ class Encoder {
     buffer[n++] = static_cast<char>(v);
     out_.append(buffer, static_cast<std::size_t>(n));
   }
+  void text(std::string_view s) {
+    varint(s.size());
+    out_.append(s);
+  }
   template <class... T>
   void operator()(const T&... values) { (value(values), ...); }
 

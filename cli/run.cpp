@@ -1,0 +1,145 @@
+// faultline run: simulate an experiment, with the fault, without it and as placebo, and report what was lost.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+
+#include "cli/command.h"
+#include "cli/experiment_files.h"
+#include "core/experiment/deployment.h"
+#include "core/report/html.h"
+#include "core/report/report.h"
+#include "core/report/requests_jsonl.h"
+#include "core/report/summary_json.h"
+#include "core/report/terminal.h"
+#include "core/record/event_log.h"
+#include "sim/driver/replicas.h"
+#include "sim/driver/simulate.h"
+
+namespace faultline::cli {
+namespace {
+
+struct Options {
+  ExperimentOptions experiment;
+  std::string out;
+  bool json = false, unpaired = false, quiet = false, no_html = false;
+};
+
+std::atomic<bool> interrupted{false};
+
+/// Appends to a file as the run goes on; a full disk ends the run with the system's reason.
+class LogFile {
+ public:
+  explicit LogFile(const std::string& path) : path_(path), file_(std::fopen(path.c_str(), "wb")) { check(file_ != nullptr); }
+  ~LogFile() {
+    if (file_) std::fclose(file_);
+  }
+  void write(std::string_view bytes) { check(std::fwrite(bytes.data(), 1, bytes.size(), file_) == bytes.size()); }
+  void close() {
+    const bool ok = std::fclose(file_) == 0;
+    file_ = nullptr;
+    check(ok);
+  }
+
+ private:
+  void check(bool ok) const {
+    if (!ok) throw std::runtime_error(fmt::format("cannot write {}: {}", path_, std::strerror(errno)));
+  }
+  std::string path_;
+  std::FILE* file_;
+};
+
+std::string default_out(const std::string& name) { return "out/" + name; }
+
+int run(const Options& options) {
+  const LoadedExperiment loaded = load_experiment(options.experiment);
+  const experiment::ExperimentSpec& spec = loaded.spec;
+  const auto deployment = experiment::deploy(spec);
+  const std::string out = options.out.empty() ? default_out(spec.name) : options.out;
+  std::error_code error;
+  std::filesystem::create_directories(out, error);
+  if (error) throw std::runtime_error(fmt::format("cannot make the folder {}: {}", out, error.message()));
+  const std::string resolved = experiment::resolved(spec);
+  write_file(out + "/experiment.yaml", resolved);
+
+  struct sigaction action {};
+  action.sa_handler = [](int) { interrupted = true; };
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+
+  const bool paired = !options.unpaired && !deployment->faults.empty();
+  LogFile log_file(out + "/events.flog");
+  record::EventLogWriter log(resolved, [&](std::string_view bytes) { log_file.write(bytes); });
+  sim::SimulateOptions with;
+  with.log = &log;
+  const bool tty = isatty(STDERR_FILENO) != 0;
+  const double total = spec.workload.duration ? seconds(*spec.workload.duration) : 0;
+  bool printed = false;
+  const double began = static_cast<double>(clock()) / CLOCKS_PER_SEC;
+  double last = began;
+  with.progress = [&](Instant now, std::uint64_t done) {
+    const double t = static_cast<double>(clock()) / CLOCKS_PER_SEC;
+    if (tty && !options.quiet && t - began > 1 && t - last > 0.1) {
+      last = t;
+      printed = true;
+      const double share = total > 0 ? std::min(1.0, seconds(now) / total) : 0;
+      std::string bar;
+      for (int k = 0; k < 24; ++k) bar += k < share * 24 ? "█" : "░";
+      fmt::print(stderr, "\r{} {:>7.1f} s simulated, {} requests done ", total > 0 ? bar : "", seconds(now), done);
+    }
+    return !interrupted.load();
+  };
+  // The paired runs come first, in processes of their own: this process is still small, and they need no log.
+  std::vector<sim::ReplicaJob> jobs;
+  if (paired) {
+    jobs.push_back({.with_faults = false});
+    jobs.push_back({.with_faults = true, .placebo = true});
+  }
+  sim::Replicas others(spec, *deployment, read_text, jobs);
+  record::RunRecord run = sim::simulate(spec, *deployment, read_text, with);
+  if (printed) fmt::print(stderr, "\r{:78}\r", "");
+  log_file.close();
+  const std::vector<record::RunRecord> pair = others.collect();
+  if (interrupted) fmt::print(stderr, "interrupted: what was simulated up to {:.1f} s is reported\n", seconds(run.end));
+
+  metrics::Options metric_options;
+  metric_options.gpu_price_per_hour = spec.cost.gpu_hour;
+  const report::Report report = report::make_report(run, paired ? &pair[0] : nullptr, paired ? &pair[1] : nullptr, metric_options,
+                                                    resolved, sources_of(spec));
+  write_file(out + "/requests.jsonl", report::requests_jsonl(run));
+  const std::string summary = report::summary_text(report);
+  write_file(out + "/summary.json", summary);
+  if (!options.no_html) write_file(out + "/report.html", report::html_text(report));
+  if (options.json) {
+    std::fputs(summary.c_str(), stdout);
+  } else if (!options.quiet) {
+    std::fputs(report::terminal_text(report, {.colour = isatty(STDOUT_FILENO) != 0}).c_str(), stdout);
+    fmt::print("\nwritten: {}/{{report.html, summary.json, requests.jsonl, experiment.yaml, events.flog}}\n", out);
+  }
+  if (report.summary.requests.unaccounted != 0) {
+    fmt::print(stderr, "faultline: error: {} requests are unaccounted for\n", report.summary.requests.unaccounted);
+    return 1;
+  }
+  return interrupted ? 130 : 0;
+}
+
+const Registration kRun{{.order = 10,
+                         .name = "run",
+                         .help = "Simulate an experiment and report what its faults cost",
+                         .setup = [](CLI::App& app) {
+                           auto o = std::make_shared<Options>();
+                           add_experiment_options(app, o->experiment);
+                           app.add_option("--out", o->out, "Folder for the outputs (default: out/<name of the experiment>)");
+                           app.add_flag("--json", o->json, "Print summary.json instead of the report");
+                           app.add_flag("--unpaired", o->unpaired, "Only the run with the faults: no paired runs, no losses by difference");
+                           app.add_flag("--quiet,-q", o->quiet, "Print nothing but errors");
+                           app.add_flag("--no-html", o->no_html, "Do not write report.html");
+                           return [o] { return run(*o); };
+                         }}};
+
+}  // namespace
+}  // namespace faultline::cli
