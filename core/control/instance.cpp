@@ -165,7 +165,10 @@ void InstanceController::step_report(const StepReport& report, Commands& out) {
     out.push_back(Send{kFleet, GroupFailed{report.group, report.epoch, report.cause, report.suspect_rank}});
     return;
   }
-  for (const Chunk& chunk : group.chunks) {
+  // Out of the group first: a hand-off that is complete may start the group's next step from inside the loop.
+  std::vector<Chunk> chunks;
+  chunks.swap(group.chunks);
+  for (const Chunk& chunk : chunks) {
     const std::uint32_t index = index_of(chunk.handle);
     if (index == kUnknownRank) continue;
     Slot& slot = slots_[index];
@@ -180,7 +183,6 @@ void InstanceController::step_report(const StepReport& report, Commands& out) {
       group.ranks[static_cast<std::size_t>(slot.prefill_rank)].queue.push_front(chunk.handle);
     }
   }
-  group.chunks.clear();
   if (with_decode) advance(report.group, report.steps, out);
   start_next(report.group, out);
   maybe_drained(out);

@@ -152,8 +152,10 @@ void World::launch_step(std::uint32_t index) {
     return;
   }
   for (const std::uint32_t n : g.nodes) std::erase(groups_on_node_[n], s.instance.v * groups_per_instance_ + s.group);
-  account_usable(g);
+  const double usable = g.usable;  // the interval of the old nodes ends here
+  set_usable(g, 1);
   g.nodes = s.nodes;
+  set_usable(g, usable);
   for (const std::uint32_t n : g.nodes) groups_on_node_[n].push_back(s.instance.v * groups_per_instance_ + s.group);
   g.epoch = s.epoch;
   g.workers = true;
