@@ -46,7 +46,8 @@ int run(const Options& o) {
   const std::string title = "Comparison of " + std::to_string(variants.size()) + " runs";
   if (!o.html.empty()) write_file(o.html, report::html_page(title, report::variants_html(title, variants)));
   if (o.table || variants.size() > 2) {
-    const std::string text = o.json ? report::variants_json(title, variants).dump(2) + "\n" : report::variants_text(title, variants);
+    const std::string text =
+        o.json ? report::variants_json(title, variants).dump(2) + "\n" : report::variants_text(title, variants);
     std::fputs(text.c_str(), stdout);
     return 0;
   }
@@ -57,19 +58,20 @@ int run(const Options& o) {
   return o.exit_code && !report::same_run(list) ? 1 : 0;
 }
 
-const Registration kCompare{{.order = 60,
-                             .name = "compare",
-                             .help = "Compare the summaries of two or more runs",
-                             .setup = [](CLI::App& app) -> std::function<int()> {
-                               auto o = std::make_shared<Options>();
-                               app.add_option("runs", o->runs, "Output folders or summary.json files")->required()->expected(2, 1000);
-                               app.add_flag("--all", o->all, "Show equal fields, too");
-                               app.add_flag("--table", o->table, "One row a run, also for two runs");
-                               app.add_flag("--json", o->json, "Print JSON");
-                               app.add_option("--html", o->html, "Write the table and charts to this file");
-                               app.add_flag("--exit-code", o->exit_code, "Exit with 1 if two runs differ (machine figures apart)");
-                               return [o] { return run(*o); };
-                             }}};
+const Registration kCompare{
+    {.order = 60,
+     .name = "compare",
+     .help = "Compare the summaries of two or more runs",
+     .setup = [](CLI::App& app) -> std::function<int()> {
+       auto o = std::make_shared<Options>();
+       app.add_option("runs", o->runs, "Output folders or summary.json files")->required()->expected(2, 1000);
+       app.add_flag("--all", o->all, "Show equal fields, too");
+       app.add_flag("--table", o->table, "One row a run, also for two runs");
+       app.add_flag("--json", o->json, "Print JSON");
+       app.add_option("--html", o->html, "Write the table and charts to this file");
+       app.add_flag("--exit-code", o->exit_code, "Exit with 1 if two runs differ (machine figures apart)");
+       return [o] { return run(*o); };
+     }}};
 
 }  // namespace
 }  // namespace faultline::cli

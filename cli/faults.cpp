@@ -16,10 +16,14 @@ struct Options {
 
 constexpr std::string_view parameters_text(fault::Parameters p) {
   switch (p) {
-    case fault::Parameters::none: return "none";
-    case fault::Parameters::slowdown: return "factor (above 1: times as slow)";
-    case fault::Parameters::share: return "factor (0 to 1: share that remains)";
-    case fault::Parameters::flap: return "down, up, cycles";
+    case fault::Parameters::none:
+      return "none";
+    case fault::Parameters::slowdown:
+      return "factor (above 1: times as slow)";
+    case fault::Parameters::share:
+      return "factor (0 to 1: share that remains)";
+    case fault::Parameters::flap:
+      return "down, up, cycles";
   }
   return "";
 }
@@ -27,17 +31,20 @@ constexpr std::string_view parameters_text(fault::Parameters p) {
 void print(const fault::KindInfo& k, const fault::Catalogue* catalogue) {
   std::string targets;
   for (const auto target : k.targets) targets += (targets.empty() ? "" : ", ") + std::string(name_of(target));
-  fmt::print("{}\n  targets     {}\n  parameters  {}{}\n  effect      {}\n  observed    {}\n  live        class {}{}\n", name_of(k.kind),
-             targets.empty() ? "anything or nothing" : targets, parameters_text(k.parameters),
+  fmt::print("{}\n  targets     {}\n  parameters  {}{}\n  effect      {}\n  observed    {}\n  live        class {}{}\n",
+             name_of(k.kind), targets.empty() ? "anything or nothing" : targets, parameters_text(k.parameters),
              k.takes_duration ? "; duration or repair" : "", k.effect, k.observed,
              enum_names(static_cast<const fault::SafetyClass*>(nullptr))[static_cast<std::size_t>(k.safety)],
              k.process_only ? ", the hardware stays healthy" : "");
   if (catalogue) {
     for (const auto& entry : catalogue->kinds) {
-      if (entry.kind == k.kind) fmt::print("              {}; undo: {}; proof: {}\n", entry.live.inject, entry.live.undo, entry.live.proof);
+      if (entry.kind == k.kind)
+        fmt::print("              {}; undo: {}; proof: {}\n", entry.live.inject, entry.live.undo, entry.live.proof);
     }
     for (const auto& rate : catalogue->rates) {
-      if (rate.kind == k.kind) fmt::print("  rate        {:.3g} per hour and {}: {} ({})\n", rate.rate_per_hour, name_of(rate.per), rate.name, rate.source);
+      if (rate.kind == k.kind)
+        fmt::print("  rate        {:.3g} per hour and {}: {} ({})\n", rate.rate_per_hour, name_of(rate.per), rate.name,
+                   rate.source);
     }
   }
   fmt::print("\n");
@@ -60,8 +67,8 @@ int run(const Options& o) {
     print(k, o.catalogue.empty() ? nullptr : &catalogue);
   }
   if (!found) {
-    throw config::ConfigError(fmt::format("error: unknown fault kind '{}'\n  known kinds: {} {}\n", o.kind, config::name_list(names, names.size()),
-                                          config::did_you_mean(o.kind, names)));
+    throw config::ConfigError(fmt::format("error: unknown fault kind '{}'\n  known kinds: {} {}\n", o.kind,
+                                          config::name_list(names, names.size()), config::did_you_mean(o.kind, names)));
   }
   return 0;
 }
@@ -72,7 +79,8 @@ const Registration kFaults{{.order = 55,
                             .setup = [](CLI::App& app) -> std::function<int()> {
                               auto o = std::make_shared<Options>();
                               app.add_option("kind", o->kind, "One kind, such as switch.down");
-                              app.add_option("--catalogue", o->catalogue, "Add recipes and rates of this file (faults/catalogue.yaml)");
+                              app.add_option("--catalogue", o->catalogue,
+                                             "Add recipes and rates of this file (faults/catalogue.yaml)");
                               return [o] { return run(*o); };
                             }}};
 

@@ -8,8 +8,9 @@ void check_supported(const FaultSchedule& schedule, const FaultActuator& actuato
   for (const ScheduledFault& fault : schedule) {
     const Support support = actuator.supports(fault);
     if (support.yes) continue;
-    diagnostics.error(fault.mark, fmt::format("fault '{}' ({}{}{}) cannot be applied: {}", fault.name, name_of(fault.kind),
-                                              fault.target.empty() ? "" : " on ", fault.target, support.reason));
+    diagnostics.error(fault.mark,
+                      fmt::format("fault '{}' ({}{}{}) cannot be applied: {}", fault.name, name_of(fault.kind),
+                                  fault.target.empty() ? "" : " on ", fault.target, support.reason));
   }
 }
 

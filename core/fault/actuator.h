@@ -20,8 +20,8 @@ class FaultActuator {
   virtual ~FaultActuator() = default;
   /// Asked for every fault of a schedule before anything starts.
   virtual Support supports(const ScheduledFault& fault) const = 0;
-  /// Makes it true now; for a flap this includes every later change. Returns after the effect has been confirmed (the port
-  /// is down, the process is gone). Errors: device_lost or peer_lost (the target is gone already), protection (not
+  /// Makes it true now; for a flap this includes every later change. Returns after the effect has been confirmed (the
+  /// port is down, the process is gone). Errors: device_lost or peer_lost (the target is gone already), protection (not
   /// permitted), timeout (asked for, not confirmed). A failed apply leaves nothing to revert.
   virtual Status apply(const ScheduledFault& fault, Instant now) = 0;
   /// Undoes it; a second call does nothing. A parent that is down keeps its children down.

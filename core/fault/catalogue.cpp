@@ -24,7 +24,8 @@ void describe(config::Fields& f, CatalogueKind& s) {
     f.error("targets", fmt::format("not what {} targets", name_of(s.kind)));
   }
   if (s.safety != known.safety) {
-    f.error("safety", fmt::format("{} is of class {}", name_of(s.kind), enum_names(&s.safety)[static_cast<std::size_t>(known.safety)]));
+    f.error("safety", fmt::format("{} is of class {}", name_of(s.kind),
+                                  enum_names(&s.safety)[static_cast<std::size_t>(known.safety)]));
   }
 }
 

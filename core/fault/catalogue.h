@@ -46,8 +46,8 @@ struct Catalogue {
   std::vector<CatalogueKind> kinds;
   std::vector<RateProfile> rates;
 };
-/// Checks that each kind is there once, with the targets and the safety class of kind.h, and that a rate is of a component
-/// that its kind targets.
+/// Checks that each kind is there once, with the targets and the safety class of kind.h, and that a rate is of a
+/// component that its kind targets.
 void describe(config::Fields& f, Catalogue& s);
 
 }  // namespace faultline::fault

@@ -23,8 +23,7 @@ constexpr std::array<KindInfo, kFaultKindCount> kCatalogue{{
     {FaultKind::gpu_slow, kGpu, Parameters::slowdown, true, true, SafetyClass::s1,
      "every operation of the GPU takes `factor` times as long (power cap, thermal throttling)",
      "step times of the whole group rise to those of the slowest rank; nothing fails"},
-    {FaultKind::nic_down, kNic, Parameters::none, true, false, SafetyClass::s1,
-     "the NIC and its cables carry nothing",
+    {FaultKind::nic_down, kNic, Parameters::none, true, false, SafetyClass::s1, "the NIC and its cables carry nothing",
      "a port event on its own node; remote writes end after their retransmission budget"},
     {FaultKind::link_down, kLink, Parameters::none, true, false, SafetyClass::s1,
      "the link carries nothing in either direction",
@@ -47,8 +46,14 @@ constexpr std::array<KindInfo, kFaultKindCount> kCatalogue{{
     {FaultKind::router_crash, kRouter, Parameters::none, true, true, SafetyClass::s0,
      "the router's process dies with its queue; its host stays up",
      "clients see connections reset; other routers go on"},
-    {FaultKind::placebo, {}, Parameters::none, true, true, SafetyClass::s0,
-     "nothing: the control case that shows how much two runs differ without a cause", "nothing"},
+    {FaultKind::placebo,
+     {},
+     Parameters::none,
+     true,
+     true,
+     SafetyClass::s0,
+     "nothing: the control case that shows how much two runs differ without a cause",
+     "nothing"},
 }};
 
 constexpr bool in_order() {

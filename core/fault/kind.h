@@ -1,6 +1,6 @@
 // What can fail: the kinds of fault, and for each what it targets, which parameters it takes and what systems observe.
-// A kind states a *cause* (a rate belongs to it), never a symptom such as a timeout. faults/catalogue.yaml adds live recipes
-// and measured rates with their sources; a test keeps the two in step.
+// A kind states a *cause* (a rate belongs to it), never a symptom such as a timeout. faults/catalogue.yaml adds live
+// recipes and measured rates with their sources; a test keeps the two in step.
 #pragma once
 
 #include <array>

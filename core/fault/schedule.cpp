@@ -44,8 +44,8 @@ std::optional<Named> resolve_one(const FaultSpec& s, const Candidates& candidate
     const std::string suggestion = config::did_you_mean(s.target, names);
     std::string note;
     if (!names.empty()) {
-      note = fmt::format("known {} names: {}{}{}", kinds_text(kind), config::name_list(names), suggestion.empty() ? "" : " ",
-                         suggestion);
+      note = fmt::format("known {} names: {}{}{}", kinds_text(kind), config::name_list(names),
+                         suggestion.empty() ? "" : " ", suggestion);
     } else if (!kind.targets.empty()) {
       note = fmt::format("there is no {} in this experiment", kinds_text(kind));
     }
@@ -53,7 +53,8 @@ std::optional<Named> resolve_one(const FaultSpec& s, const Candidates& candidate
     return std::nullopt;
   }
   const auto is = candidates.kind_of(s.target, *component);
-  if (!kind.targets.empty() && (!is || std::find(kind.targets.begin(), kind.targets.end(), *is) == kind.targets.end())) {
+  if (!kind.targets.empty() &&
+      (!is || std::find(kind.targets.begin(), kind.targets.end(), *is) == kind.targets.end())) {
     diagnostics.error(s.target_mark,
                       fmt::format("{} targets a {}, '{}' is {}{}", name_of(s.kind), kinds_text(kind), s.target,
                                   is ? "a " : "nothing that fails by itself", is ? name_of(*is) : ""));
@@ -172,15 +173,19 @@ void expand_random(const FaultSpec& s, const ExpandOptions& options, const Candi
   if (components.empty()) return;
   const Instant until = std::min(times.until.value_or(options.run_end), options.run_end);
   std::vector<Drawn> drawn;
-  if (times.rate_per_hour) draw_per_component(s, components, until, options.seed, drawn);
-  else draw_together(s, components, until, options.seed, drawn);
+  if (times.rate_per_hour)
+    draw_per_component(s, components, until, options.seed, drawn);
+  else
+    draw_together(s, components, until, options.seed, drawn);
   if (drawn.size() > kRandomEventsMax) {
-    diagnostics.error(s.mark, fmt::format("random fault '{}' strikes more than {} times in this run", s.id, kRandomEventsMax),
+    diagnostics.error(s.mark,
+                      fmt::format("random fault '{}' strikes more than {} times in this run", s.id, kRandomEventsMax),
                       "lower its rate or bound it by 'until'");
     return;
   }
   std::stable_sort(drawn.begin(), drawn.end(), [](const Drawn& a, const Drawn& b) { return a.at < b.at; });
-  if (times.max && drawn.size() > static_cast<std::size_t>(*times.max)) drawn.resize(static_cast<std::size_t>(*times.max));
+  if (times.max && drawn.size() > static_cast<std::size_t>(*times.max))
+    drawn.resize(static_cast<std::size_t>(*times.max));
   for (std::size_t i = 0; i < drawn.size(); ++i) {
     ScheduledFault f = make(s, components[drawn[i].component], drawn[i].at);
     if (i > 0) f.name += fmt::format("#{}", i + 1);
@@ -253,8 +258,10 @@ FaultSchedule expand(const std::vector<FaultSpec>& specs, const ExpandOptions& o
     std::optional<Named> target = Named{"", ComponentId{}};
     if (!s.target.empty()) target = resolve_one(s, candidates, diagnostics);
     if (!target) continue;
-    if (s.at) out.push_back(make(s, *target, *s.at));
-    else out.push_back(make(s, *target, *s.after));
+    if (s.at)
+      out.push_back(make(s, *target, *s.at));
+    else
+      out.push_back(make(s, *target, *s.after));
   }
   const auto time_of = [](const ScheduledFault& f) {
     const Instant* at = std::get_if<Instant>(&f.trigger);

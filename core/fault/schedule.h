@@ -1,6 +1,6 @@
-// From the faults of an experiment to what a driver applies: names resolved, random instants drawn, sorted. Expanded once,
-// before the run, by seed; the simulator and a live cluster apply the same schedule. Draws are keyed by (seed, fault id,
-// component name), so neither another fault nor another component shifts them.
+// From the faults of an experiment to what a driver applies: names resolved, random instants drawn, sorted. Expanded
+// once, before the run, by seed; the simulator and a live cluster apply the same schedule. Draws are keyed by (seed,
+// fault id, component name), so neither another fault nor another component shifts them.
 #pragma once
 
 #include <functional>
@@ -30,24 +30,24 @@ struct Candidates {
 using Trigger = std::variant<Instant, AfterEvent>;
 
 struct ScheduledFault {
-  FaultId id;              // index in the schedule, and in RunRecord::faults
-  std::string name;        // the specification's id; random ones are numbered from the second on: gpu.failstop#2
+  FaultId id;        // index in the schedule, and in RunRecord::faults
+  std::string name;  // the specification's id; random ones are numbered from the second on: gpu.failstop#2
   FaultKind kind{};
-  std::string target;      // as written by the user, or the component drawn; empty for a placebo without one
-  ComponentId component;   // invalid only for a placebo without a target
+  std::string target;     // as written by the user, or the component drawn; empty for a placebo without one
+  ComponentId component;  // invalid only for a placebo without a target
   Trigger trigger;
   Duration length = kForever;  // kForever = stays
   double factor = 1;           // see Parameters in kind.h
   Duration down{0}, up{0};     // link.flap
   std::int64_t cycles = 0;
-  config::Mark mark;           // of the specification, for errors found later
+  config::Mark mark;  // of the specification, for errors found later
 
   /// When it is undone if it is applied at `applied`; kNever = not.
   Instant revert_at(Instant applied) const;
   /// Undone at, where the trigger is an instant; kNever where it stays or where the trigger is an event.
   Instant revert() const;
-  /// The states of the target over time when applied at `applied`: (instant, is the fault active). One entry for a fault
-  /// that stays, two for one that is undone, 2 * cycles for a flap. Instants ascend.
+  /// The states of the target over time when applied at `applied`: (instant, is the fault active). One entry for a
+  /// fault that stays, two for one that is undone, 2 * cycles for a flap. Instants ascend.
   struct Transition {
     Instant at;
     bool active;
@@ -64,8 +64,8 @@ struct ExpandOptions {
   Instant run_end = kNever;  // kNever = not known in advance: then random faults need 'until'
 };
 
-/// Errors (unknown target, a target of the wrong kind, a pattern that matches nothing, an instant after the run's end, more
-/// than 100,000 random events) go to `diagnostics` with the place in the file; the result is then incomplete.
+/// Errors (unknown target, a target of the wrong kind, a pattern that matches nothing, an instant after the run's end,
+/// more than 100,000 random events) go to `diagnostics` with the place in the file; the result is then incomplete.
 /// Precondition: finish_list() was called on `specs` and reading them gave no error.
 FaultSchedule expand(const std::vector<FaultSpec>& specs, const ExpandOptions& options, const Candidates& candidates,
                      config::Diagnostics& diagnostics);

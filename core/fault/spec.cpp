@@ -52,16 +52,18 @@ void check_parameters(config::Fields& f, const FaultSpec& s) {
       f.error("factor", fmt::format("factor: a slowed GPU takes more than 1 times as long, got '{}'", *s.factor));
     }
     if (kind.parameters == Parameters::share && !(*s.factor > 0 && *s.factor < 1)) {
-      f.error("factor", fmt::format("factor: a degraded link keeps more than 0 and less than 1 of its capacity, got '{}'",
-                                    *s.factor),
-              *s.factor == 0 ? "use link.down for a link that carries nothing" : "");
+      f.error(
+          "factor",
+          fmt::format("factor: a degraded link keeps more than 0 and less than 1 of its capacity, got '{}'", *s.factor),
+          *s.factor == 0 ? "use link.down for a link that carries nothing" : "");
     }
   }
 }
 
 void check_trigger(config::Fields& f, const FaultSpec& s) {
   const int triggers = int{f.has("at")} + int{f.has("after")} + int{f.has("random")};
-  if (triggers == 0) f.error("", fmt::format("'{}': no trigger", f.what()), "one of 'at', 'after' and 'random' says when");
+  if (triggers == 0)
+    f.error("", fmt::format("'{}': no trigger", f.what()), "one of 'at', 'after' and 'random' says when");
   if (triggers > 1) {
     const std::string_view second = f.has("random") ? "random" : "after";
     f.error(second, "more than one trigger", "only one of 'at', 'after' and 'random' says when");
@@ -109,7 +111,8 @@ void describe(config::Fields& f, RandomTimes& s) {
             rate ? "'rate_per_hour' and 'mean_interval' exclude each other" : fmt::format("'{}': no rate", f.what()),
             "'rate_per_hour' is of each matching component, 'mean_interval' of all of them together");
   }
-  if (f.has("shape") && s.distribution != GapDistribution::weibull) f.error("shape", "only a weibull distribution takes 'shape'");
+  if (f.has("shape") && s.distribution != GapDistribution::weibull)
+    f.error("shape", "only a weibull distribution takes 'shape'");
   if (s.until && *s.until <= s.from) f.error("until", "'until' must be after 'from'");
 }
 
@@ -122,13 +125,17 @@ void describe(config::Fields& f, FaultSpec& s) {
     const std::string_view key = is_after ? "after" : "random";
     if (!f.reading() && !(is_after ? s.after.has_value() : s.random.has_value())) continue;
     if (f.reading() && f.has(key)) {
-      if (is_after) s.after.emplace();
-      else s.random.emplace();
+      if (is_after)
+        s.after.emplace();
+      else
+        s.random.emplace();
     }
     AfterEvent no_event;
     RandomTimes no_times;
-    if (is_after) f.object(key, s.after ? *s.after : no_event);
-    else f.object(key, s.random ? *s.random : no_times);
+    if (is_after)
+      f.object(key, s.after ? *s.after : no_event);
+    else
+      f.object(key, s.random ? *s.random : no_times);
   }
   maybe(f, "duration", s.duration, config::kPositive);
   maybe(f, "repair", s.repair, config::kPositive);
@@ -176,8 +183,9 @@ void finish_list(std::vector<FaultSpec>& specs, config::Diagnostics& diagnostics
       std::vector<std::string> known;
       for (const auto& [id, spec] : by_id) known.push_back(id);
       const std::string suggestion = config::did_you_mean(s.after->fault, known);
-      diagnostics.error(s.mark, fmt::format("unknown fault '{}' in 'after'", s.after->fault),
-                        fmt::format("known faults: {}{}{}", config::name_list(known), suggestion.empty() ? "" : " ", suggestion));
+      diagnostics.error(
+          s.mark, fmt::format("unknown fault '{}' in 'after'", s.after->fault),
+          fmt::format("known faults: {}{}{}", config::name_list(known), suggestion.empty() ? "" : " ", suggestion));
     }
   }
 }

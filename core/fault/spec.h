@@ -22,8 +22,8 @@
 
 namespace faultline::fault {
 
-/// Events that a causal trigger can count. They happen in both worlds, so "after the 1,000th decode step of this rank" is
-/// the same point of a simulated and of a live run; the recovery_* events are phases of another fault's recovery.
+/// Events that a causal trigger can count. They happen in both worlds, so "after the 1,000th decode step of this rank"
+/// is the same point of a simulated and of a live run; the recovery_* events are phases of another fault's recovery.
 enum class CausalEvent : std::uint8_t {
   request_arrived,
   request_completed,
@@ -52,8 +52,8 @@ struct AfterEvent {
   CausalEvent event = CausalEvent::decode_step;
   std::int64_t nth = 1;  // 1 = the first
   CausalScope scope = CausalScope::target;
-  std::string fault;     // recovery_* only: the id of the fault whose recovery is meant
-  Duration delay{0};     // from the event to the fault
+  std::string fault;  // recovery_* only: the id of the fault whose recovery is meant
+  Duration delay{0};  // from the event to the fault
   bool operator==(const AfterEvent&) const = default;
 };
 
@@ -63,18 +63,18 @@ constexpr std::array<std::string_view, 2> enum_names(const GapDistribution*) { r
 /// Random instants: either a rate of each matching component, or one mean interval between the events of all of them.
 /// A component that is down does not fail again before it is repaired (alternating renewal).
 struct RandomTimes {
-  std::optional<double> rate_per_hour;     // of each component that the target matches
-  std::optional<Duration> mean_interval;   // of all of them together; each event picks one that is up
+  std::optional<double> rate_per_hour;    // of each component that the target matches
+  std::optional<Duration> mean_interval;  // of all of them together; each event picks one that is up
   GapDistribution distribution = GapDistribution::exponential;
-  double shape = 1;                        // weibull only; below 1 clusters events (measured fleets: 0.34 to 0.73)
+  double shape = 1;  // weibull only; below 1 clusters events (measured fleets: 0.34 to 0.73)
   Instant from{0};
-  std::optional<Instant> until;            // the end of the run where absent
-  std::optional<std::int64_t> max;         // events at most, the earliest ones
+  std::optional<Instant> until;     // the end of the run where absent
+  std::optional<std::int64_t> max;  // events at most, the earliest ones
   bool operator==(const RandomTimes&) const = default;
 };
 
 struct FaultSpec {
-  std::string id;      // unique; named after the kind where absent
+  std::string id;  // unique; named after the kind where absent
   FaultKind kind = FaultKind::placebo;
   std::string target;  // a component or an alias; with a random trigger a pattern in which * stands for any text
   config::Mark target_mark, mark;
@@ -88,8 +88,8 @@ struct FaultSpec {
   // for a disturbance that ends by itself, `repair` for a part that is mended or replaced.
   std::optional<Duration> duration, repair;
 
-  std::optional<double> factor;          // see Parameters in kind.h
-  std::optional<Duration> down, up;      // link.flap
+  std::optional<double> factor;      // see Parameters in kind.h
+  std::optional<Duration> down, up;  // link.flap
   std::optional<std::int64_t> cycles;
 
   /// From application to undoing; kForever = stays. A flap's is cycles * down + (cycles - 1) * up.

@@ -18,12 +18,12 @@ struct Cluster {
 /// Bit of RequestRecord::hit_by for a fault.
 constexpr std::uint64_t hit_bit(std::uint32_t fault) { return std::uint64_t{1} << (fault < 63 ? fault : 63); }
 
-/// Of each fault: the last sign of an effect, which is its revert, its last recovery phase or the end of its last capacity
-/// interval. kNever where it was not applied.
+/// Of each fault: the last sign of an effect, which is its revert, its last recovery phase or the end of its last
+/// capacity interval. kNever where it was not applied.
 std::vector<Instant> effect_ends(const record::RunRecord& run);
 
-/// Applied faults among `faults`, grouped where one begins before the effect of another has ended, or where they share a
-/// bit. Sorted by begin; each fault is in one cluster.
+/// Applied faults among `faults`, grouped where one begins before the effect of another has ended, or where they share
+/// a bit. Sorted by begin; each fault is in one cluster.
 std::vector<Cluster> clusters_of(const record::RunRecord& run, const std::vector<std::uint32_t>& faults);
 
 }  // namespace faultline::metrics

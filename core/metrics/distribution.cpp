@@ -10,9 +10,7 @@ namespace {
 __extension__ using Wide = __int128;
 
 /// Index of the nearest rank among n samples.
-std::size_t rank_index(std::size_t n, int percent) {
-  return (n * static_cast<std::size_t>(percent) + 99) / 100 - 1;
-}
+std::size_t rank_index(std::size_t n, int percent) { return (n * static_cast<std::size_t>(percent) + 99) / 100 - 1; }
 
 }  // namespace
 

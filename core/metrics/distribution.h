@@ -1,5 +1,6 @@
-// Mean and percentiles of integer samples. The percentile rule is nearest rank: the smallest sample such that at least p
-// per cent of all samples are not above it (rank ceil(p n / 100), from 1); it is always a sample, nothing is interpolated.
+// Mean and percentiles of integer samples. The percentile rule is nearest rank: the smallest sample such that at least
+// p per cent of all samples are not above it (rank ceil(p n / 100), from 1); it is always a sample, nothing is
+// interpolated.
 #pragma once
 
 #include <cstdint>

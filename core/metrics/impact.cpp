@@ -28,8 +28,8 @@ bool is_background(const FaultRecord& fault, const RunRecord* other) {
                      [&](const FaultRecord& f) { return f.id == fault.id && f.kind == fault.kind; });
 }
 
-/// Which cluster a fault, a capacity interval or a request belongs to. No request is counted for two clusters and none is
-/// forgotten.
+/// Which cluster a fault, a capacity interval or a request belongs to. No request is counted for two clusters and none
+/// is forgotten.
 class Attribution {
  public:
   Attribution(const std::vector<Cluster>& clusters, std::size_t faults, Instant run_end)
@@ -50,19 +50,21 @@ class Attribution {
     for (; bits != 0; bits &= bits - 1) {
       const int c = of_bit_[static_cast<std::size_t>(std::countr_zero(bits))];
       if (c < 0) continue;
-      bits = (bits & ~clusters_[static_cast<std::size_t>(c)].hit_mask) | (bits & (~bits + 1));  // its other bits are done, too
+      bits = (bits & ~clusters_[static_cast<std::size_t>(c)].hit_mask) |
+             (bits & (~bits + 1));  // its other bits are done, too
       each(static_cast<std::size_t>(c));
     }
   }
 
-  /// The last cluster that hit it; else the last that began before the request would have ended without any fault (a cause
-  /// comes before its effect). -1: none.
+  /// The last cluster that hit it; else the last that began before the request would have ended without any fault (a
+  /// cause comes before its effect). -1: none.
   int of(const RequestRecord& here, const RequestRecord& there) const {
     int last = -1;
     each_hit(here.hit_by, [&](std::size_t c) { last = std::max(last, static_cast<int>(c)); });
     if (last >= 0) return last;
     const Instant ends = there.end == kNever ? run_end_ : there.end;
-    const auto after = std::upper_bound(clusters_.begin(), clusters_.end(), ends, [](Instant t, const Cluster& c) { return t < c.begin; });
+    const auto after = std::upper_bound(clusters_.begin(), clusters_.end(), ends,
+                                        [](Instant t, const Cluster& c) { return t < c.begin; });
     return static_cast<int>(after - clusters_.begin()) - 1;
   }
 
@@ -77,8 +79,8 @@ class Attribution {
   Instant run_end_;
 };
 
-bool delayed(const RunRecord& here_run, const RequestRecord& here, const RunRecord& there_run, const RequestRecord& there,
-             int percent) {
+bool delayed(const RunRecord& here_run, const RequestRecord& here, const RunRecord& there_run,
+             const RequestRecord& there, int percent) {
   const auto a = latency(here), b = latency(there);
   if (!a || !b) return false;
   // Latencies are below 2^63 / 200 ns (a year and a half).
@@ -91,7 +93,9 @@ bool differs(const RequestRecord& a, const RequestRecord& b) {
          a.output_delivered != b.output_delivered;
 }
 
-std::int64_t goodput_tokens(const RunRecord& run, const RequestRecord& r) { return met_slo(run, r) ? r.output_delivered : 0; }
+std::int64_t goodput_tokens(const RunRecord& run, const RequestRecord& r) {
+  return met_slo(run, r) ? r.output_delivered : 0;
+}
 
 /// Requests delayed and instances with rerouted load, by cluster, of one pair.
 struct Spread {
@@ -110,9 +114,10 @@ Spread spread_of(const RunRecord& here, const RunRecord& without, const std::vec
     const auto c = static_cast<std::size_t>(to);
     if (delayed(here, a, without, b, percent)) ++out.delayed[c];
     // Rerouted: it was served by a touched instance there and by another one here, while the fault lasted.
-    const bool in_time = a.hit_by & clusters[c].hit_mask ? true : a.arrival >= clusters[c].begin && a.arrival <= clusters[c].effect_end;
-    if (in_time && a.instance.valid() && b.instance.valid() && a.instance != b.instance && direct[c].contains(b.instance.v) &&
-        !direct[c].contains(a.instance.v)) {
+    const bool in_time =
+        a.hit_by & clusters[c].hit_mask ? true : a.arrival >= clusters[c].begin && a.arrival <= clusters[c].effect_end;
+    if (in_time && a.instance.valid() && b.instance.valid() && a.instance != b.instance &&
+        direct[c].contains(b.instance.v) && !direct[c].contains(a.instance.v)) {
       out.indirect[c].insert(a.instance.v);
     }
   }
@@ -230,8 +235,8 @@ void count_hit(FaultImpact& impact, const RequestRecord& r) {
   impact.hit_tokens_lost += r.tokens_lost;
 }
 
-Dip dip_of(const std::vector<std::int64_t>& here, const std::vector<std::int64_t>& there, std::int64_t from, std::int64_t to,
-           std::int64_t window_s, int share_percent, Instant begin) {
+Dip dip_of(const std::vector<std::int64_t>& here, const std::vector<std::int64_t>& there, std::int64_t from,
+           std::int64_t to, std::int64_t window_s, int share_percent, Instant begin) {
   Dip dip;
   std::int64_t h = 0, t = 0;
   const auto at = [](const std::vector<std::int64_t>& bins, std::int64_t i) {
@@ -257,8 +262,8 @@ Dip dip_of(const std::vector<std::int64_t>& here, const std::vector<std::int64_t
 }
 
 /// t95, restore and the dip of each cluster.
-void recovery(const RunRecord& run, const RunRecord& without, const std::vector<Cluster>& clusters, const Options& options,
-              const std::vector<Intervals>& intervals, std::vector<FaultImpact>& impacts) {
+void recovery(const RunRecord& run, const RunRecord& without, const std::vector<Cluster>& clusters,
+              const Options& options, const std::vector<Intervals>& intervals, std::vector<FaultImpact>& impacts) {
   const auto here = output_bins(run), there = output_bins(without);
   const auto good_here = goodput_bins(run), good_there = goodput_bins(without);
   const std::int64_t window_s = std::max<std::int64_t>(1, options.window.v / kSecond);
@@ -278,7 +283,8 @@ void recovery(const RunRecord& run, const RunRecord& without, const std::vector<
     if (const auto k = first_held(here, there, from, last, window_s, hold_s, options.share_percent)) p.t95 = after(*k);
     // Restored: throughput and goodput are back together, and every GPU that the fault took is serving (or replaced).
     Instant capacity_back = clusters[i].begin;
-    for (const record::CapacityInterval* c : intervals[i]) capacity_back = std::max(capacity_back, std::min(c->to, run.end));
+    for (const record::CapacityInterval* c : intervals[i])
+      capacity_back = std::max(capacity_back, std::min(c->to, run.end));
     std::optional<std::int64_t> k = ((capacity_back - run.begin).v + kSecond - 1) / kSecond;
     *k = std::max(*k, from);
     for (std::optional<std::int64_t> before; k && k != before;) {  // to the first second that satisfies both
@@ -308,7 +314,8 @@ Impacts compare(const RunRecord& run, const RunRecord* without, const RunRecord*
     if (!is_background(run.faults[f], without)) subjects.push_back(f);
   }
   if (subjects.size() < run.faults.size()) {
-    out.notes.push_back(fmt::format("{} faults are in both runs of the pair and are not reported", run.faults.size() - subjects.size()));
+    out.notes.push_back(fmt::format("{} faults are in both runs of the pair and are not reported",
+                                    run.faults.size() - subjects.size()));
   }
   const std::vector<Cluster> clusters = clusters_of(run, subjects);
   const Attribution attribution(clusters, run.faults.size(), without ? without->end : run.end);
@@ -330,8 +337,9 @@ Impacts compare(const RunRecord& run, const RunRecord* without, const RunRecord*
     attribution.each_hit(r.hit_by, [&](std::size_t c) { count_hit(out.faults[c], r); });
   }
   if (clusters.size() > 1 && without) {
-    out.notes.push_back("several faults in one run: differences to the paired run are attributed to the last fault that hit a "
-                        "request or came before its end in the paired run");
+    out.notes.push_back(
+        "several faults in one run: differences to the paired run are attributed to the last fault that hit a "
+        "request or came before its end in the paired run");
   }
 
   if (without && !clusters.empty()) {
@@ -343,7 +351,8 @@ Impacts compare(const RunRecord& run, const RunRecord* without, const RunRecord*
     const std::size_t n = std::min(run.requests.size(), without->requests.size());
     for (std::size_t id = 0; id < n; ++id) {
       const RequestRecord &a = run.requests[id], &b = without->requests[id];
-      if (a.arrival != b.arrival || a.prompt_tokens != b.prompt_tokens || a.output_tokens != b.output_tokens) ++arrivals_differ;
+      if (a.arrival != b.arrival || a.prompt_tokens != b.prompt_tokens || a.output_tokens != b.output_tokens)
+        ++arrivals_differ;
       const int to = attribution.of(a, b);
       if (to < 0) {
         if (differs(a, b)) ++out.differences_before_fault;
@@ -361,9 +370,10 @@ Impacts compare(const RunRecord& run, const RunRecord* without, const RunRecord*
       p.goodput_loss_by_class[a.slo_class] += loss;
     }
     if (run.requests.size() != without->requests.size() || arrivals_differ > 0) {
-      out.notes.push_back(fmt::format("the paired runs have {} and {} requests, {} of them with another arrival or other lengths: "
-                                      "differences compare the n-th request of each",
-                                      run.requests.size(), without->requests.size(), arrivals_differ));
+      out.notes.push_back(
+          fmt::format("the paired runs have {} and {} requests, {} of them with another arrival or other lengths: "
+                      "differences compare the n-th request of each",
+                      run.requests.size(), without->requests.size(), arrivals_differ));
     }
     const Spread spread = spread_of(run, *without, clusters, direct, attribution, options.delayed_percent);
     std::optional<Spread> control;
@@ -378,9 +388,10 @@ Impacts compare(const RunRecord& run, const RunRecord* without, const RunRecord*
     }
     recovery(run, *without, clusters, options, intervals, out.faults);
     if (out.differences_before_fault > 0) {
-      out.notes.push_back(fmt::format("{} requests differ although both runs ended them before the first fault: the pair is not "
-                                      "a pair",
-                                      out.differences_before_fault));
+      out.notes.push_back(
+          fmt::format("{} requests differ although both runs ended them before the first fault: the pair is not "
+                      "a pair",
+                      out.differences_before_fault));
     }
   }
   for (const std::uint32_t f : subjects) {

@@ -1,9 +1,11 @@
-// What a fault cost: its blast radius and the phases of the recovery, from paired runs (same seed and arrivals, with and
-// without the fault) and, where given, a placebo pair (a fault that disables nothing). docs/metrics.md defines each field.
+// What a fault cost: its blast radius and the phases of the recovery, from paired runs (same seed and arrivals, with
+// and without the fault) and, where given, a placebo pair (a fault that disables nothing). docs/metrics.md defines each
+// field.
 //
 // Two kinds of figure, kept apart: *causal* ones come from the truth of the run with the fault (hit requests, GPUs that
-// stood still, KV blocks that were gone); *counterfactual* ones are differences to the paired run and exist only with one.
-// Faults whose effects overlap cannot be told apart by one pair: they are reported as one cluster with several members.
+// stood still, KV blocks that were gone); *counterfactual* ones are differences to the paired run and exist only with
+// one. Faults whose effects overlap cannot be told apart by one pair: they are reported as one cluster with several
+// members.
 #pragma once
 
 #include <algorithm>
@@ -28,8 +30,14 @@ struct Excess {
 class GpuTime {
  public:
   void add(double lost_share, Duration time);
-  GpuTime& operator+=(const GpuTime& o) { ppb_ns_ += o.ppb_ns_; return *this; }
-  GpuTime& operator-=(const GpuTime& o) { ppb_ns_ -= o.ppb_ns_; return *this; }
+  GpuTime& operator+=(const GpuTime& o) {
+    ppb_ns_ += o.ppb_ns_;
+    return *this;
+  }
+  GpuTime& operator-=(const GpuTime& o) {
+    ppb_ns_ -= o.ppb_ns_;
+    return *this;
+  }
   double gpu_seconds() const { return static_cast<double>(ppb_ns_) / 1e18; }
   bool zero() const { return ppb_ns_ == 0; }
 
@@ -49,18 +57,18 @@ struct FaultMember {
 
 /// The dip of delivered output tokens, over sliding windows of Options::window.
 struct Dip {
-  double share_min = 1;       // of the paired run's throughput, 1 = none
-  Instant at = kNever;        // start of that window
-  Duration below{0};          // total time of window starts below Options::share_percent
+  double share_min = 1;  // of the paired run's throughput, 1 = none
+  Instant at = kNever;   // start of that window
+  Duration below{0};     // total time of window starts below Options::share_percent
 };
 
 /// Everything that needs the paired run.
 struct Counterfactual {
   Excess requests_delayed;
-  Excess instances_indirect;   // took load rerouted from a direct one while the fault lasted
-  std::int64_t requests_failed = 0;    // failed here, not failed in the paired run
+  Excess instances_indirect;         // took load rerouted from a direct one while the fault lasted
+  std::int64_t requests_failed = 0;  // failed here, not failed in the paired run
   std::int64_t requests_rejected = 0;
-  std::int64_t requests_retried = 0;   // more attempts than in the paired run
+  std::int64_t requests_retried = 0;                    // more attempts than in the paired run
   std::int64_t tokens_recomputed = 0, tokens_lost = 0;  // differences
   std::int64_t goodput_loss_tokens = 0;                 // tokens within SLO there minus here
   std::vector<std::int64_t> goodput_loss_by_class;
@@ -96,12 +104,12 @@ struct Impacts {
   std::vector<FaultImpact> faults;  // by time; faults that were not applied come last
   /// Requests that ended before the first fault in both runs, yet differ. Must be 0: else the pair is not a pair.
   std::int64_t differences_before_fault = 0;
-  std::vector<std::string> notes;   // what limits these figures, in words
+  std::vector<std::string> notes;  // what limits these figures, in words
 };
 
-/// `without`: the same run without these faults (faults that it has too, by id, are background and not reported); nullptr
-/// leaves the counterfactual figures empty. `placebo`: as `without`, with a placebo in the faults' place; may be nullptr.
-/// Time: requests * log(faults) + intervals * log(intervals) + faults * seconds of the run.
+/// `without`: the same run without these faults (faults that it has too, by id, are background and not reported);
+/// nullptr leaves the counterfactual figures empty. `placebo`: as `without`, with a placebo in the faults' place; may
+/// be nullptr. Time: requests * log(faults) + intervals * log(intervals) + faults * seconds of the run.
 Impacts compare(const record::RunRecord& fault, const record::RunRecord* without, const record::RunRecord* placebo,
                 const Options& options = {});
 

@@ -11,7 +11,8 @@ std::optional<Duration> ttft(const RequestRecord& r) {
 }
 
 std::optional<Duration> tpot(const RequestRecord& r) {
-  if (r.outcome != Outcome::completed || r.first_token == kNever || r.end == kNever || r.output_delivered < 2) return std::nullopt;
+  if (r.outcome != Outcome::completed || r.first_token == kNever || r.end == kNever || r.output_delivered < 2)
+    return std::nullopt;
   const std::int64_t gaps = r.output_delivered - 1;
   return Duration{((r.end - r.first_token).v + gaps / 2) / gaps};
 }

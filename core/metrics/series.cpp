@@ -86,8 +86,8 @@ std::vector<std::int64_t> goodput_bins(const RunRecord& run) {
 }
 
 std::optional<std::int64_t> first_held(const std::vector<std::int64_t>& here, const std::vector<std::int64_t>& there,
-                                       std::int64_t from, std::int64_t last_s, std::int64_t window_s, std::int64_t hold_s,
-                                       int share_percent) {
+                                       std::int64_t from, std::int64_t last_s, std::int64_t window_s,
+                                       std::int64_t hold_s, int share_percent) {
   const auto at = [](const std::vector<std::int64_t>& bins, std::int64_t i) {
     return i < static_cast<std::int64_t>(bins.size()) ? bins[static_cast<std::size_t>(i)] : 0;
   };

@@ -9,7 +9,8 @@
 
 namespace faultline::metrics {
 
-/// Mean number of GPUs lost in each second, from capacity intervals: own (failed) and collateral (healthy, idle or slowed).
+/// Mean number of GPUs lost in each second, from capacity intervals: own (failed) and collateral (healthy, idle or
+/// slowed).
 struct GpusLost {
   std::vector<double> own, collateral;  // same length: the seconds of the run
 };
@@ -26,9 +27,10 @@ std::vector<std::int64_t> goodput_bins(const record::RunRecord& run);
 std::vector<std::int64_t> output_bins(const record::RunRecord& run);
 
 /// First second k >= `from` such that for every j in [k, k + hold_s) the sum of here[j, j + window_s) is at least
-/// share_percent of there[j, j + window_s). Beyond their ends both count 0. Empty if no such k has k + hold_s <= last_s.
+/// share_percent of there[j, j + window_s). Beyond their ends both count 0. Empty if no such k has k + hold_s <=
+/// last_s.
 std::optional<std::int64_t> first_held(const std::vector<std::int64_t>& here, const std::vector<std::int64_t>& there,
-                                       std::int64_t from, std::int64_t last_s, std::int64_t window_s, std::int64_t hold_s,
-                                       int share_percent);
+                                       std::int64_t from, std::int64_t last_s, std::int64_t window_s,
+                                       std::int64_t hold_s, int share_percent);
 
 }  // namespace faultline::metrics

@@ -20,12 +20,14 @@ std::string contradiction(const RequestRecord& r) {
   const bool ended = r.end != kNever;
   if (ended && r.end < r.arrival) return "ends before it arrives";
   if (r.first_token != kNever && r.first_token < r.arrival) return "has its first token before it arrives";
-  if (r.output_delivered < 0 || r.output_delivered > r.output_tokens) return "delivered a number of tokens outside what was asked for";
+  if (r.output_delivered < 0 || r.output_delivered > r.output_tokens)
+    return "delivered a number of tokens outside what was asked for";
   switch (r.outcome) {
     case Outcome::completed:
       if (!ended) return "completed without an end";
       if (r.output_delivered != r.output_tokens) return "completed with tokens missing";
-      if (r.output_tokens > 0 && (r.first_token == kNever || r.first_token > r.end)) return "completed without a first token in time";
+      if (r.output_tokens > 0 && (r.first_token == kNever || r.first_token > r.end))
+        return "completed without a first token in time";
       if (r.cause != Cause::none) return "completed with a cause of failure";
       return {};
     case Outcome::failed:
@@ -147,13 +149,14 @@ Summary summarise(const RunRecord& run, const Options& options) {
     s.violations.push_back(fmt::format("… {} requests unaccounted in all", n.unaccounted));
   }
   if (!run.throughput.empty() && n.unaccounted == 0) {
-    // Tokens that were generated twice, never delivered or belong to a request that goes on may be in the series or not;
-    // without any of these the two must be equal.
+    // Tokens that were generated twice, never delivered or belong to a request that goes on may be in the series or
+    // not; without any of these the two must be equal.
     std::int64_t binned = 0;
     for (const auto& bin : run.throughput) binned += bin.output_tokens;
     const std::int64_t most = t.output_tokens + s.tokens_recomputed + s.tokens_lost + unfinished_tokens;
     if (binned < t.output_tokens || binned > most) {
-      s.violations.push_back(fmt::format("{} output tokens over time, but {} delivered to requests{}", binned, t.output_tokens,
+      s.violations.push_back(fmt::format("{} output tokens over time, but {} delivered to requests{}", binned,
+                                         t.output_tokens,
                                          most > t.output_tokens ? fmt::format(" and at most {} generated", most) : ""));
     }
   }

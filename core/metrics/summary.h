@@ -34,13 +34,14 @@ struct RequestCounts {
 };
 
 struct Throughput {
-  Duration duration{0};  // begin to end of the run; every rate below is per second of it
-  std::int64_t input_tokens = 0;     // prompt tokens of completed requests
-  std::int64_t output_tokens = 0;    // delivered to clients, those of failed requests included
-  std::int64_t goodput_tokens = 0;   // output tokens of requests that met their SLO
+  Duration duration{0};             // begin to end of the run; every rate below is per second of it
+  std::int64_t input_tokens = 0;    // prompt tokens of completed requests
+  std::int64_t output_tokens = 0;   // delivered to clients, those of failed requests included
+  std::int64_t goodput_tokens = 0;  // output tokens of requests that met their SLO
   std::int64_t goodput_requests = 0;
   double input_tokens_per_s = 0, output_tokens_per_s = 0, goodput_tokens_per_s = 0;
-  std::optional<double> input_tokens_per_s_per_prefill_node, output_tokens_per_s_per_decode_node;  // empty: no such node
+  std::optional<double> input_tokens_per_s_per_prefill_node,
+      output_tokens_per_s_per_decode_node;  // empty: no such node
 };
 
 struct SloClass {
@@ -51,8 +52,8 @@ struct SloClass {
   double goodput_tokens_per_s = 0;
 };
 
-/// From one coupled run: all its GPUs over all its time against all its tokens. Per million tokens; empty where the price is
-/// unknown or no such token was served.
+/// From one coupled run: all its GPUs over all its time against all its tokens. Per million tokens; empty where the
+/// price is unknown or no such token was served.
 struct Cost {
   std::int64_t gpus_serving = 0, gpus_spare = 0;  // both are counted
   double gpu_hours = 0;

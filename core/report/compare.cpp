@@ -16,7 +16,8 @@ using Flat = std::vector<std::pair<std::string, Json>>;
 /// Lists of named things are keyed by their names, so that a fault that only one run has does not shift the others.
 std::string key_of(const Json& element, std::size_t index) {
   for (const char* name : {"id", "name", "what"}) {
-    if (element.is_object() && element.contains(name) && element[name].is_string()) return element[name].get<std::string>();
+    if (element.is_object() && element.contains(name) && element[name].is_string())
+      return element[name].get<std::string>();
   }
   return fmt::format("{}", index);
 }
@@ -25,14 +26,16 @@ void flatten(const Json& value, const std::string& path, Flat& out) {
   if (value.is_object() && !value.empty()) {
     for (const auto& [key, child] : value.items()) flatten(child, path.empty() ? key : path + "." + key, out);
   } else if (value.is_array() && !value.empty()) {
-    for (std::size_t i = 0; i < value.size(); ++i) flatten(value[i], fmt::format("{}[{}]", path, key_of(value[i], i)), out);
+    for (std::size_t i = 0; i < value.size(); ++i)
+      flatten(value[i], fmt::format("{}[{}]", path, key_of(value[i], i)), out);
   } else {
     out.emplace_back(path, value);
   }
 }
 
 bool is_of_machine(std::string_view field) {
-  for (const std::string_view f : {"simulator.wall_s", "simulator.cpu_s", "simulator.requests_per_cpu_s", "simulator.peak_rss_bytes"}) {
+  for (const std::string_view f :
+       {"simulator.wall_s", "simulator.cpu_s", "simulator.requests_per_cpu_s", "simulator.peak_rss_bytes"}) {
     if (field == f) return true;
   }
   return false;
@@ -41,7 +44,8 @@ bool is_of_machine(std::string_view field) {
 std::string value_text(const Json& v) {
   if (v.is_null()) return "–";
   if (v.is_number_float()) return number(v.get<double>());
-  if (v.is_number_unsigned() && v.get<std::uint64_t>() > 999'999'999'999'999ULL) return fmt::format("{}", v.get<std::uint64_t>());
+  if (v.is_number_unsigned() && v.get<std::uint64_t>() > 999'999'999'999'999ULL)
+    return fmt::format("{}", v.get<std::uint64_t>());
   if (v.is_number_integer()) return with_commas(v.get<std::int64_t>());
   if (v.is_string()) return printable(v.get<std::string>());
   return printable(v.dump(-1, ' ', false, Json::error_handler_t::replace));
@@ -79,11 +83,12 @@ std::vector<Difference> differences(const Json& a, const Json& b) {
 }
 
 bool same_run(const std::vector<Difference>& differences) {
-  return std::all_of(differences.begin(), differences.end(), [](const Difference& d) { return d.equal || d.of_machine; });
+  return std::all_of(differences.begin(), differences.end(),
+                     [](const Difference& d) { return d.equal || d.of_machine; });
 }
 
-std::string differences_text(const std::string& name_a, const std::string& name_b, const std::vector<Difference>& list, bool all,
-                             int columns) {
+std::string differences_text(const std::string& name_a, const std::string& name_b, const std::vector<Difference>& list,
+                             bool all, int columns) {
   struct Row {
     std::string field, a, b, change;
   };
@@ -91,15 +96,18 @@ std::string differences_text(const std::string& name_a, const std::string& name_
   std::size_t equal = 0, differing = 0;
   for (const Difference& d : list) {
     d.equal ? ++equal : d.of_machine ? 0 : ++differing;
-    if (!d.equal || all) rows.push_back({printable(d.field), value_text(d.a), value_text(d.b), d.equal ? "=" : change_text(d.a, d.b)});
+    if (!d.equal || all)
+      rows.push_back({printable(d.field), value_text(d.a), value_text(d.b), d.equal ? "=" : change_text(d.a, d.b)});
   }
   const auto width = static_cast<std::size_t>(std::max(columns, 60));
   constexpr std::size_t kValue = 13, kChange = 10;
   const std::size_t field = width - 2 * kValue - kChange - 3;
-  std::string out = fmt::format("A  {}\nB  {}\n", fit(printable(name_a), std::min(width_of(printable(name_a)), width - 3)),
-                                fit(printable(name_b), std::min(width_of(printable(name_b)), width - 3)));
+  std::string out =
+      fmt::format("A  {}\nB  {}\n", fit(printable(name_a), std::min(width_of(printable(name_a)), width - 3)),
+                  fit(printable(name_b), std::min(width_of(printable(name_b)), width - 3)));
   if (!rows.empty()) {
-    out += '\n' + fit("field", field) + ' ' + fit("A", kValue, true) + ' ' + fit("B", kValue, true) + ' ' + fit("change", kChange, true) + '\n';
+    out += '\n' + fit("field", field) + ' ' + fit("A", kValue, true) + ' ' + fit("B", kValue, true) + ' ' +
+           fit("change", kChange, true) + '\n';
   }
   for (const Row& r : rows) {
     // A long path keeps its end, which names the figure.
@@ -109,7 +117,8 @@ std::string differences_text(const std::string& name_a, const std::string& name_
       while (cut < name.size() && (static_cast<unsigned char>(name[cut]) & 0xC0) == 0x80) ++cut;
       name = "…" + name.substr(cut);
     }
-    out += fit(name, field) + ' ' + fit(r.a, kValue, true) + ' ' + fit(r.b, kValue, true) + ' ' + fit(r.change, kChange, true) + '\n';
+    out += fit(name, field) + ' ' + fit(r.a, kValue, true) + ' ' + fit(r.b, kValue, true) + ' ' +
+           fit(r.change, kChange, true) + '\n';
   }
   out += differing == 0 ? fmt::format("\nthe same run: {} fields are equal\n", equal)
                         : fmt::format("\n{} fields differ, {} are equal\n", differing, equal);

@@ -1,5 +1,5 @@
-// The differences between two summaries, field by field. Faults are matched by id, SLO classes by name; figures of the machine that ran the
-// simulation (wall time, memory) are shown but do not make two runs different.
+// The differences between two summaries, field by field. Faults are matched by id, SLO classes by name; figures of the
+// machine that ran the simulation (wall time, memory) are shown but do not make two runs different.
 #pragma once
 
 #include <string>
@@ -22,8 +22,8 @@ std::vector<Difference> differences(const Json& a, const Json& b);
 bool same_run(const std::vector<Difference>& differences);
 
 /// A table of the fields that differ (or all), at `columns`; says so when nothing differs.
-std::string differences_text(const std::string& name_a, const std::string& name_b, const std::vector<Difference>& differences,
-                             bool all = false, int columns = 80);
+std::string differences_text(const std::string& name_a, const std::string& name_b,
+                             const std::vector<Difference>& differences, bool all = false, int columns = 80);
 Json differences_json(const std::string& name_a, const std::string& name_b, const std::vector<Difference>& differences);
 
 }  // namespace faultline::report

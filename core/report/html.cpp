@@ -19,7 +19,8 @@ constexpr std::size_t kPointsMost = 430;  // half of the chart's width in pixels
 std::string e(std::string_view text) { return html_escape(text); }
 
 std::string tile(std::string_view value, std::string_view label, bool bad = false) {
-  return fmt::format("<div class=\"tile\"><b{}>{}</b><span>{}</span></div>\n", bad ? " class=\"bad\"" : "", e(value), e(label));
+  return fmt::format("<div class=\"tile\"><b{}>{}</b><span>{}</span></div>\n", bad ? " class=\"bad\"" : "", e(value),
+                     e(label));
 }
 
 class Table {
@@ -43,7 +44,8 @@ class Table {
 
 int bucket_for(const record::RunRecord& run) {
   const double span = run.end == kNever ? 0 : seconds(run.end - run.begin);
-  return std::max(1, static_cast<int>(span / static_cast<double>(kPointsMost)) + (span > static_cast<double>(kPointsMost) ? 1 : 0));
+  return std::max(
+      1, static_cast<int>(span / static_cast<double>(kPointsMost)) + (span > static_cast<double>(kPointsMost) ? 1 : 0));
 }
 
 std::vector<std::optional<double>> some(const std::vector<double>& v) { return {v.begin(), v.end()}; }
@@ -80,7 +82,8 @@ std::string charts(const Report& report) {
   std::string out;
   if (!run.throughput.empty()) {
     TimeChart c = chart("Output throughput", "tokens/s");
-    if (report.without) c.lines.push_back({"without the fault", "paired", some(metrics::output_rate(*report.without, bucket))});
+    if (report.without)
+      c.lines.push_back({"without the fault", "paired", some(metrics::output_rate(*report.without, bucket))});
     c.lines.push_back({"this run", "run", some(metrics::output_rate(run, bucket))});
     c.shade_missing = report.without != nullptr;
     out += time_chart_svg(c);
@@ -96,7 +99,8 @@ std::string charts(const Report& report) {
     const int wide = std::max(bucket, std::max(1, static_cast<int>(seconds(report.summary.throughput.duration) / 100)));
     TimeChart c = chart("Time to first token", fmt::format("s, median of the requests that arrived in {} s", wide));
     c.bucket_s = wide;
-    if (report.without) c.lines.push_back({"without the fault", "paired", metrics::ttft_over_time(*report.without, wide)});
+    if (report.without)
+      c.lines.push_back({"without the fault", "paired", metrics::ttft_over_time(*report.without, wide)});
     c.lines.push_back({"this run", "run", metrics::ttft_over_time(run, wide)});
     out += time_chart_svg(c);
   }
@@ -107,46 +111,58 @@ std::string header(const Report& report) {
   const metrics::Summary& s = report.summary;
   const metrics::RequestCounts& n = s.requests;
   std::string out = fmt::format("<header>\n<h1>{}</h1>\n", e(s.experiment.empty() ? "run" : s.experiment));
-  out += fmt::format("<p class=\"soft\">{} instances on {} GPUs{} · {} prefill and {} decode nodes · {} simulated · seed {} · fidelity {}</p>\n",
-                     s.instances, with_commas(s.gpus), s.spare_gpus > 0 ? fmt::format(" and {} spare ones", s.spare_gpus) : "",
-                     s.prefill_nodes, s.decode_nodes, time_text(s.throughput.duration), s.seed, e(s.simulator.fidelity));
+  out += fmt::format(
+      "<p class=\"soft\">{} instances on {} GPUs{} · {} prefill and {} decode nodes · {} simulated · seed {} · "
+      "fidelity {}</p>\n",
+      s.instances, with_commas(s.gpus), s.spare_gpus > 0 ? fmt::format(" and {} spare ones", s.spare_gpus) : "",
+      s.prefill_nodes, s.decode_nodes, time_text(s.throughput.duration), s.seed, e(s.simulator.fidelity));
   out += "<div class=\"tiles\">\n";
   out += tile(with_commas(n.completed), fmt::format("requests completed, of {}", with_commas(n.arrived)));
   out += tile(with_commas(n.failed), "failed", n.failed > 0);
   out += tile(with_commas(n.interrupted_but_completed), "interrupted but completed");
-  out += tile(number(s.throughput.goodput_tokens_per_s), fmt::format("tokens/s within SLO, of {}", number(s.throughput.output_tokens_per_s)));
+  out += tile(number(s.throughput.goodput_tokens_per_s),
+              fmt::format("tokens/s within SLO, of {}", number(s.throughput.output_tokens_per_s)));
   out += tile(s.ttft.count > 0 ? time_text(s.ttft.p99) : "–", "TTFT, 99th percentile");
   out += tile(s.tpot.count > 0 ? time_text(s.tpot.p99) : "–", "TPOT, 99th percentile");
   if (s.cost.per_1m_output_tokens) {
-    out += tile(fmt::format("{} {}", number(*s.cost.per_1m_output_tokens), s.cost.currency), "per 1M output tokens, all GPUs counted");
+    out += tile(fmt::format("{} {}", number(*s.cost.per_1m_output_tokens), s.cost.currency),
+                "per 1M output tokens, all GPUs counted");
   }
   return out + "</div>\n</header>\n";
 }
 
 std::string fault_section(const Report& report, const FaultImpact& f) {
   const std::string target = target_of(f);
-  std::string out = fmt::format("<section>\n<h2>Fault {}: {}{}{}</h2>\n", e(id_of(f)), e(kind_of(f)), target.empty() ? "" : " on ", e(target));
-  if (!f.applied()) return out + fmt::format("<p class=\"bad\">Not applied: {}</p>\n</section>\n", e(f.members[0].not_applied_reason));
+  std::string out = fmt::format("<section>\n<h2>Fault {}: {}{}{}</h2>\n", e(id_of(f)), e(kind_of(f)),
+                                target.empty() ? "" : " on ", e(target));
+  if (!f.applied())
+    return out + fmt::format("<p class=\"bad\">Not applied: {}</p>\n</section>\n", e(f.members[0].not_applied_reason));
   std::string when;
   for (const auto& m : f.members) {
-    when += fmt::format("{}{}at {}, {}", when.empty() ? "" : "; ", f.members.size() > 1 ? m.id + " " : "", time_text(m.at - report.run->begin),
+    when += fmt::format("{}{}at {}, {}", when.empty() ? "" : "; ", f.members.size() > 1 ? m.id + " " : "",
+                        time_text(m.at - report.run->begin),
                         m.reverted == kNever ? "to the end of the run" : "for " + time_text(m.reverted - m.at));
     if (!m.recovery.empty()) when += "; recovery: " + m.recovery;
   }
   out += fmt::format("<p>{}.</p>\n", e(when));
-  if (!f.cluster_reason.empty()) out += fmt::format("<p class=\"soft\">Reported as one: {}.</p>\n", e(f.cluster_reason));
+  if (!f.cluster_reason.empty())
+    out += fmt::format("<p class=\"soft\">Reported as one: {}.</p>\n", e(f.cluster_reason));
 
   const auto* p = f.paired ? &*f.paired : nullptr;
   out += "<div class=\"tiles\">\n";
   out += tile(number(f.capacity_loss.gpu_seconds()) + " GPU-s", "capacity lost");
-  out += tile(f.amplification ? number(*f.amplification) + " times" : "–", f.amplification ? "what the failed GPUs alone lost" : "amplification: " + f.amplification_reason);
-  out += tile(with_commas(p ? p->requests_failed : f.requests_hit_failed), "requests failed by it", (p ? p->requests_failed : f.requests_hit_failed) > 0);
+  out += tile(f.amplification ? number(*f.amplification) + " times" : "–",
+              f.amplification ? "what the failed GPUs alone lost" : "amplification: " + f.amplification_reason);
+  out += tile(with_commas(p ? p->requests_failed : f.requests_hit_failed), "requests failed by it",
+              (p ? p->requests_failed : f.requests_hit_failed) > 0);
   if (p) {
-    out += tile(p->t95 ? time_text(p->t95) : "not back", fmt::format("to {} % of the throughput", report.options.share_percent), !p->t95);
+    out += tile(p->t95 ? time_text(p->t95) : "not back",
+                fmt::format("to {} % of the throughput", report.options.share_percent), !p->t95);
     out += tile(p->restore ? time_text(p->restore) : "not restored", "to full service", !p->restore);
   }
   out += "</div>\n";
-  if (p && !p->not_restored_reason.empty()) out += fmt::format("<p class=\"bad\">Not restored: {}.</p>\n", e(p->not_restored_reason));
+  if (p && !p->not_restored_reason.empty())
+    out += fmt::format("<p class=\"bad\">Not restored: {}.</p>\n", e(p->not_restored_reason));
 
   std::vector<BarRow> rows;
   for (const Phase& phase : phases_of(f)) {
@@ -157,28 +173,36 @@ std::string fault_section(const Report& report, const FaultImpact& f) {
   out += bar_rows_svg("Recovery, from the fault on", rows);
 
   Table t({"Blast radius", "", ""}, 1);
-  const auto beside = [](std::optional<std::int64_t> placebo) { return placebo ? fmt::format("placebo {}", with_commas(*placebo)) : std::string("no placebo run"); };
+  const auto beside = [](std::optional<std::int64_t> placebo) {
+    return placebo ? fmt::format("placebo {}", with_commas(*placebo)) : std::string("no placebo run");
+  };
   t.row({"Components disabled directly", with_commas(f.targeted), ""});
-  t.row({"GPUs that could compute nothing, at most", with_commas(f.structural_gpus_max), number(f.structural.gpu_seconds()) + " GPU-s"});
+  t.row({"GPUs that could compute nothing, at most", with_commas(f.structural_gpus_max),
+         number(f.structural.gpu_seconds()) + " GPU-s"});
   t.row({"Capacity lost: own GPUs", number(f.own.gpu_seconds()) + " GPU-s", ""});
   t.row({"Capacity lost: collateral", number(f.collateral.gpu_seconds()) + " GPU-s", ""});
-  if (f.capacity_loss_per_fault_s) t.row({"Capacity lost per second of fault", number(*f.capacity_loss_per_fault_s) + " GPUs", "in force for " + time_text(f.active)});
+  if (f.capacity_loss_per_fault_s)
+    t.row({"Capacity lost per second of fault", number(*f.capacity_loss_per_fault_s) + " GPUs",
+           "in force for " + time_text(f.active)});
   t.row({"Instances hit directly", with_commas(f.instances_direct), ""});
-  if (p) t.row({"Instances that took rerouted load", with_commas(p->instances_indirect.excess()), beside(p->instances_indirect.placebo)});
+  if (p)
+    t.row({"Instances that took rerouted load", with_commas(p->instances_indirect.excess()),
+           beside(p->instances_indirect.placebo)});
   t.row({"Requests hit", with_commas(f.requests_hit), ""});
   t.row({"Requests retried", with_commas(p ? p->requests_retried : f.requests_hit_retried), ""});
   t.row({"Requests interrupted but completed", with_commas(f.interrupted_but_completed), ""});
   if (p) {
     t.row({"Requests rejected", with_commas(p->requests_rejected), ""});
-    t.row({fmt::format("Requests delayed (over {} % or out of SLO)", report.options.delayed_percent), with_commas(p->requests_delayed.excess()),
-           beside(p->requests_delayed.placebo)});
+    t.row({fmt::format("Requests delayed (over {} % or out of SLO)", report.options.delayed_percent),
+           with_commas(p->requests_delayed.excess()), beside(p->requests_delayed.placebo)});
   }
   t.row({"Tokens computed again", with_commas(p ? p->tokens_recomputed : f.hit_tokens_recomputed), ""});
   t.row({"Tokens generated, never delivered", with_commas(p ? p->tokens_lost : f.hit_tokens_lost), ""});
   if (p) {
     t.row({"Tokens within SLO, fewer than without the fault", with_commas(p->goodput_loss_tokens), ""});
     if (p->dip.share_min < 1) {
-      t.row({"Lowest throughput, share of the run without the fault", percent(p->dip.share_min), "at " + time_text(p->dip.at - report.run->begin)});
+      t.row({"Lowest throughput, share of the run without the fault", percent(p->dip.share_min),
+             "at " + time_text(p->dip.at - report.run->begin)});
     }
   }
   t.row({"KV cache gone", bytes_text(f.kv_bytes_lost), ""});
@@ -229,7 +253,8 @@ std::string requests_section(const Report& report) {
 
   Table latency({"Latency", "mean", "p50", "p90", "p99", "max"});
   const auto latency_row = [&](const std::string& label, const metrics::Distribution& d) {
-    if (d.count > 0) latency.row({label, time_text(d.mean), time_text(d.p50), time_text(d.p90), time_text(d.p99), time_text(d.max)});
+    if (d.count > 0)
+      latency.row({label, time_text(d.mean), time_text(d.p50), time_text(d.p90), time_text(d.p99), time_text(d.max)});
   };
   latency_row("TTFT", s.ttft);
   if (w) latency_row("TTFT without the fault", without.ttft);
@@ -243,7 +268,8 @@ std::string requests_section(const Report& report) {
   const auto limit = [](Duration d) { return d == kForever ? std::string("none") : time_text(d); };
   for (const auto& c : s.slo_classes) {
     slo.row({c.name, limit(c.ttft_limit), limit(c.tpot_limit), with_commas(c.arrived),
-             c.arrived > 0 ? percent(static_cast<double>(c.met) / static_cast<double>(c.arrived)) : "–", number(c.goodput_tokens_per_s)});
+             c.arrived > 0 ? percent(static_cast<double>(c.met) / static_cast<double>(c.arrived)) : "–",
+             number(c.goodput_tokens_per_s)});
   }
   if (!s.slo_classes.empty()) out += slo.html();
   return out + "</section>\n";
@@ -253,17 +279,24 @@ std::string cost_section(const metrics::Summary& s) {
   const metrics::Cost& c = s.cost;
   std::string out = "<section>\n<h2>Throughput and cost</h2>\n";
   Table t({"Tokens", "in all", "per second", "cost per 1M"});
-  const auto price = [&](const std::optional<double>& v) { return v ? fmt::format("{} {}", number(*v), c.currency) : std::string("–"); };
-  t.row({"input, of completed requests", with_commas(s.throughput.input_tokens), number(s.throughput.input_tokens_per_s), price(c.per_1m_input_tokens)});
-  t.row({"output, delivered", with_commas(s.throughput.output_tokens), number(s.throughput.output_tokens_per_s), price(c.per_1m_output_tokens)});
+  const auto price = [&](const std::optional<double>& v) {
+    return v ? fmt::format("{} {}", number(*v), c.currency) : std::string("–");
+  };
+  t.row({"input, of completed requests", with_commas(s.throughput.input_tokens),
+         number(s.throughput.input_tokens_per_s), price(c.per_1m_input_tokens)});
+  t.row({"output, delivered", with_commas(s.throughput.output_tokens), number(s.throughput.output_tokens_per_s),
+         price(c.per_1m_output_tokens)});
   t.row({"input and output", with_commas(s.throughput.input_tokens + s.throughput.output_tokens),
          number(s.throughput.input_tokens_per_s + s.throughput.output_tokens_per_s), price(c.per_1m_all_tokens)});
-  t.row({"output within SLO", with_commas(s.throughput.goodput_tokens), number(s.throughput.goodput_tokens_per_s), price(c.per_1m_goodput_tokens)});
+  t.row({"output within SLO", with_commas(s.throughput.goodput_tokens), number(s.throughput.goodput_tokens_per_s),
+         price(c.per_1m_goodput_tokens)});
   out += t.html();
-  std::string note = fmt::format("All costs are of this one run: {} serving and {} spare GPUs for {}, {} GPU-hours", with_commas(c.gpus_serving),
-                                 with_commas(c.gpus_spare), time_text(s.throughput.duration), number(c.gpu_hours));
-  note += c.gpu_price_per_hour ? fmt::format(" at {} {} each, divided by the tokens named.", number(*c.gpu_price_per_hour), c.currency)
-                               : std::string("; no GPU price was given.");
+  std::string note = fmt::format("All costs are of this one run: {} serving and {} spare GPUs for {}, {} GPU-hours",
+                                 with_commas(c.gpus_serving), with_commas(c.gpus_spare),
+                                 time_text(s.throughput.duration), number(c.gpu_hours));
+  note += c.gpu_price_per_hour
+              ? fmt::format(" at {} {} each, divided by the tokens named.", number(*c.gpu_price_per_hour), c.currency)
+              : std::string("; no GPU price was given.");
   return out + fmt::format("<p class=\"soft\">{}</p>\n</section>\n", e(note));
 }
 
@@ -282,28 +315,34 @@ std::string sources_section(const Report& report) {
     out += "<section>\n<h2>Where the prices come from</h2>\n" + t.html() + "</section>\n";
   }
   if (!report.experiment_yaml.empty()) {
-    out += fmt::format("<section>\n<h2>Experiment</h2>\n<details>\n<summary>Every setting, with its default</summary>\n<pre>{}</pre>\n</details>\n</section>\n",
-                       e(report.experiment_yaml));
+    out += fmt::format(
+        "<section>\n<h2>Experiment</h2>\n<details>\n<summary>Every setting, with its "
+        "default</summary>\n<pre>{}</pre>\n</details>\n</section>\n",
+        e(report.experiment_yaml));
   }
   return out;
 }
 
 std::string footer(const metrics::Summary& s) {
-  return fmt::format("<footer class=\"soft\">\n<p>Simulated in {} of CPU time ({} wall): {} events, {} flows, {} requests per CPU-second. "
-                     "Log {:016x}. Percentiles are nearest-rank; docs/metrics.md defines every figure.</p>\n</footer>\n",
-                     time_text(duration_from_seconds(s.simulator.cpu_s)), time_text(duration_from_seconds(s.simulator.wall_s)),
-                     with_commas(static_cast<std::int64_t>(s.simulator.events)), with_commas(static_cast<std::int64_t>(s.simulator.flows)),
-                     number(s.requests_per_cpu_s), s.simulator.log_hash);
+  return fmt::format(
+      "<footer class=\"soft\">\n<p>Simulated in {} of CPU time ({} wall): {} events, {} flows, {} requests per "
+      "CPU-second. "
+      "Log {:016x}. Percentiles are nearest-rank; docs/metrics.md defines every figure.</p>\n</footer>\n",
+      time_text(duration_from_seconds(s.simulator.cpu_s)), time_text(duration_from_seconds(s.simulator.wall_s)),
+      with_commas(static_cast<std::int64_t>(s.simulator.events)),
+      with_commas(static_cast<std::int64_t>(s.simulator.flows)), number(s.requests_per_cpu_s), s.simulator.log_hash);
 }
 
 }  // namespace
 
 std::string html_page(const std::string& title, const std::string& sections) {
-  return fmt::format("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-                     "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src &#39;none&#39;; style-src &#39;unsafe-inline&#39;\">\n"
-                     "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<title>{}</title>\n<style>{}</style>\n"
-                     "</head>\n<body>\n{}</body>\n</html>\n",
-                     e(title), kStyle, sections);
+  return fmt::format(
+      "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+      "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src &#39;none&#39;; style-src "
+      "&#39;unsafe-inline&#39;\">\n"
+      "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<title>{}</title>\n<style>{}</style>\n"
+      "</head>\n<body>\n{}</body>\n</html>\n",
+      e(title), kStyle, sections);
 }
 
 std::string html_text(const Report& report, const std::string& extra_sections) {

@@ -1,5 +1,5 @@
-// report.html: one file that needs nothing else. No script runs and nothing is fetched (a content security policy in the
-// file says so, too); every name from an experiment or a topology is escaped.
+// report.html: one file that needs nothing else. No script runs and nothing is fetched (a content security policy in
+// the file says so, too); every name from an experiment or a topology is escaped.
 #pragma once
 
 #include <string>

@@ -1,5 +1,5 @@
-// Everything that the reports of one run are made from. The writers (summary_json.h, requests_jsonl.h, terminal.h, html.h)
-// are pure functions of it; the caller owns files and the terminal.
+// Everything that the reports of one run are made from. The writers (summary_json.h, requests_jsonl.h, terminal.h,
+// html.h) are pure functions of it; the caller owns files and the terminal.
 #pragma once
 
 #include <string>
@@ -29,7 +29,8 @@ struct Report {
 
 /// Folds the records once. The records must outlive the report.
 Report make_report(const record::RunRecord& run, const record::RunRecord* without, const record::RunRecord* placebo,
-                   const metrics::Options& options = {}, std::string experiment_yaml = {}, std::vector<Source> sources = {});
+                   const metrics::Options& options = {}, std::string experiment_yaml = {},
+                   std::vector<Source> sources = {});
 
 /// "leaf", or "leaf + gpu" of a cluster.
 std::string id_of(const metrics::FaultImpact& impact);

@@ -1,5 +1,5 @@
-// requests.jsonl: one line a request, in arrival order. docs/metrics.md describes the fields. Written for speed: a run of a
-// million requests spends well under a second here.
+// requests.jsonl: one line a request, in arrival order. docs/metrics.md describes the fields. Written for speed: a run
+// of a million requests spends well under a second here.
 #pragma once
 
 #include <string>

@@ -49,16 +49,19 @@ std::optional<Json> read_summary(std::string_view text, const std::string& file,
   try {
     json = Json::parse(text);
   } catch (const Json::parse_error& e) {
-    diagnostics.error(place_of(text, e.byte, file), "not valid JSON", "a summary.json that a run has written is expected");
+    diagnostics.error(place_of(text, e.byte, file), "not valid JSON",
+                      "a summary.json that a run has written is expected");
     return std::nullopt;
   }
   const auto version = number_at(json, "/schema_version");
   if (!version) {
-    diagnostics.error({file, 0, 0}, "not a summary: it has no 'schema_version'", "a summary.json that a run has written is expected");
+    diagnostics.error({file, 0, 0}, "not a summary: it has no 'schema_version'",
+                      "a summary.json that a run has written is expected");
     return std::nullopt;
   }
   if (*version != kSummarySchemaVersion) {
-    diagnostics.error({file, 0, 0}, fmt::format("schema version {}, this program reads version {}", *version, kSummarySchemaVersion));
+    diagnostics.error({file, 0, 0},
+                      fmt::format("schema version {}, this program reads version {}", *version, kSummarySchemaVersion));
     return std::nullopt;
   }
   for (const char* key : {"requests", "latency", "throughput", "cost", "simulator"}) {

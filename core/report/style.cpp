@@ -2,7 +2,8 @@
 
 namespace faultline::report {
 
-// Colours: this run blue, the paired run grey, own GPUs red, collateral ones amber; distinguishable without red-green vision.
+// Colours: this run blue, the paired run grey, own GPUs red, collateral ones amber; distinguishable without red-green
+// vision.
 const std::string_view kStyle = R"css(
 :root{color-scheme:light dark;--ground:#fff;--panel:#f6f7f9;--ink:#1b2430;--soft:#5c6773;--faint:#d9dee5;
 --run:#2563c9;--paired:#8d97a5;--own:#c2341d;--collateral:#eda63b;--missing:#e8694a;--bad:#b3261e;--good:#1f7a4d}

@@ -126,7 +126,8 @@ Json blast_radius(const Report& report, const FaultImpact& f) {
 Json fault(const Report& report, const FaultImpact& f) {
   std::string recovery;
   for (const auto& m : f.members) {
-    if (!m.recovery.empty() && recovery.find(m.recovery) == std::string::npos) recovery += (recovery.empty() ? "" : "; ") + m.recovery;
+    if (!m.recovery.empty() && recovery.find(m.recovery) == std::string::npos)
+      recovery += (recovery.empty() ? "" : "; ") + m.recovery;
   }
   Json out{{"id", id_of(f)},
            {"kind", kind_of(f)},
@@ -166,7 +167,8 @@ nlohmann::ordered_json summary_json(const Report& report) {
                        {"arrived", c.arrived},
                        {"completed", c.completed},
                        {"met", c.met},
-                       {"attainment", c.arrived > 0 ? Json(static_cast<double>(c.met) / static_cast<double>(c.arrived)) : Json(nullptr)},
+                       {"attainment", c.arrived > 0 ? Json(static_cast<double>(c.met) / static_cast<double>(c.arrived))
+                                                    : Json(nullptr)},
                        {"goodput_tokens", c.goodput_tokens},
                        {"goodput_tokens_per_s", c.goodput_tokens_per_s}});
   }
@@ -180,7 +182,8 @@ nlohmann::ordered_json summary_json(const Report& report) {
             {"prefill_nodes", s.prefill_nodes},
             {"decode_nodes", s.decode_nodes}}},
           {"requests", requests(s.requests)},
-          {"latency", {{"ttft_s", distribution(s.ttft)}, {"tpot_s", distribution(s.tpot)}, {"e2e_s", distribution(s.latency)}}},
+          {"latency",
+           {{"ttft_s", distribution(s.ttft)}, {"tpot_s", distribution(s.tpot)}, {"e2e_s", distribution(s.latency)}}},
           {"throughput", throughput(s.throughput)},
           {"tokens_recomputed", s.tokens_recomputed},
           {"tokens_lost", s.tokens_lost},

@@ -32,15 +32,18 @@ TimeUnit time_unit(double span_s) {
 
 std::string tick_text(double v) {
   const std::string s = fmt::format("{:.6g}", v);
-  return s.find('e') == std::string::npos && std::abs(v) >= 1000 ? with_commas(static_cast<std::int64_t>(std::llround(v))) : s;
+  return s.find('e') == std::string::npos && std::abs(v) >= 1000
+             ? with_commas(static_cast<std::int64_t>(std::llround(v)))
+             : s;
 }
 
 std::string figure(const std::string& title, const std::string& unit, const std::string& legend, double height,
                    const std::string& body) {
-  return fmt::format("<figure>\n<figcaption><b>{0}</b>{1}{2}</figcaption>\n"
-                     "<svg viewBox=\"0 0 {3} {4}\" role=\"img\" aria-label=\"{0}\">\n{5}</svg>\n</figure>\n",
-                     html_escape(title), unit.empty() ? "" : " <span class=\"unit\">" + html_escape(unit) + "</span>", legend,
-                     px(kWidth), px(height), body);
+  return fmt::format(
+      "<figure>\n<figcaption><b>{0}</b>{1}{2}</figcaption>\n"
+      "<svg viewBox=\"0 0 {3} {4}\" role=\"img\" aria-label=\"{0}\">\n{5}</svg>\n</figure>\n",
+      html_escape(title), unit.empty() ? "" : " <span class=\"unit\">" + html_escape(unit) + "</span>", legend,
+      px(kWidth), px(height), body);
 }
 
 std::string legend_of(const std::vector<const ChartSeries*>& series, bool missing) {
@@ -127,16 +130,18 @@ std::string time_chart_svg(const TimeChart& chart) {
 
   std::string body;
   for (const double t : y_ticks) {
-    body += fmt::format("<line class=\"grid\" x1=\"{}\" x2=\"{}\" y1=\"{}\" y2=\"{}\"/>", px(kLeft), px(kWidth - kRight), px(y(t)), px(y(t)));
-    body += fmt::format("<text class=\"tick\" text-anchor=\"end\" x=\"{}\" y=\"{}\">{}</text>\n", px(kLeft - 7), px(y(t) + 3.5), tick_text(t));
+    body += fmt::format("<line class=\"grid\" x1=\"{}\" x2=\"{}\" y1=\"{}\" y2=\"{}\"/>", px(kLeft),
+                        px(kWidth - kRight), px(y(t)), px(y(t)));
+    body += fmt::format("<text class=\"tick\" text-anchor=\"end\" x=\"{}\" y=\"{}\">{}</text>\n", px(kLeft - 7),
+                        px(y(t) + 3.5), tick_text(t));
   }
   const TimeUnit unit = time_unit(span_s);
   const double end_s = chart.from_s + span_s;
   for (const double t : ticks(end_s / unit.seconds, 8)) {
     const double s = t * unit.seconds;
     if (s < chart.from_s || s > end_s * 1.000001) continue;
-    body += fmt::format("<text class=\"tick\" text-anchor=\"middle\" x=\"{}\" y=\"{}\">{} {}</text>", px(x_at(s)), px(kHeight - 8),
-                        tick_text(t), unit.name);
+    body += fmt::format("<text class=\"tick\" text-anchor=\"middle\" x=\"{}\" y=\"{}\">{} {}</text>", px(x_at(s)),
+                        px(kHeight - 8), tick_text(t), unit.name);
   }
   body += '\n';
 
@@ -165,8 +170,8 @@ std::string time_chart_svg(const TimeChart& chart) {
   for (const auto& marker : chart.markers) {
     if (marker.at_s < chart.from_s || marker.at_s > end_s) continue;
     const double at = x_at(marker.at_s);
-    body += fmt::format("<line class=\"fault\" x1=\"{0}\" x2=\"{0}\" y1=\"{1}\" y2=\"{2}\"><title>{3}</title></line>", px(at), px(kTop - 4),
-                        px(kHeight - kBottom), html_escape(marker.label));
+    body += fmt::format("<line class=\"fault\" x1=\"{0}\" x2=\"{0}\" y1=\"{1}\" y2=\"{2}\"><title>{3}</title></line>",
+                        px(at), px(kTop - 4), px(kHeight - kBottom), html_escape(marker.label));
     // Labels that would overlap stay as tooltips; those near the right edge are written to the left.
     const std::string label = fit(marker.label, std::min<std::size_t>(width_of(marker.label), 40));
     const double wide = static_cast<double>(width_of(label)) * 6.2;
@@ -174,8 +179,8 @@ std::string time_chart_svg(const TimeChart& chart) {
     const double begin = leftwards ? at - wide - 4 : at;
     if (begin < free_from) continue;
     free_from = begin + wide + 8;
-    body += fmt::format("<text class=\"fault-label\" text-anchor=\"{}\" x=\"{}\" y=\"{}\">{}</text>", leftwards ? "end" : "start",
-                        px(at + (leftwards ? -4 : 4)), px(kTop - 6), html_escape(label));
+    body += fmt::format("<text class=\"fault-label\" text-anchor=\"{}\" x=\"{}\" y=\"{}\">{}</text>",
+                        leftwards ? "end" : "start", px(at + (leftwards ? -4 : 4)), px(kTop - 6), html_escape(label));
   }
   return figure(chart.title, chart.unit, legend_of(all, missing), kHeight, body + "\n");
 }
@@ -194,11 +199,13 @@ std::string bar_rows_svg(const std::string& title, const std::vector<BarRow>& ro
     const BarRow& r = rows[i];
     const double y = static_cast<double>(i) * kRow + 4;
     const double length = top > 0 ? std::max(r.value > 0 ? 2.0 : 0.0, plot * r.value / top) : 0;
-    body += fmt::format("<text class=\"row\" text-anchor=\"end\" x=\"{}\" y=\"{}\">{}<title>{}</title></text>", px(left - 8), px(y + 13),
+    body += fmt::format("<text class=\"row\" text-anchor=\"end\" x=\"{}\" y=\"{}\">{}<title>{}</title></text>",
+                        px(left - 8), px(y + 13),
                         html_escape(fit(r.label, std::min<std::size_t>(width_of(r.label), 36))), html_escape(r.label));
-    body += fmt::format("<rect class=\"{}\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"14\" rx=\"2\"/>", html_escape(r.style), px(left), px(y + 1),
-                        px(length));
-    body += fmt::format("<text class=\"value\" x=\"{}\" y=\"{}\">{}</text>\n", px(left + length + 7), px(y + 13), html_escape(r.value_text));
+    body += fmt::format("<rect class=\"{}\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"14\" rx=\"2\"/>",
+                        html_escape(r.style), px(left), px(y + 1), px(length));
+    body += fmt::format("<text class=\"value\" x=\"{}\" y=\"{}\">{}</text>\n", px(left + length + 7), px(y + 13),
+                        html_escape(r.value_text));
   }
   return figure(title, "", "", static_cast<double>(rows.size()) * kRow + 8, body);
 }
@@ -218,17 +225,21 @@ std::string scatter_svg(const std::string& title, const std::string& x_label, co
   const auto y = [&](double v) { return kTop + plot_height * (1 - v / y_ticks.back()); };
   std::string body;
   for (const double t : y_ticks) {
-    body += fmt::format("<line class=\"grid\" x1=\"{}\" x2=\"{}\" y1=\"{}\" y2=\"{}\"/>", px(kLeft), px(kLeft + plot_width), px(y(t)), px(y(t)));
-    body += fmt::format("<text class=\"tick\" text-anchor=\"end\" x=\"{}\" y=\"{}\">{}</text>\n", px(kLeft - 7), px(y(t) + 3.5), tick_text(t));
+    body += fmt::format("<line class=\"grid\" x1=\"{}\" x2=\"{}\" y1=\"{}\" y2=\"{}\"/>", px(kLeft),
+                        px(kLeft + plot_width), px(y(t)), px(y(t)));
+    body += fmt::format("<text class=\"tick\" text-anchor=\"end\" x=\"{}\" y=\"{}\">{}</text>\n", px(kLeft - 7),
+                        px(y(t) + 3.5), tick_text(t));
   }
   for (const double t : x_ticks) {
-    body += fmt::format("<text class=\"tick\" text-anchor=\"middle\" x=\"{}\" y=\"{}\">{}</text>", px(x(t)), px(kHeight - kBottom + 16), tick_text(t));
+    body += fmt::format("<text class=\"tick\" text-anchor=\"middle\" x=\"{}\" y=\"{}\">{}</text>", px(x(t)),
+                        px(kHeight - kBottom + 16), tick_text(t));
   }
-  body += fmt::format("<text class=\"row\" text-anchor=\"middle\" x=\"{}\" y=\"{}\">{}</text>\n", px(kLeft + plot_width / 2), px(kHeight - 8),
-                      html_escape(x_label));
+  body += fmt::format("<text class=\"row\" text-anchor=\"middle\" x=\"{}\" y=\"{}\">{}</text>\n",
+                      px(kLeft + plot_width / 2), px(kHeight - 8), html_escape(x_label));
   for (const auto& p : points) {
     body += fmt::format("<circle class=\"run\" cx=\"{}\" cy=\"{}\" r=\"5\"/>", px(x(p.x)), px(y(p.y)));
-    body += fmt::format("<text class=\"value\" x=\"{}\" y=\"{}\">{}</text>\n", px(x(p.x) + 9), px(y(p.y) + 4), html_escape(p.label));
+    body += fmt::format("<text class=\"value\" x=\"{}\" y=\"{}\">{}</text>\n", px(x(p.x) + 9), px(y(p.y) + 4),
+                        html_escape(p.label));
   }
   return figure(title, y_label, "", kHeight, body);
 }

@@ -1,5 +1,5 @@
-// Charts as inline SVG: no script, no external resource, colours by CSS classes so that light, dark and print differ only in
-// the page's style sheet. Every text is escaped here.
+// Charts as inline SVG: no script, no external resource, colours by CSS classes so that light, dark and print differ
+// only in the page's style sheet. Every text is escaped here.
 #pragma once
 
 #include <optional>
@@ -12,7 +12,7 @@ namespace faultline::report {
 
 struct ChartSeries {
   std::string label;
-  std::string style;  // CSS class: "run", "paired", "own", "collateral"
+  std::string style;                     // CSS class: "run", "paired", "own", "collateral"
   std::vector<std::optional<double>> y;  // one value a bucket, empty = gap
 };
 
@@ -27,7 +27,7 @@ struct TimeChart {
     double at_s;
     std::string label;
   };
-  std::vector<Marker> markers;       // vertical lines: faults
+  std::vector<Marker> markers;  // vertical lines: faults
 };
 
 /// A <figure> with its caption, legend and an accessible title.
@@ -41,7 +41,8 @@ struct BarRow {
 /// Horizontal bars from 0, values printed at their ends: phases of a recovery, variants of a sweep.
 std::string bar_rows_svg(const std::string& title, const std::vector<BarRow>& rows);
 
-/// Points with labels in a plane, for a trade-off between two figures; smaller or larger is better is the caption's matter.
+/// Points with labels in a plane, for a trade-off between two figures; smaller or larger is better is the caption's
+/// matter.
 struct ScatterPoint {
   std::string label;
   double x = 0, y = 0;

@@ -54,20 +54,24 @@ class Page {
   std::string out_;
 };
 
-std::string plural(std::int64_t n, std::string_view one) { return fmt::format("{} {}{}", with_commas(n), one, n == 1 ? "" : "s"); }
+std::string plural(std::int64_t n, std::string_view one) {
+  return fmt::format("{} {}{}", with_commas(n), one, n == 1 ? "" : "s");
+}
 
 void head(Page& page, const Report& report) {
   const metrics::Summary& s = report.summary;
   page.rule(printable(s.experiment.empty() ? "run" : s.experiment));
-  page.row("fleet", fmt::format("{} on {} GPUs{}, {} prefill and {} decode nodes · {} · seed {}", plural(s.instances, "instance"),
-                                with_commas(s.gpus), s.spare_gpus > 0 ? fmt::format(" + {} spare", s.spare_gpus) : "",
-                                s.prefill_nodes, s.decode_nodes, time_text(s.throughput.duration), s.seed));
+  page.row("fleet", fmt::format("{} on {} GPUs{}, {} prefill and {} decode nodes · {} · seed {}",
+                                plural(s.instances, "instance"), with_commas(s.gpus),
+                                s.spare_gpus > 0 ? fmt::format(" + {} spare", s.spare_gpus) : "", s.prefill_nodes,
+                                s.decode_nodes, time_text(s.throughput.duration), s.seed));
   const metrics::RequestCounts& n = s.requests;
   std::string counts = fmt::format("{} arrived · {} completed · {} failed · {} rejected", with_commas(n.arrived),
                                    with_commas(n.completed), with_commas(n.failed), with_commas(n.rejected));
   if (n.unfinished > 0) counts += fmt::format(" · {} unfinished", with_commas(n.unfinished));
   if (n.retried > 0) {
-    counts += fmt::format(" · {} retried, of these {} completed", with_commas(n.retried), with_commas(n.interrupted_but_completed));
+    counts += fmt::format(" · {} retried, of these {} completed", with_commas(n.retried),
+                          with_commas(n.interrupted_but_completed));
   }
   page.row("requests", counts);
   for (const auto* causes : {&n.failed_by_cause, &n.rejected_by_cause}) {
@@ -79,8 +83,11 @@ void head(Page& page, const Report& report) {
   const metrics::Throughput& t = s.throughput;
   page.row("tokens/s", fmt::format("{} in · {} out · {} within SLO ({})", number(t.input_tokens_per_s),
                                    number(t.output_tokens_per_s), number(t.goodput_tokens_per_s),
-                                   t.output_tokens > 0 ? percent(static_cast<double>(t.goodput_tokens) / static_cast<double>(t.output_tokens)) : "–"));
-  page.raw(page.dim(fit("latency", kLabel)) + page.dim(fit("mean", 11, true) + fit("p50", 11, true) + fit("p90", 11, true) + fit("p99", 11, true)));
+                                   t.output_tokens > 0 ? percent(static_cast<double>(t.goodput_tokens) /
+                                                                 static_cast<double>(t.output_tokens))
+                                                       : "–"));
+  page.raw(page.dim(fit("latency", kLabel)) +
+           page.dim(fit("mean", 11, true) + fit("p50", 11, true) + fit("p90", 11, true) + fit("p99", 11, true)));
   for (const auto& [label, d] : {std::pair{"  TTFT", &s.ttft}, {"  TPOT", &s.tpot}, {"  total", &s.latency}}) {
     std::string line = page.dim(fit(label, kLabel));
     for (const Duration v : {d->mean, d->p50, d->p90, d->p99}) {
@@ -92,7 +99,8 @@ void head(Page& page, const Report& report) {
   if (c.total && c.per_1m_output_tokens && c.per_1m_all_tokens) {
     page.row("cost", fmt::format("{} {} per 1M output tokens, {} per 1M input and output ({} GPUs, {} {} per GPU-hour)",
                                  number(*c.per_1m_output_tokens), printable(c.currency), number(*c.per_1m_all_tokens),
-                                 with_commas(c.gpus_serving + c.gpus_spare), number(*c.gpu_price_per_hour), printable(c.currency)));
+                                 with_commas(c.gpus_serving + c.gpus_spare), number(*c.gpu_price_per_hour),
+                                 printable(c.currency)));
   }
 }
 
@@ -104,22 +112,25 @@ std::string radius_text(const FaultImpact& f) {
     text += fmt::format(" · at most {} idle at once", plural(f.structural_gpus_max, "GPU"));
   }
   if (!f.amplification) text += " · amplification: none, as " + f.amplification_reason;
-  if (f.capacity_loss_per_fault_s) text += fmt::format(" · {} GPU-s per second of fault", number(*f.capacity_loss_per_fault_s));
+  if (f.capacity_loss_per_fault_s)
+    text += fmt::format(" · {} GPU-s per second of fault", number(*f.capacity_loss_per_fault_s));
   return text;
 }
 
 std::string requests_text(const FaultImpact& f) {
   if (!f.paired) {
     return fmt::format("{} hit: {} failed, {} retried, of these {} completed (no paired run: delays unknown)",
-                       with_commas(f.requests_hit), with_commas(f.requests_hit_failed), with_commas(f.requests_hit_retried),
-                       with_commas(f.interrupted_but_completed));
+                       with_commas(f.requests_hit), with_commas(f.requests_hit_failed),
+                       with_commas(f.requests_hit_retried), with_commas(f.interrupted_but_completed));
   }
   const metrics::Counterfactual& p = *f.paired;
-  std::string text = fmt::format("{} hit · {} failed · {} rejected · {} retried · {} interrupted but completed · {} delayed",
-                                 with_commas(f.requests_hit), with_commas(p.requests_failed), with_commas(p.requests_rejected),
-                                 with_commas(p.requests_retried), with_commas(f.interrupted_but_completed),
-                                 with_commas(p.requests_delayed.excess()));
-  text += p.requests_delayed.placebo ? fmt::format(" (placebo: {})", with_commas(*p.requests_delayed.placebo)) : " (no placebo run)";
+  std::string text =
+      fmt::format("{} hit · {} failed · {} rejected · {} retried · {} interrupted but completed · {} delayed",
+                  with_commas(f.requests_hit), with_commas(p.requests_failed), with_commas(p.requests_rejected),
+                  with_commas(p.requests_retried), with_commas(f.interrupted_but_completed),
+                  with_commas(p.requests_delayed.excess()));
+  text += p.requests_delayed.placebo ? fmt::format(" (placebo: {})", with_commas(*p.requests_delayed.placebo))
+                                     : " (no placebo run)";
   return text;
 }
 
@@ -127,7 +138,8 @@ std::string instances_text(const FaultImpact& f) {
   std::string text = fmt::format("{} hit directly", with_commas(f.instances_direct));
   if (f.paired) {
     text += fmt::format(" · {} took rerouted load", with_commas(f.paired->instances_indirect.excess()));
-    if (f.paired->instances_indirect.placebo) text += fmt::format(" (placebo: {})", *f.paired->instances_indirect.placebo);
+    if (f.paired->instances_indirect.placebo)
+      text += fmt::format(" (placebo: {})", *f.paired->instances_indirect.placebo);
   }
   return text;
 }
@@ -149,14 +161,16 @@ void timeline(Page& page, const FaultImpact& f) {
   bool first = true;
   for (const Phase& p : phases_of(f)) {
     if (!p.after) continue;
-    page.raw(page.dim(fit(first ? "phases" : "", kLabel)) + fit(p.label, 12) + fit(time_text(p.after), 12, true) + "  " +
-             bar(seconds(*p.after) / seconds(last), width));
+    page.raw(page.dim(fit(first ? "phases" : "", kLabel)) + fit(p.label, 12) + fit(time_text(p.after), 12, true) +
+             "  " + bar(seconds(*p.after) / seconds(last), width));
     first = false;
   }
   if (first) page.row("phases", "nobody noticed anything");
   if (f.paired && !f.paired->not_restored_reason.empty()) {
-    page.row("", fmt::format("{}: {}", f.paired->t95 ? "not restored" : "throughput not back, not restored",
-                             f.paired->not_restored_reason), true);
+    page.row("",
+             fmt::format("{}: {}", f.paired->t95 ? "not restored" : "throughput not back, not restored",
+                         f.paired->not_restored_reason),
+             true);
   }
 }
 
@@ -205,7 +219,8 @@ void throughput_chart(Page& page, const Report& report, const FaultImpact* f) {
   put(0, left);
   if (values.size() > left.size() + right.size() + 2) put(values.size() - right.size(), right);
   if (f && f->applied()) {
-    const auto at = static_cast<std::size_t>(std::max<std::int64_t>(0, (f->at - report.run->begin).v / 1'000'000'000 - from) / bucket);
+    const auto at = static_cast<std::size_t>(
+        std::max<std::int64_t>(0, (f->at - report.run->begin).v / 1'000'000'000 - from) / bucket);
     if (at < axis.size()) axis[at] = "▲";
   }
   std::string line;
@@ -225,14 +240,16 @@ void fault(Page& page, const Report& report, const FaultImpact& f) {
   }
   std::string when = fmt::format("at {}", time_text(f.at - report.run->begin));
   if (f.members.size() == 1) {
-    when += f.members[0].reverted == kNever ? ", to the end of the run" : fmt::format(", for {}", time_text(f.members[0].reverted - f.at));
+    when += f.members[0].reverted == kNever ? ", to the end of the run"
+                                            : fmt::format(", for {}", time_text(f.members[0].reverted - f.at));
   }
   page.row("when", when);
   for (const auto& m : f.members) {
     if (f.members.size() > 1) {
-      page.row("", printable(fmt::format("{}: {}{}{} at {}{}", m.id, m.kind, m.target.empty() ? "" : " on ", m.target,
-                                         time_text(m.at - report.run->begin),
-                                         m.reverted == kNever ? "" : fmt::format(", for {}", time_text(m.reverted - m.at)))));
+      page.row("", printable(
+                       fmt::format("{}: {}{}{} at {}{}", m.id, m.kind, m.target.empty() ? "" : " on ", m.target,
+                                   time_text(m.at - report.run->begin),
+                                   m.reverted == kNever ? "" : fmt::format(", for {}", time_text(m.reverted - m.at)))));
     }
     if (!m.recovery.empty()) page.row("recovery", printable(m.recovery));
   }
@@ -255,16 +272,19 @@ std::string terminal_text(const Report& report, const TerminalOptions& options) 
   const auto list = [&](const std::vector<std::string>& lines, std::string_view label, bool alarming) {
     for (const std::string& line : lines) page.row(label, printable(line), alarming);
   };
-  if (!report.summary.warnings.empty() || !report.summary.violations.empty() || !report.impacts.notes.empty()) page.blank();
+  if (!report.summary.warnings.empty() || !report.summary.violations.empty() || !report.impacts.notes.empty())
+    page.blank();
   list(report.impacts.notes, "note", false);
   list(report.summary.warnings, "warning", false);
   list(report.summary.violations, "BROKEN", true);
   const auto& sim = report.summary.simulator;
   page.blank();
-  page.row("simulator", fmt::format("{} wall, {} CPU · {} events · {} flows · {} requests per CPU-second · {} · log {:016x}",
-                                    time_text(duration_from_seconds(sim.wall_s)), time_text(duration_from_seconds(sim.cpu_s)),
-                                    with_commas(static_cast<std::int64_t>(sim.events)), with_commas(static_cast<std::int64_t>(sim.flows)),
-                                    number(report.summary.requests_per_cpu_s), printable(sim.fidelity), sim.log_hash));
+  page.row(
+      "simulator",
+      fmt::format("{} wall, {} CPU · {} events · {} flows · {} requests per CPU-second · {} · log {:016x}",
+                  time_text(duration_from_seconds(sim.wall_s)), time_text(duration_from_seconds(sim.cpu_s)),
+                  with_commas(static_cast<std::int64_t>(sim.events)), with_commas(static_cast<std::int64_t>(sim.flows)),
+                  number(report.summary.requests_per_cpu_s), printable(sim.fidelity), sim.log_hash));
   return std::move(page).text();
 }
 

@@ -148,19 +148,28 @@ std::string html_escape(std::string_view text) {
   std::string out;
   out.reserve(text.size() + 16);
   each_character(text, [&](std::string_view c, bool bad) {
-    if (c == "\n" || c == "\t") out += c;
-    else if (bad) out += "\xEF\xBF\xBD";
-    else if (c == "&") out += "&amp;";
-    else if (c == "<") out += "&lt;";
-    else if (c == ">") out += "&gt;";
-    else if (c == "\"") out += "&quot;";
-    else if (c == "'") out += "&#39;";
-    else out += c;
+    if (c == "\n" || c == "\t")
+      out += c;
+    else if (bad)
+      out += "\xEF\xBF\xBD";
+    else if (c == "&")
+      out += "&amp;";
+    else if (c == "<")
+      out += "&lt;";
+    else if (c == ">")
+      out += "&gt;";
+    else if (c == "\"")
+      out += "&quot;";
+    else if (c == "'")
+      out += "&#39;";
+    else
+      out += c;
   });
   return out;
 }
 
-std::vector<std::string> bar_chart(const std::vector<double>& values, const std::vector<double>& reference, double top, int rows) {
+std::vector<std::string> bar_chart(const std::vector<double>& values, const std::vector<double>& reference, double top,
+                                   int rows) {
   std::vector<std::string> out(static_cast<std::size_t>(rows));
   const auto level = [&](const std::vector<double>& v, std::size_t i) {
     if (i >= v.size() || !(top > 0)) return 0;

@@ -25,7 +25,8 @@ std::string percent(double share);  // 0.123 -> "12.3 %"
 std::size_t width_of(std::string_view text);
 /// Cut to `columns` with an ellipsis if needed, else padded with blanks on the right (or on the left).
 std::string fit(std::string_view text, std::size_t columns, bool right_aligned = false);
-/// Safe to print: control characters (also C1 ones and invalid UTF-8) become '?', so that a name cannot move the cursor.
+/// Safe to print: control characters (also C1 ones and invalid UTF-8) become '?', so that a name cannot move the
+/// cursor.
 std::string printable(std::string_view text);
 /// Breaks `text` at blanks into lines of at most `columns`.
 std::vector<std::string> wrapped(std::string_view text, std::size_t columns);
@@ -33,9 +34,10 @@ std::vector<std::string> wrapped(std::string_view text, std::size_t columns);
 /// For element content and attribute values in quotes: & < > " '. Invalid UTF-8 and control characters become U+FFFD.
 std::string html_escape(std::string_view text);
 
-/// Bars of `rows` text rows, eighths of a cell high. Cells between value and `reference` are shaded. Values are scaled to
-/// `top`. Rows come from the top down.
-std::vector<std::string> bar_chart(const std::vector<double>& values, const std::vector<double>& reference, double top, int rows);
+/// Bars of `rows` text rows, eighths of a cell high. Cells between value and `reference` are shaded. Values are scaled
+/// to `top`. Rows come from the top down.
+std::vector<std::string> bar_chart(const std::vector<double>& values, const std::vector<double>& reference, double top,
+                                   int rows);
 /// A horizontal bar of up to `columns` cells for value/top, in eighths; at least one eighth for a positive value.
 std::string bar(double share, std::size_t columns);
 

@@ -27,7 +27,8 @@ constexpr Column kColumns[] = {
     {"capacity_loss_gpu_s", "GPU-s", 8, "capacity lost, GPU-s", &VariantRow::capacity_loss_gpu_s, Column::rate},
     {"t95_s", "t95", 7, "95 % of the throughput back", &VariantRow::t95_s, Column::time},
     {"restore_s", "restore", 8, "restored", &VariantRow::restore_s, Column::time},
-    {"cost_per_1m_output_tokens", "cost/1M", 8, "cost per 1M output tokens", &VariantRow::cost_per_1m_output, Column::rate},
+    {"cost_per_1m_output_tokens", "cost/1M", 8, "cost per 1M output tokens", &VariantRow::cost_per_1m_output,
+     Column::rate},
 };
 
 std::string cell(const VariantRow& row, const Column& column) {
@@ -41,10 +42,13 @@ std::string cell(const VariantRow& row, const Column& column) {
 std::optional<double> slowest(const Json& summary, const char* pointer, bool& complete) {
   std::optional<double> out;
   for (const Json& fault : summary.at("faults")) {
-    if (!fault.is_object() || !fault.value("applied", false) || !number_at(fault, "/blast_radius/goodput_loss_tokens")) continue;
+    if (!fault.is_object() || !fault.value("applied", false) || !number_at(fault, "/blast_radius/goodput_loss_tokens"))
+      continue;
     const auto v = number_at(fault, pointer);
-    if (!v) complete = false;
-    else out = std::max(out.value_or(0), *v);
+    if (!v)
+      complete = false;
+    else
+      out = std::max(out.value_or(0), *v);
   }
   return complete ? out : std::nullopt;
 }
@@ -85,14 +89,16 @@ std::string variants_text(const std::string& title, const std::vector<Variant>& 
   std::size_t name_width = kWidth;
   for (const Column& c : kColumns) name_width -= c.width;
   const auto rows = variant_rows(variants);
-  std::string out = fit(printable(title), std::min(width_of(printable(title)), kWidth)) + "\n\n" + std::string(name_width, ' ');
+  std::string out =
+      fit(printable(title), std::min(width_of(printable(title)), kWidth)) + "\n\n" + std::string(name_width, ' ');
   for (const Column& c : kColumns) out += fit(c.head, c.width, true);
   out += '\n';
   const auto compact = [](std::string text) {  // "2 min 05 s" does not fit a column
     for (const auto& [from, to] : {std::pair<std::string, std::string>{" min ", "m"}, {" h ", "h"}}) {
       if (const auto at = text.find(from); at != std::string::npos) text.replace(at, from.size(), to);
     }
-    if (const auto at = text.find('m'); at != std::string::npos && at + 1 < text.size() && std::isdigit(static_cast<unsigned char>(text[at + 1]))) {
+    if (const auto at = text.find('m');
+        at != std::string::npos && at + 1 < text.size() && std::isdigit(static_cast<unsigned char>(text[at + 1]))) {
       while (!text.empty() && (text.back() == 's' || text.back() == ' ')) text.pop_back();
     }
     return text;
@@ -110,7 +116,8 @@ std::string variants_text(const std::string& title, const std::vector<Variant>& 
     out += fmt::format("\n{}\n", c->title);
     for (const VariantRow& r : rows) {
       const double v = (r.*(c->value)).value_or(0);
-      out += fit(printable(r.name), name_width - 1) + ' ' + bar(v / top, kWidth - name_width - 10) + ' ' + cell(r, *c) + '\n';
+      out += fit(printable(r.name), name_width - 1) + ' ' + bar(v / top, kWidth - name_width - 10) + ' ' + cell(r, *c) +
+             '\n';
     }
   }
   return out;
@@ -130,7 +137,8 @@ Json variants_json(const std::string& title, const std::vector<Variant>& variant
 
 std::string variants_html(const std::string& title, const std::vector<Variant>& variants) {
   const auto rows = variant_rows(variants);
-  std::string out = fmt::format("<section>\n<h2>{}</h2>\n<div class=\"scroll\"><table>\n<tr><th>variant</th>", html_escape(title));
+  std::string out =
+      fmt::format("<section>\n<h2>{}</h2>\n<div class=\"scroll\"><table>\n<tr><th>variant</th>", html_escape(title));
   for (const Column& c : kColumns) out += fmt::format("<th class=\"n\">{}</th>", html_escape(c.title));
   out += "</tr>\n";
   for (const VariantRow& r : rows) {
@@ -144,7 +152,8 @@ std::string variants_html(const std::string& title, const std::vector<Variant>& 
   out += bar_rows_svg("Time until restored", bars(rows, kColumns[6], "paired"));
   std::vector<ScatterPoint> points;
   for (const VariantRow& r : rows) {
-    if (r.goodput_tokens_per_s && r.capacity_loss_gpu_s) points.push_back({r.name, *r.goodput_tokens_per_s, *r.capacity_loss_gpu_s});
+    if (r.goodput_tokens_per_s && r.capacity_loss_gpu_s)
+      points.push_back({r.name, *r.goodput_tokens_per_s, *r.capacity_loss_gpu_s});
   }
   out += scatter_svg("Throughput against blast radius", "tokens/s within SLO", "capacity lost, GPU-s", points);
   return out + "</section>\n";

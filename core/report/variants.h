@@ -1,5 +1,5 @@
-// Several runs side by side: the variants of a sweep (EP width, recovery policy, …) as rows, what they served and what the
-// same fault cost them as columns.
+// Several runs side by side: the variants of a sweep (EP width, recovery policy, …) as rows, what they served and what
+// the same fault cost them as columns.
 #pragma once
 
 #include <string>
@@ -18,8 +18,8 @@ struct Variant {
 /// empty where any fault was not recovered from.
 struct VariantRow {
   std::string name;
-  std::optional<double> output_tokens_per_s, goodput_tokens_per_s, failed, retried, capacity_loss_gpu_s, gpus_idle_max, t95_s,
-      restore_s, cost_per_1m_output;
+  std::optional<double> output_tokens_per_s, goodput_tokens_per_s, failed, retried, capacity_loss_gpu_s, gpus_idle_max,
+      t95_s, restore_s, cost_per_1m_output;
   bool restored = true;  // false: t95 or restore is missing because the run ended first
 };
 std::vector<VariantRow> variant_rows(const std::vector<Variant>& variants);

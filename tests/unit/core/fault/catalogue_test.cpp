@@ -30,7 +30,8 @@ TEST(CatalogueFile, AgreesWithTheKindsOfTheProgram) {
   EXPECT_EQ(catalogue.kinds.size(), kFaultKindCount);
   EXPECT_GE(catalogue.rates.size(), 5u);
   for (const RateProfile& r : catalogue.rates) {
-    EXPECT_GT(r.rate_per_hour, 1e-8) << r.name;  // a part that fails every 10,000 years or every 100 h is a typing error
+    EXPECT_GT(r.rate_per_hour, 1e-8)
+        << r.name;  // a part that fails every 10,000 years or every 100 h is a typing error
     EXPECT_LT(r.rate_per_hour, 1e-2) << r.name;
   }
 }

@@ -18,7 +18,10 @@ Instant at_of(const ScheduledFault& fault) { return std::get<Instant>(fault.trig
 
 /// `count` links that can all fail, for statistics.
 Candidates many_links(std::uint32_t count) {
-  return {.resolve = [](std::string_view name) { return ComponentId{static_cast<std::uint32_t>(std::stoul(std::string(name.substr(5))))}; },
+  return {.resolve =
+              [](std::string_view name) {
+                return ComponentId{static_cast<std::uint32_t>(std::stoul(std::string(name.substr(5))))};
+              },
           .kind_of = [](std::string_view, ComponentId) { return TargetKind::link; },
           .names =
               [count](TargetKind) {
@@ -55,8 +58,10 @@ TEST(FaultSchedule, AFlapGoesDownAndUpOnceACycle) {
   const auto schedule = expand_text(
       "faults:\n  - {kind: link.flap, target: node-0.nic-0.cable, at: 10 s, down: 1 s, up: 3 s, cycles: 2}\n");
   using T = ScheduledFault::Transition;
-  EXPECT_EQ(schedule[0].transitions(at_of(schedule[0])),
-            (std::vector<T>{{Instant{} + 10_s, true}, {Instant{} + 11_s, false}, {Instant{} + 14_s, true}, {Instant{} + 15_s, false}}));
+  EXPECT_EQ(
+      schedule[0].transitions(at_of(schedule[0])),
+      (std::vector<T>{
+          {Instant{} + 10_s, true}, {Instant{} + 11_s, false}, {Instant{} + 14_s, true}, {Instant{} + 15_s, false}}));
   EXPECT_EQ(schedule[0].revert(), Instant{} + 15_s) << "the last up is the revert";
 }
 
@@ -84,8 +89,10 @@ TEST(FaultSchedule, AnotherFaultShiftsNoDraw) {
   const std::string random =
       "  - {id: r, kind: gpu.failstop, target: '*', random: {rate_per_hour: 60, until: 1000 s}, repair: 5 s}\n";
   const auto alone = expand_text("faults:\n" + random);
-  const auto beside = expand_text("faults:\n  - {id: o, kind: link.down, target: node-0.nic-0.cable, random: {rate_per_hour: 60, until: "
-                                  "1000 s}, repair: 1 s}\n" + random);
+  const auto beside = expand_text(
+      "faults:\n  - {id: o, kind: link.down, target: node-0.nic-0.cable, random: {rate_per_hour: 60, until: "
+      "1000 s}, repair: 1 s}\n" +
+      random);
   std::vector<Instant> a, b;
   for (const auto& f : alone) a.push_back(at_of(f));
   for (const auto& f : beside) {
@@ -108,8 +115,8 @@ TEST(FaultSchedule, AnotherComponentShiftsNoDrawOfARate) {
 TEST(FaultSchedule, ARateIsThatOfEachComponent) {
   // 400 links, 0.05 per hour, 200 h, repair 1 ns: 4,000 expected; standard deviation 63, bound 4 of them.
   const auto schedule = expand_text(
-      "faults:\n  - {kind: link.down, target: '*', random: {rate_per_hour: 0.05, until: 200 h}, repair: 1 ns}\n", {.seed = 3},
-      many_links(400));
+      "faults:\n  - {kind: link.down, target: '*', random: {rate_per_hour: 0.05, until: 200 h}, repair: 1 ns}\n",
+      {.seed = 3}, many_links(400));
   EXPECT_NEAR(static_cast<double>(schedule.size()), 4000, 4 * 63.2);
   for (std::size_t i = 1; i < schedule.size(); ++i) ASSERT_LE(at_of(schedule[i - 1]), at_of(schedule[i]));
 }
@@ -117,8 +124,8 @@ TEST(FaultSchedule, ARateIsThatOfEachComponent) {
 TEST(FaultSchedule, AMeanIntervalIsThatOfAllTogether) {
   // 1,000 s at one every 0.5 s: 2,000 expected, standard deviation 45.
   const auto schedule = expand_text(
-      "faults:\n  - {kind: link.down, target: '*', random: {mean_interval: 500 ms, until: 1000 s}, repair: 1 ns}\n", {.seed = 4},
-      many_links(40));
+      "faults:\n  - {kind: link.down, target: '*', random: {mean_interval: 500 ms, until: 1000 s}, repair: 1 ns}\n",
+      {.seed = 4}, many_links(40));
   EXPECT_NEAR(static_cast<double>(schedule.size()), 2000, 4 * 44.7);
   std::map<std::string, int> hits;
   for (const auto& f : schedule) ++hits[f.target];
@@ -127,9 +134,10 @@ TEST(FaultSchedule, AMeanIntervalIsThatOfAllTogether) {
 
 TEST(FaultSchedule, WeibullGapsKeepTheirMeanAndCluster) {
   // Shape 0.5: mean of the gaps as asked, coefficient of variation sqrt(5) = 2.236 (theory).
-  const auto schedule = expand_text("faults:\n  - {kind: link.down, target: '*', random: {mean_interval: 1 s, until: 40000 s, "
-                                    "distribution: weibull, shape: 0.5}, repair: 1 ns}\n",
-                                    {.seed = 5}, many_links(3));
+  const auto schedule = expand_text(
+      "faults:\n  - {kind: link.down, target: '*', random: {mean_interval: 1 s, until: 40000 s, "
+      "distribution: weibull, shape: 0.5}, repair: 1 ns}\n",
+      {.seed = 5}, many_links(3));
   double sum = 0, squares = 0;
   for (std::size_t i = 1; i < schedule.size(); ++i) {
     const double gap = seconds(at_of(schedule[i]) - at_of(schedule[i - 1]));
@@ -137,14 +145,14 @@ TEST(FaultSchedule, WeibullGapsKeepTheirMeanAndCluster) {
     squares += gap * gap;
   }
   const double n = static_cast<double>(schedule.size() - 1), mean = sum / n;
-  EXPECT_NEAR(mean, 1, 4 * 2.236 / 200);  // four standard errors of 40,000 gaps
+  EXPECT_NEAR(mean, 1, 4 * 2.236 / 200);                                  // four standard errors of 40,000 gaps
   EXPECT_NEAR(std::sqrt(squares / n - mean * mean) / mean, 2.236, 0.15);  // heavy fourth moment: about 3 %, times two
 }
 
 TEST(FaultSchedule, AComponentDoesNotFailAgainWhileItIsDown) {
   const auto schedule = expand_text(
-      "faults:\n  - {kind: link.down, target: '*', random: {mean_interval: 1 s, until: 2000 s}, repair: 30 s}\n", {.seed = 6},
-      many_links(20));
+      "faults:\n  - {kind: link.down, target: '*', random: {mean_interval: 1 s, until: 2000 s}, repair: 30 s}\n",
+      {.seed = 6}, many_links(20));
   std::map<std::string, Instant> up_again;
   for (const auto& f : schedule) {
     EXPECT_GE(at_of(f), up_again[f.target]) << f.name;
@@ -154,8 +162,8 @@ TEST(FaultSchedule, AComponentDoesNotFailAgainWhileItIsDown) {
 }
 
 TEST(FaultSchedule, WithoutRepairEachComponentFailsOnce) {
-  const auto schedule =
-      expand_text("faults:\n  - {kind: link.down, target: '*', random: {mean_interval: 1 s, until: 2000 s}}\n", {}, many_links(20));
+  const auto schedule = expand_text(
+      "faults:\n  - {kind: link.down, target: '*', random: {mean_interval: 1 s, until: 2000 s}}\n", {}, many_links(20));
   std::map<std::string, int> hits;
   for (const auto& f : schedule) ++hits[f.target];
   EXPECT_EQ(schedule.size(), 20u);
@@ -163,7 +171,8 @@ TEST(FaultSchedule, WithoutRepairEachComponentFailsOnce) {
 }
 
 TEST(FaultSchedule, MaxKeepsTheEarliest) {
-  const std::string text = "faults:\n  - {kind: link.down, target: '*', repair: 1 s, random: {rate_per_hour: 60, until: 1 h";
+  const std::string text =
+      "faults:\n  - {kind: link.down, target: '*', repair: 1 s, random: {rate_per_hour: 60, until: 1 h";
   const auto all = expand_text(text + "}}\n", {}, many_links(9));
   const auto three = expand_text(text + ", max: 3}}\n", {}, many_links(9));
   ASSERT_GT(all.size(), 3u);
@@ -173,7 +182,8 @@ TEST(FaultSchedule, MaxKeepsTheEarliest) {
 
 TEST(FaultSchedule, RandomFaultsStayInTheirWindowAndInTheRun) {
   const auto schedule = expand_text(
-      "faults:\n  - {kind: link.down, target: '*', repair: 1 s, random: {mean_interval: 1 s, from: 10 s, until: 500 s}}\n",
+      "faults:\n  - {kind: link.down, target: '*', repair: 1 s, random: {mean_interval: 1 s, from: 10 s, until: 500 "
+      "s}}\n",
       {.run_end = Instant{} + 100_s}, many_links(9));
   ASSERT_FALSE(schedule.empty());
   EXPECT_GE(at_of(schedule.front()), Instant{} + 10_s);
@@ -211,7 +221,8 @@ TEST(FaultActuator, EveryUnsupportedFaultIsAnErrorWithItsPlace) {
   config::Diagnostics diagnostics;
   check_supported(schedule, LinksOnly(), diagnostics);
   EXPECT_EQ(diagnostics.text(),
-            "e.yaml:3:5: error: fault 'switch.down' (switch.down on leaf-0) cannot be applied: this backend has no access to it\n"
+            "e.yaml:3:5: error: fault 'switch.down' (switch.down on leaf-0) cannot be applied: this backend has no "
+            "access to it\n"
             "e.yaml:4:5: error: fault 'placebo' (placebo) cannot be applied: this backend has no access to it\n");
 }
 

@@ -132,7 +132,8 @@ const Malformed kMalformed[] = {
     {"flap_incomplete", "{kind: link.flap, target: node-0.nic-0.cable, at: 1 s, down: 1 s}",
      "e.yaml:2:12: error: link.flap needs 'up'\n  how long the link is up between two outages, such as '5 s'\n"
      "e.yaml:2:12: error: link.flap needs 'cycles'\n  how many times the link goes down\n"},
-    {"flap_with_duration", "{kind: link.flap, target: node-0.nic-0.cable, at: 1 s, down: 1 s, up: 1 s, cycles: 2, duration: 1 s}",
+    {"flap_with_duration",
+     "{kind: link.flap, target: node-0.nic-0.cable, at: 1 s, down: 1 s, up: 1 s, cycles: 2, duration: 1 s}",
      "e.yaml:2:101: error: link.flap takes no 'duration'\n  its length is cycles * (down + up)\n"},
     {"flap_without_cycles", "{kind: link.flap, target: node-0.nic-0.cable, at: 1 s, down: 1 s, up: 1 s, cycles: 0}",
      "e.yaml:2:88: error: cycles: must be at least 1, got '0'\n"},
@@ -198,9 +199,11 @@ TEST(FaultSpec, ARandomFaultInARunWithoutEndNeedsAnEnd) {
 }
 
 TEST(FaultSpec, ARateThatStrikesTooOftenIsRefused) {
-  EXPECT_EQ(errors_of("faults:\n  - {kind: link.down, target: node-0.nic-0.cable, repair: 1 ns, random: {mean_interval: 1 us}}\n"),
-            "e.yaml:2:5: error: random fault 'link.down' strikes more than 100000 times in this run\n"
-            "  lower its rate or bound it by 'until'\n");
+  EXPECT_EQ(
+      errors_of(
+          "faults:\n  - {kind: link.down, target: node-0.nic-0.cable, repair: 1 ns, random: {mean_interval: 1 us}}\n"),
+      "e.yaml:2:5: error: random fault 'link.down' strikes more than 100000 times in this run\n"
+      "  lower its rate or bound it by 'until'\n");
 }
 
 }  // namespace

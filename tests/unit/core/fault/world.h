@@ -12,13 +12,18 @@
 namespace faultline::fault::testing {
 
 inline const std::vector<std::pair<std::string, TargetKind>>& world() {
-  static const std::vector<std::pair<std::string, TargetKind>> all{
-      {"node-0", TargetKind::node},         {"node-0.gpu-0", TargetKind::gpu},
-      {"node-0.gpu-1", TargetKind::gpu},    {"node-0.nic-0", TargetKind::nic},
-      {"node-0.nic-0.cable", TargetKind::link}, {"node-1", TargetKind::node},
-      {"node-1.gpu-0", TargetKind::gpu},    {"node-1.gpu-1", TargetKind::gpu},
-      {"leaf-0", TargetKind::switch_},      {"leaf-1", TargetKind::switch_},
-      {"rack-0", TargetKind::rack},         {"router-0", TargetKind::router}};
+  static const std::vector<std::pair<std::string, TargetKind>> all{{"node-0", TargetKind::node},
+                                                                   {"node-0.gpu-0", TargetKind::gpu},
+                                                                   {"node-0.gpu-1", TargetKind::gpu},
+                                                                   {"node-0.nic-0", TargetKind::nic},
+                                                                   {"node-0.nic-0.cable", TargetKind::link},
+                                                                   {"node-1", TargetKind::node},
+                                                                   {"node-1.gpu-0", TargetKind::gpu},
+                                                                   {"node-1.gpu-1", TargetKind::gpu},
+                                                                   {"leaf-0", TargetKind::switch_},
+                                                                   {"leaf-1", TargetKind::switch_},
+                                                                   {"rack-0", TargetKind::rack},
+                                                                   {"router-0", TargetKind::router}};
   return all;
 }
 

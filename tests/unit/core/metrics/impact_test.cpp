@@ -62,8 +62,8 @@ TEST(FaultImpact, OfAFailStopIsAsComputedByHand) {
 }
 
 TEST(FaultImpact, RecoveryIsTheFirstWindowThatStaysWithinThePairedRun) {
-  // Windows of 10 s hold 110 tokens, 95 % of that is 104.5. Changes: -11 at 22 s, -7 at 24 s, +11 at 26 s; a window from k
-  // holds 110 plus the changes in [k, k + 10).
+  // Windows of 10 s hold 110 tokens, 95 % of that is 104.5. Changes: -11 at 22 s, -7 at 24 s, +11 at 26 s; a window
+  // from k holds 110 plus the changes in [k, k + 10).
   const RunRecord run = failstop_run(), without = steady_run();
   const FaultImpact f = compare(run, &without, nullptr).faults[0];
   // k = 20, 21, 22: -11 - 7 + 11 = -7: 103 < 104.5. k = 23: -7 + 11 = +4. k = 24: the same. k = 25: +11.
@@ -247,7 +247,8 @@ TEST(FirstHeld, AgreesWithItsDefinition) {
     std::vector<std::int64_t> here(40), there(40);
     for (auto& x : there) x = static_cast<std::int64_t>(random.below(6));
     for (auto& x : here) x = static_cast<std::int64_t>(random.below(7));
-    const std::int64_t from = static_cast<std::int64_t>(random.below(10)), window = 1 + static_cast<std::int64_t>(random.below(8)),
+    const std::int64_t from = static_cast<std::int64_t>(random.below(10)),
+                       window = 1 + static_cast<std::int64_t>(random.below(8)),
                        hold = 1 + static_cast<std::int64_t>(random.below(8));
     const auto good = [&](std::int64_t j) {
       std::int64_t h = 0, t = 0;
@@ -312,7 +313,8 @@ TEST(FaultImpactProperty, EveryDifferenceIsAttributedOnceAndAmplificationIsAtLea
       members += static_cast<std::int64_t>(f.members.size());
       ASSERT_TRUE(f.amplification.has_value()) << "seed=" << seed;
       EXPECT_GE(*f.amplification, 1) << "seed=" << seed;
-      EXPECT_DOUBLE_EQ(f.own.gpu_seconds() + f.collateral.gpu_seconds(), f.capacity_loss.gpu_seconds()) << "seed=" << seed;
+      EXPECT_DOUBLE_EQ(f.own.gpu_seconds() + f.collateral.gpu_seconds(), f.capacity_loss.gpu_seconds())
+          << "seed=" << seed;
       EXPECT_LE(f.structural.gpu_seconds(), f.capacity_loss.gpu_seconds() + 1e-9) << "seed=" << seed;
       EXPECT_LE(f.interrupted_but_completed + f.requests_hit_failed, f.requests_hit) << "seed=" << seed;
       if (f.paired->t95 && f.paired->restore) {

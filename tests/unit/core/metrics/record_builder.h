@@ -13,7 +13,8 @@ using record::RunRecord;
 constexpr Instant at_s(double s) { return Instant{} + duration_from_seconds(s); }
 
 /// Completed: arrives at `arrival`, first token after `ttft`, then a token every `gap`.
-inline RequestRecord completed(double arrival, double ttft, double gap, int output, std::uint32_t instance, int prompt = 100) {
+inline RequestRecord completed(double arrival, double ttft, double gap, int output, std::uint32_t instance,
+                               int prompt = 100) {
   RequestRecord r;
   r.arrival = at_s(arrival);
   r.first_token = r.arrival + duration_from_seconds(ttft);
@@ -26,8 +27,8 @@ inline RequestRecord completed(double arrival, double ttft, double gap, int outp
   return r;
 }
 
-/// Two instances of eight GPUs, one request a second, 11 tokens each (first after 1 s, end after 2 s), alternating between
-/// the instances; 200 s. Every second delivers 11 tokens: those of the request that arrived two seconds before.
+/// Two instances of eight GPUs, one request a second, 11 tokens each (first after 1 s, end after 2 s), alternating
+/// between the instances; 200 s. Every second delivers 11 tokens: those of the request that arrived two seconds before.
 inline RunRecord steady_run(int span_s = 200) {
   RunRecord run;
   run.experiment = "steady";
@@ -52,8 +53,9 @@ inline RunRecord steady_run(int span_s = 200) {
   return run;
 }
 
-/// The steady run in which GPU 3 of instance 0 stops at 20 s and the whole instance stands still until 50 s: its requests
-/// of 19 s … 50 s (odd ones are instance 1's) are hit; those in flight are retried on instance 1 with a TTFT of 5 s.
+/// The steady run in which GPU 3 of instance 0 stops at 20 s and the whole instance stands still until 50 s: its
+/// requests of 19 s … 50 s (odd ones are instance 1's) are hit; those in flight are retried on instance 1 with a TTFT
+/// of 5 s.
 inline RunRecord failstop_run() {
   RunRecord run = steady_run();
   record::FaultRecord f;

@@ -140,8 +140,9 @@ TEST(Summary, ARecordThatContradictsItsOutcomeIsUnaccounted) {
     RunRecord run = steady_run();
     change(run.requests[5]);
     const Summary s = summarise(run);
-    EXPECT_EQ(s.requests.completed + s.requests.failed + s.requests.rejected + s.requests.unfinished + s.requests.unaccounted,
-              s.requests.arrived);
+    EXPECT_EQ(
+        s.requests.completed + s.requests.failed + s.requests.rejected + s.requests.unfinished + s.requests.unaccounted,
+        s.requests.arrived);
     return s.requests.unaccounted == 1 ? s.violations.at(0) : "none";
   };
   EXPECT_EQ(unaccounted([](auto& r) { r.end = kNever; }), "request 5 completed without an end");
@@ -174,7 +175,8 @@ TEST(Summary, TokensGeneratedAgainMayBeInTheSeriesOverTime) {
   EXPECT_TRUE(summarise(run).violations.empty());
   run.throughput[50].output_tokens += 1;
   EXPECT_EQ(summarise(run).violations,
-            std::vector<std::string>{"2278 output tokens over time, but 2171 delivered to requests and at most 2277 generated"});
+            std::vector<std::string>{
+                "2278 output tokens over time, but 2171 delivered to requests and at most 2277 generated"});
   run.throughput[50].output_tokens -= 108;
   EXPECT_EQ(summarise(run).violations.size(), 1u);
 }

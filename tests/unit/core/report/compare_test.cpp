@@ -41,9 +41,11 @@ TEST(StoredSummary, ReadsBackWhatWasWritten) {
 }
 
 TEST(StoredSummary, RefusesWhatIsNoSummaryWithItsPlace) {
-  EXPECT_EQ(error_of("{\n  \"a\": x\n}"), "s.json:2:8: error: not valid JSON\n  a summary.json that a run has written is expected\n");
+  EXPECT_EQ(error_of("{\n  \"a\": x\n}"),
+            "s.json:2:8: error: not valid JSON\n  a summary.json that a run has written is expected\n");
   EXPECT_EQ(error_of("[1]"),
-            "s.json: error: not a summary: it has no 'schema_version'\n  a summary.json that a run has written is expected\n");
+            "s.json: error: not a summary: it has no 'schema_version'\n  a summary.json that a run has written is "
+            "expected\n");
   EXPECT_EQ(error_of("{\"schema_version\": 99}"), "s.json: error: schema version 99, this program reads version 1\n");
   EXPECT_EQ(error_of("{\"schema_version\": 1}"), "s.json: error: not a summary: 'requests' is missing\n");
   EXPECT_EQ(error_of(std::string(100'000, '[')), "s.json: error: not a summary: nested deeper than 64 levels\n");
@@ -94,7 +96,9 @@ std::vector<Variant> three_variants() {
   RunRecord quick = failstop_run(), never = failstop_run();
   for (auto& c : quick.capacity) c.to = at_s(35);
   for (auto& c : never.capacity) c.to = never.end;
-  return {{"restart in place, all ranks of the instance", summary_of(failstop_run())}, {"spare node", summary_of(quick)}, {"nothing", summary_of(never)}};
+  return {{"restart in place, all ranks of the instance", summary_of(failstop_run())},
+          {"spare node", summary_of(quick)},
+          {"nothing", summary_of(never)}};
 }
 
 TEST(Variants, TableIsAsReviewed) {

@@ -1,4 +1,5 @@
-// A strict reader of our own HTML: every tag is closed in order, attributes are quoted, nothing is fetched, nothing runs.
+// A strict reader of our own HTML: every tag is closed in order, attributes are quoted, nothing is fetched, nothing
+// runs.
 #pragma once
 
 #include <algorithm>
@@ -11,8 +12,9 @@ namespace faultline::report::testing {
 inline std::string html_problem(const std::string& html) {
   static const std::vector<std::string> kVoid{"meta", "line", "path", "rect", "circle"};
   static const std::vector<std::string> kAllowed{
-      "html", "head", "meta", "title", "style", "body", "header", "h1", "h2", "p", "b", "div", "span", "i", "section", "table", "tr",
-      "th", "td", "ul", "li", "figure", "figcaption", "svg", "line", "path", "rect", "circle", "text", "details", "summary", "pre", "footer"};
+      "html",       "head", "meta", "title",   "style", "body",   "header", "h1",      "h2",      "p",   "b",
+      "div",        "span", "i",    "section", "table", "tr",     "th",     "td",      "ul",      "li",  "figure",
+      "figcaption", "svg",  "line", "path",    "rect",  "circle", "text",   "details", "summary", "pre", "footer"};
   const std::string start = "<!DOCTYPE html>";
   if (html.rfind(start, 0) != 0) return "no doctype";
   std::vector<std::string> open;
@@ -22,7 +24,8 @@ inline std::string html_problem(const std::string& html) {
     std::size_t j = i + 1 + closing;
     std::string name;
     while (j < html.size() && std::isalnum(static_cast<unsigned char>(html[j]))) name += html[j++];
-    if (std::find(kAllowed.begin(), kAllowed.end(), name) == kAllowed.end()) return "unexpected tag <" + name + "> at " + html.substr(i, 60);
+    if (std::find(kAllowed.begin(), kAllowed.end(), name) == kAllowed.end())
+      return "unexpected tag <" + name + "> at " + html.substr(i, 60);
     // Attributes: name="value" only.
     bool self_closed = false;
     while (html[j] != '>') {
@@ -35,7 +38,8 @@ inline std::string html_problem(const std::string& html) {
         std::string attribute;
         while (std::isalnum(static_cast<unsigned char>(html[j])) || html[j] == '-') attribute += html[j++];
         if (attribute.empty() || html.compare(j, 2, "=\"") != 0) return "bad attribute at " + html.substr(i, 80);
-        if (attribute == "href" || attribute == "src" || attribute.rfind("on", 0) == 0 || attribute == "style") return "attribute " + attribute;
+        if (attribute == "href" || attribute == "src" || attribute.rfind("on", 0) == 0 || attribute == "style")
+          return "attribute " + attribute;
         j = html.find('"', j + 2);
         if (j == std::string::npos) return "unclosed attribute";
         ++j;
@@ -43,7 +47,8 @@ inline std::string html_problem(const std::string& html) {
     }
     const bool is_void = std::find(kVoid.begin(), kVoid.end(), name) != kVoid.end();
     if (closing) {
-      if (open.empty() || open.back() != name) return "</" + name + "> closes " + (open.empty() ? "nothing" : "<" + open.back() + ">");
+      if (open.empty() || open.back() != name)
+        return "</" + name + "> closes " + (open.empty() ? "nothing" : "<" + open.back() + ">");
       open.pop_back();
     } else if (name == "line" && !self_closed) {
       open.push_back(name);  // a marker line holds its tooltip
@@ -60,7 +65,8 @@ inline std::string html_problem(const std::string& html) {
   // Entities: every & begins one of those that the escape writes.
   for (std::size_t a = html.find('&'); a != std::string::npos; a = html.find('&', a + 1)) {
     bool known = false;
-    for (const char* entity : {"&amp;", "&lt;", "&gt;", "&quot;", "&#39;"}) known = known || html.compare(a, std::string(entity).size(), entity) == 0;
+    for (const char* entity : {"&amp;", "&lt;", "&gt;", "&quot;", "&#39;"})
+      known = known || html.compare(a, std::string(entity).size(), entity) == 0;
     if (!known) return "bare & at " + html.substr(a, 30);
   }
   return {};

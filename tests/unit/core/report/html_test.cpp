@@ -16,11 +16,12 @@ using testing::html_problem;
 
 TEST(HtmlReport, IsWellFormedAndSelfContained) {
   const RunRecord run = failstop_run(), without = steady_run();
-  const std::string html = html_text(make_report(run, &without, &without, {.gpu_price_per_hour = 2}, "fleet:\n  instances: 2\n",
-                                                 {{"decode GEMM", "a table"}}));
+  const std::string html = html_text(make_report(run, &without, &without, {.gpu_price_per_hour = 2},
+                                                 "fleet:\n  instances: 2\n", {{"decode GEMM", "a table"}}));
   EXPECT_EQ(html_problem(html), "");
-  for (const char* part : {"Output throughput", "GPUs lost", "Time to first token", "Recovery, from the fault on", "Blast radius",
-                           "instances: 2", "decode GEMM", "prefers-color-scheme:dark", "@media print", "Content-Security-Policy"}) {
+  for (const char* part :
+       {"Output throughput", "GPUs lost", "Time to first token", "Recovery, from the fault on", "Blast radius",
+        "instances: 2", "decode GEMM", "prefers-color-scheme:dark", "@media print", "Content-Security-Policy"}) {
     EXPECT_NE(html.find(part), std::string::npos) << part;
   }
 }

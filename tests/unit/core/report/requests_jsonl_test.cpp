@@ -22,14 +22,16 @@ TEST(RequestsJsonl, HasOneLineARequestWithExactTimes) {
   std::vector<std::string> all;
   for (std::string line; std::getline(lines, line);) all.push_back(line);
   ASSERT_EQ(all.size(), 23u);
-  EXPECT_EQ(all[20],
-            R"({"id":20,"arrival_s":20.000000001,"prompt_tokens":100,"output_tokens":11,"delivered_tokens":11,"instance":1,)"
-            R"("ttft_s":4.999999999,"tpot_s":0.100000000,"end_s":26.000000000,"outcome":"completed","cause":"none","attempts":2,)"
-            R"("tokens_recomputed":100,"tokens_lost":0,"slo_met":false,"slo":"chat","hit":["gpu"]})");
-  EXPECT_EQ(all[22],
-            R"({"id":22,"arrival_s":22.000000000,"prompt_tokens":100,"output_tokens":11,"delivered_tokens":4,"instance":0,)"
-            R"("ttft_s":1.000000000,"tpot_s":null,"end_s":26.000000000,"outcome":"failed","cause":"retries_exhausted","attempts":3,)"
-            R"("tokens_recomputed":0,"tokens_lost":6,"slo_met":false,"slo":"chat","hit":["gpu"]})");
+  EXPECT_EQ(
+      all[20],
+      R"({"id":20,"arrival_s":20.000000001,"prompt_tokens":100,"output_tokens":11,"delivered_tokens":11,"instance":1,)"
+      R"("ttft_s":4.999999999,"tpot_s":0.100000000,"end_s":26.000000000,"outcome":"completed","cause":"none","attempts":2,)"
+      R"("tokens_recomputed":100,"tokens_lost":0,"slo_met":false,"slo":"chat","hit":["gpu"]})");
+  EXPECT_EQ(
+      all[22],
+      R"({"id":22,"arrival_s":22.000000000,"prompt_tokens":100,"output_tokens":11,"delivered_tokens":4,"instance":0,)"
+      R"("ttft_s":1.000000000,"tpot_s":null,"end_s":26.000000000,"outcome":"failed","cause":"retries_exhausted","attempts":3,)"
+      R"("tokens_recomputed":0,"tokens_lost":6,"slo_met":false,"slo":"chat","hit":["gpu"]})");
 }
 
 TEST(RequestsJsonl, TheLongestLineFitsAndHostileNamesStayInTheirStrings) {
@@ -62,7 +64,8 @@ TEST(RequestsJsonl, WhatDidNotHappenIsNull) {
   RunRecord run;
   run.requests.emplace_back();
   const auto json = nlohmann::json::parse(requests_jsonl(run));
-  for (const char* key : {"arrival_s", "instance", "ttft_s", "tpot_s", "end_s"}) EXPECT_TRUE(json[key].is_null()) << key;
+  for (const char* key : {"arrival_s", "instance", "ttft_s", "tpot_s", "end_s"})
+    EXPECT_TRUE(json[key].is_null()) << key;
   EXPECT_EQ(json["outcome"], "unfinished");
 }
 

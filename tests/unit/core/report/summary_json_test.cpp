@@ -14,29 +14,68 @@ using metrics::testing::steady_run;
 
 nlohmann::ordered_json failstop_json() {
   const RunRecord run = failstop_run(), without = steady_run();
-  return summary_json(make_report(run, &without, &without, {.gpu_price_per_hour = 2.5}, "", {{"decode GEMM", "table 3"}}));
+  return summary_json(
+      make_report(run, &without, &without, {.gpu_price_per_hour = 2.5}, "", {{"decode GEMM", "table 3"}}));
 }
 
 TEST(SummaryJson, HasEveryFieldThatIsPromised) {
   const auto json = failstop_json();
-  for (const char* path : {
-           "/requests/arrived", "/requests/completed", "/requests/failed", "/requests/rejected", "/requests/retried",
-           "/requests/unaccounted", "/requests/interrupted_but_completed", "/latency/ttft_s/mean", "/latency/ttft_s/p50",
-           "/latency/ttft_s/p90", "/latency/ttft_s/p99", "/latency/tpot_s/mean", "/latency/tpot_s/p50", "/latency/tpot_s/p90",
-           "/latency/tpot_s/p99", "/throughput/input_tokens_per_s", "/throughput/output_tokens_per_s",
-           "/throughput/goodput_tokens_per_s", "/throughput/per_prefill_node", "/throughput/per_decode_node", "/faults/0/id",
-           "/faults/0/kind", "/faults/0/target", "/faults/0/at_s", "/faults/0/blast_radius/targeted",
-           "/faults/0/blast_radius/structural_gpus_max", "/faults/0/blast_radius/capacity_loss_gpu_s",
-           "/faults/0/blast_radius/own_gpu_s", "/faults/0/blast_radius/collateral_gpu_s", "/faults/0/blast_radius/amplification",
-           "/faults/0/blast_radius/instances_touched/direct", "/faults/0/blast_radius/instances_touched/indirect",
-           "/faults/0/blast_radius/requests_failed", "/faults/0/blast_radius/requests_retried",
-           "/faults/0/blast_radius/requests_delayed", "/faults/0/blast_radius/tokens_recomputed",
-           "/faults/0/blast_radius/tokens_lost", "/faults/0/blast_radius/goodput_loss_tokens",
-           "/faults/0/blast_radius/kv_bytes_lost", "/faults/0/phases_s/detect", "/faults/0/phases_s/decide",
-           "/faults/0/phases_s/drain", "/faults/0/phases_s/reroute", "/faults/0/phases_s/first_token", "/faults/0/phases_s/t95",
-           "/faults/0/phases_s/restore", "/simulator/wall_s", "/simulator/cpu_s", "/simulator/events", "/simulator/flows",
-           "/simulator/requests_per_cpu_s", "/simulator/peak_rss_bytes", "/simulator/fidelity", "/simulator/seed",
-           "/simulator/log_hash", "/schema_version"}) {
+  for (const char* path : {"/requests/arrived",
+                           "/requests/completed",
+                           "/requests/failed",
+                           "/requests/rejected",
+                           "/requests/retried",
+                           "/requests/unaccounted",
+                           "/requests/interrupted_but_completed",
+                           "/latency/ttft_s/mean",
+                           "/latency/ttft_s/p50",
+                           "/latency/ttft_s/p90",
+                           "/latency/ttft_s/p99",
+                           "/latency/tpot_s/mean",
+                           "/latency/tpot_s/p50",
+                           "/latency/tpot_s/p90",
+                           "/latency/tpot_s/p99",
+                           "/throughput/input_tokens_per_s",
+                           "/throughput/output_tokens_per_s",
+                           "/throughput/goodput_tokens_per_s",
+                           "/throughput/per_prefill_node",
+                           "/throughput/per_decode_node",
+                           "/faults/0/id",
+                           "/faults/0/kind",
+                           "/faults/0/target",
+                           "/faults/0/at_s",
+                           "/faults/0/blast_radius/targeted",
+                           "/faults/0/blast_radius/structural_gpus_max",
+                           "/faults/0/blast_radius/capacity_loss_gpu_s",
+                           "/faults/0/blast_radius/own_gpu_s",
+                           "/faults/0/blast_radius/collateral_gpu_s",
+                           "/faults/0/blast_radius/amplification",
+                           "/faults/0/blast_radius/instances_touched/direct",
+                           "/faults/0/blast_radius/instances_touched/indirect",
+                           "/faults/0/blast_radius/requests_failed",
+                           "/faults/0/blast_radius/requests_retried",
+                           "/faults/0/blast_radius/requests_delayed",
+                           "/faults/0/blast_radius/tokens_recomputed",
+                           "/faults/0/blast_radius/tokens_lost",
+                           "/faults/0/blast_radius/goodput_loss_tokens",
+                           "/faults/0/blast_radius/kv_bytes_lost",
+                           "/faults/0/phases_s/detect",
+                           "/faults/0/phases_s/decide",
+                           "/faults/0/phases_s/drain",
+                           "/faults/0/phases_s/reroute",
+                           "/faults/0/phases_s/first_token",
+                           "/faults/0/phases_s/t95",
+                           "/faults/0/phases_s/restore",
+                           "/simulator/wall_s",
+                           "/simulator/cpu_s",
+                           "/simulator/events",
+                           "/simulator/flows",
+                           "/simulator/requests_per_cpu_s",
+                           "/simulator/peak_rss_bytes",
+                           "/simulator/fidelity",
+                           "/simulator/seed",
+                           "/simulator/log_hash",
+                           "/schema_version"}) {
     const nlohmann::ordered_json::json_pointer pointer(path);
     ASSERT_TRUE(json.contains(pointer)) << path;
     EXPECT_FALSE(json.at(pointer).is_null()) << path;
@@ -45,7 +84,8 @@ TEST(SummaryJson, HasEveryFieldThatIsPromised) {
 
 TEST(SummaryJson, OfAFailStopIsAsReviewed) {
   const RunRecord run = failstop_run(), without = steady_run();
-  testing::expect_golden("summary.json", summary_text(make_report(run, &without, &without, {.gpu_price_per_hour = 2.5})));
+  testing::expect_golden("summary.json",
+                         summary_text(make_report(run, &without, &without, {.gpu_price_per_hour = 2.5})));
 }
 
 TEST(SummaryJson, WithoutAPairedRunCounterfactualFieldsAreNull) {
@@ -66,7 +106,8 @@ TEST(SummaryJson, ANullAmplificationHasAReason) {
   run.faults[0].own_gpus.clear();
   const auto json = summary_json(make_report(run, nullptr, nullptr));
   EXPECT_TRUE(json["faults"][0]["blast_radius"]["amplification"].is_null());
-  EXPECT_EQ(json["faults"][0]["blast_radius"]["amplification_reason"], "the fault disables or disconnects no GPU directly");
+  EXPECT_EQ(json["faults"][0]["blast_radius"]["amplification_reason"],
+            "the fault disables or disconnects no GPU directly");
 }
 
 TEST(SummaryJson, SurvivesNamesThatAreNotUtf8AndParsesBack) {

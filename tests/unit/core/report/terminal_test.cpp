@@ -54,7 +54,8 @@ TEST(TerminalReport, OfTwoFaultsWithoutAPairIsAsReviewed) {
 TEST(TerminalReport, FitsNarrowAndWideTerminals) {
   const RunRecord run = failstop_run(), without = steady_run();
   for (const int columns : {60, 72, 100, 160}) {
-    expect_width(terminal_text(make_report(run, &without, &without), {.columns = columns}), static_cast<std::size_t>(columns));
+    expect_width(terminal_text(make_report(run, &without, &without), {.columns = columns}),
+                 static_cast<std::size_t>(columns));
   }
 }
 
@@ -66,8 +67,10 @@ TEST(TerminalReport, ColourOnlyWhereAsked) {
   EXPECT_NE(coloured.find("\033[1m"), std::string::npos);
   std::string stripped;  // without the colours the text is the same
   for (std::size_t i = 0; i < coloured.size(); ++i) {
-    if (coloured[i] == '\033') i = coloured.find('m', i);
-    else stripped += coloured[i];
+    if (coloured[i] == '\033')
+      i = coloured.find('m', i);
+    else
+      stripped += coloured[i];
   }
   EXPECT_EQ(stripped, terminal_text(report));
 }

@@ -47,8 +47,14 @@ TEST(ReportText, WrappedLinesFitAndLoseNoWord) {
 
 TEST(ReportText, ControlCharactersCannotReachATerminal) {
   EXPECT_EQ(printable("a\033[2Jb\r\n\x07"), "a?[2Jb???");
-  EXPECT_EQ(printable("\xC2\x9B" "31m"), "?31m") << "the one-byte form of ESC [";
-  EXPECT_EQ(printable("\xE2\x80\xAE" "gpj.exe"), "?gpj.exe") << "right-to-left override";
+  EXPECT_EQ(printable("\xC2\x9B"
+                      "31m"),
+            "?31m")
+      << "the one-byte form of ESC [";
+  EXPECT_EQ(printable("\xE2\x80\xAE"
+                      "gpj.exe"),
+            "?gpj.exe")
+      << "right-to-left override";
   EXPECT_EQ(printable("ok \xff \xC0\xAF \xED\xA0\x80"), "ok ? ?? ???") << "invalid UTF-8";
   EXPECT_EQ(printable("Grüße 例 🙂"), "Grüße 例 🙂");
 }
