@@ -23,7 +23,7 @@ namespace faultline::cli {
 
 struct Command {
   int order = 0;  // place in the help text
-  std::string name;
+  std::string name;  // "run", or "bench sim" for a command within a group
   std::string help;
   std::function<std::function<int()>(CLI::App&)> setup;
 };

@@ -18,6 +18,9 @@ Registration::Registration(Command command) { registered_commands().push_back(st
 
 namespace {
 
+/// Help of a command that only holds others ("bench sim", "bench kernels").
+std::string group_help(const std::string& group) { return group == "bench" ? "Measure this machine and this program" : group; }
+
 int run(int argc, char** argv) {
   CLI::App app{"faultline: what a GPU, link or switch failure costs a fleet that serves large MoE models", "faultline"};
   app.set_version_flag("--version", FAULTLINE_VERSION);
@@ -27,7 +30,16 @@ int run(int argc, char** argv) {
   std::sort(commands.begin(), commands.end(), [](const Command& a, const Command& b) { return a.order < b.order; });
   std::function<int()> action;
   for (const Command& command : commands) {
-    CLI::App* sub = app.add_subcommand(command.name, command.help);
+    CLI::App* parent = &app;
+    std::string name = command.name;
+    if (const auto space = name.find(' '); space != std::string::npos) {
+      const std::string group = name.substr(0, space);
+      name = name.substr(space + 1);
+      const auto same = app.get_subcommands([&](const CLI::App* a) { return a->get_name() == group; });
+      parent = same.empty() ? nullptr : same.front();
+      if (parent == nullptr) parent = app.add_subcommand(group, group_help(group))->require_subcommand(1);
+    }
+    CLI::App* sub = parent->add_subcommand(name, command.help);
     const auto run_command = command.setup(*sub);
     sub->callback([&action, run_command] { action = run_command; });
   }

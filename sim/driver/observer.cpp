@@ -63,8 +63,7 @@ void Observer::note(Instant now, const control::Command& command) {
     if (auto* f = fault(i); f != nullptr && lost->cause != Cause::router_lost) {
       r.hit_by |= std::uint64_t{1} << std::min<std::uint32_t>(63, fault_of_[i]);
       f->phases.drain = now;
-      f->kv_bytes_lost += 0;  // set by the world, which knows the bytes per token
-    }
+      }
   } else if (const auto* phase = std::get_if<NotePhase>(&command)) {
     if (!phase->instance.valid()) return;
     const std::uint32_t i = phase->instance.v;
