@@ -2,13 +2,80 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cctype>
+#include <filesystem>
+#include <set>
+
+#include "core/config/diagnostics.h"
+
 namespace faultline::cli {
 
 void add_experiment_options(CLI::App& app, ExperimentOptions& o) {
   app.add_option("experiment", o.file, "Experiment file (YAML)")->required();
+  add_override_options(app, o);
+}
+
+void add_override_options(CLI::App& app, ExperimentOptions& o) {
   app.add_option("--set", o.set, "Set a field: --set fleet.instances=8 (repeatable)")->allow_extra_args(false)->take_all();
   app.add_option("--trace", o.trace, "Requests from a recorded trace instead of the experiment's generator");
   app.add_option("--seed", o.seed, "Seed of the run");
+}
+
+namespace {
+
+/// Names as people order them: a run of digits counts as the number it is.
+bool natural_less(const std::string& a, const std::string& b) {
+  const auto digit = [](char c) { return std::isdigit(static_cast<unsigned char>(c)) != 0; };
+  std::size_t i = 0, j = 0;
+  while (i < a.size() && j < b.size()) {
+    if (digit(a[i]) && digit(b[j])) {
+      const auto number = [&](const std::string& s, std::size_t& k) {
+        while (k < s.size() && s[k] == '0') ++k;
+        const std::size_t begin = k;
+        while (k < s.size() && digit(s[k])) ++k;
+        return s.substr(begin, k - begin);
+      };
+      const std::string x = number(a, i), y = number(b, j);
+      if (x.size() != y.size()) return x.size() < y.size();
+      if (x != y) return x < y;
+    } else {
+      if (a[i] != b[j]) return a[i] < b[j];
+      ++i, ++j;
+    }
+  }
+  if ((i == a.size()) != (j == b.size())) return i == a.size();
+  return a < b;  // ep08 and ep8: any fixed order
+}
+
+}  // namespace
+
+std::vector<std::string> experiment_files(const std::vector<std::string>& given) {
+  namespace fs = std::filesystem;
+  std::vector<std::string> files;
+  std::string errors;
+  for (const std::string& name : given) {
+    std::error_code error;
+    if (!fs::is_directory(name, error)) {
+      files.push_back(name);
+      continue;
+    }
+    std::vector<std::string> inside;
+    for (const auto& entry : fs::directory_iterator(name, error)) {
+      if (entry.path().extension() == ".yaml") inside.push_back((fs::path(name) / entry.path().filename()).string());
+    }
+    if (inside.empty()) {
+      errors += fmt::format("{}: error: {}\n", name, error ? "cannot read the folder: " + error.message() : "no experiment (*.yaml) in this folder");
+    }
+    std::sort(inside.begin(), inside.end(), natural_less);
+    files.insert(files.end(), inside.begin(), inside.end());
+  }
+  std::set<std::string> seen;
+  for (const std::string& file : files) {
+    if (!seen.insert(fs::path(file).lexically_normal().string()).second) errors += fmt::format("{}: error: named twice\n", file);
+  }
+  if (!errors.empty()) throw config::ConfigError(errors);
+  return files;
 }
 
 std::optional<std::string> read_text(const std::string& path) { return read_file(path); }

@@ -20,6 +20,12 @@ struct ExperimentOptions {
 };
 
 void add_experiment_options(CLI::App& app, ExperimentOptions& options);
+/// The same without the file, for commands that take several.
+void add_override_options(CLI::App& app, ExperimentOptions& options);
+
+/// Experiment files from files and folders: a folder stands for the *.yaml in it, in the order of the numbers in their
+/// names (ep8 before ep16). Throws config::ConfigError for a folder without experiments and for a file named twice.
+std::vector<std::string> experiment_files(const std::vector<std::string>& given);
 
 struct LoadedExperiment {
   experiment::ExperimentSpec spec;

@@ -1,15 +1,14 @@
-// faultline run: simulate an experiment, with the fault, without it and as placebo, and report what was lost.
+// faultline run: simulate an experiment, with the fault, without it and as placebo, and report what was lost. Several
+// experiments: run_many.cpp.
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
 
-#include "cli/command.h"
-#include "cli/experiment_files.h"
+#include "cli/run.h"
 #include "core/experiment/deployment.h"
 #include "core/report/html.h"
 #include "core/report/report.h"
@@ -21,15 +20,23 @@
 #include "sim/driver/simulate.h"
 
 namespace faultline::cli {
-namespace {
-
-struct Options {
-  ExperimentOptions experiment;
-  std::string out;
-  bool json = false, unpaired = false, quiet = false, no_html = false;
-};
 
 std::atomic<bool> interrupted{false};
+
+void catch_interrupts() {
+  struct sigaction action {};
+  action.sa_handler = [](int) { interrupted = true; };
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+}
+
+void make_folder(const std::string& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  if (error) throw std::runtime_error(fmt::format("cannot make the folder {}: {}", path, error.message()));
+}
+
+namespace {
 
 /// Appends to a file as the run goes on; a full disk ends the run with the system's reason.
 class LogFile {
@@ -55,22 +62,18 @@ class LogFile {
 
 std::string default_out(const std::string& name) { return "out/" + name; }
 
-int run(const Options& options) {
+}  // namespace
+
+int run_one(const RunOptions& options) {
   const LoadedExperiment loaded = load_experiment(options.experiment);
   const experiment::ExperimentSpec& spec = loaded.spec;
   const auto deployment = experiment::deploy(spec);
   const std::string out = options.out.empty() ? default_out(spec.name) : options.out;
-  std::error_code error;
-  std::filesystem::create_directories(out, error);
-  if (error) throw std::runtime_error(fmt::format("cannot make the folder {}: {}", out, error.message()));
+  make_folder(out);
   const std::string resolved = experiment::resolved(spec);
   write_file(out + "/experiment.yaml", resolved);
 
-  struct sigaction action {};
-  action.sa_handler = [](int) { interrupted = true; };
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
-
+  catch_interrupts();
   const bool paired = !options.unpaired && !deployment->faults.empty();
   LogFile log_file(out + "/events.flog");
   record::EventLogWriter log(resolved, [&](std::string_view bytes) { log_file.write(bytes); });
@@ -116,7 +119,7 @@ int run(const Options& options) {
   if (!options.no_html) write_file(out + "/report.html", report::html_text(report));
   if (options.json) {
     std::fputs(summary.c_str(), stdout);
-  } else if (!options.quiet) {
+  } else if (options.report && !options.quiet) {
     std::fputs(report::terminal_text(report, {.colour = isatty(STDOUT_FILENO) != 0}).c_str(), stdout);
     fmt::print("\nwritten: {}/{{report.html, summary.json, requests.jsonl, experiment.yaml, events.flog}}\n", out);
   }
@@ -127,19 +130,28 @@ int run(const Options& options) {
   return interrupted ? 130 : 0;
 }
 
-const Registration kRun{{.order = 10,
-                         .name = "run",
-                         .help = "Simulate an experiment and report what its faults cost",
-                         .setup = [](CLI::App& app) {
-                           auto o = std::make_shared<Options>();
-                           add_experiment_options(app, o->experiment);
-                           app.add_option("--out", o->out, "Folder for the outputs (default: out/<name of the experiment>)");
-                           app.add_flag("--json", o->json, "Print summary.json instead of the report");
-                           app.add_flag("--unpaired", o->unpaired, "Only the run with the faults: no paired runs, no losses by difference");
-                           app.add_flag("--quiet,-q", o->quiet, "Print nothing but errors");
-                           app.add_flag("--no-html", o->no_html, "Do not write report.html");
-                           return [o] { return run(*o); };
-                         }}};
+namespace {
+
+const Registration kRun{
+    {.order = 10,
+     .name = "run",
+     .help = "Simulate an experiment and report what its faults cost; several: one table of all",
+     .setup = [](CLI::App& app) {
+       auto o = std::make_shared<RunOptions>();
+       app.add_option("experiment", o->files, "Experiment files (YAML), or folders of them")->required();
+       add_override_options(app, o->experiment);
+       app.add_option("--out", o->out, "Folder for the outputs (default: out/<name of the experiment>; with several: the folder above)");
+       app.add_flag("--json", o->json, "Print summary.json (with several: comparison.json) instead of the report");
+       app.add_flag("--unpaired", o->unpaired, "Only the run with the faults: no paired runs, no losses by difference");
+       app.add_flag("--quiet,-q", o->quiet, "Print nothing but errors");
+       app.add_flag("--no-html", o->no_html, "Do not write report.html");
+       return [o] {
+         const std::vector<std::string> files = experiment_files(o->files);
+         if (files.size() > 1) return run_many(*o, files);
+         o->experiment.file = files.front();
+         return run_one(*o);
+       };
+     }}};
 
 }  // namespace
 }  // namespace faultline::cli
