@@ -127,6 +127,8 @@ int run_one(const RunOptions& options) {
     fmt::print(stderr, "faultline: error: {} requests are unaccounted for\n", report.summary.requests.unaccounted);
     return 1;
   }
+  for (const std::string& violation : report.summary.violations) fmt::print(stderr, "faultline: error: {}\n", violation);
+  if (!report.summary.violations.empty()) return 1;
   return interrupted ? 130 : 0;
 }
 

@@ -78,9 +78,9 @@ struct FaultRecord {
   std::string recovery;  // what the policy did, in words: "restart in place (instance)", …
 };
 
-/// Tokens that left the fleet in one second of simulated time (bin i covers [i, i+1) s).
+/// Tokens of one second of simulated time (bin i covers [i, i+1) s), spread evenly over the steps that made them.
 struct ThroughputBin {
-  std::int64_t output_tokens = 0;   // delivered to clients
+  std::int64_t output_tokens = 0;   // delivered to clients; those that a later attempt makes again count once
   std::int64_t prefill_tokens = 0;  // prompt tokens computed, recomputed ones included
 };
 

@@ -47,6 +47,7 @@ void Observer::note(Instant now, const control::Command& command) {
     if (r.attempts < 255) ++r.attempts;
     if (attempt->attempt > 0) {  // the work of the attempt before is done again
       r.tokens_recomputed += l.lost_prefill + l.lost_output;
+      l.generated_again = std::max(l.generated_again, l.lost_output);
       l.lost_prefill = l.lost_output = 0;
     }
   } else if (const auto* ended = std::get_if<NoteRequestEnded>(&command)) {
@@ -116,6 +117,12 @@ void Observer::finish(Instant now, RequestId id, Outcome outcome, Cause cause, s
   r.cause = cause;
   if (outcome == Outcome::completed) {
     r.output_delivered = delivered;
+    if (l.generated_again > 0 && r.first_token != kNever && delivered > 0) {
+      // Tokens of an earlier attempt that reached the client are made again but not delivered again.
+      const auto share = static_cast<double>(l.generated_again) / static_cast<double>(delivered);
+      const Duration span{static_cast<std::int64_t>(static_cast<double>((now - r.first_token).v) * std::min(1.0, share))};
+      tokens(r.first_token, r.first_token + span, -std::min(l.generated_again, delivered), 0);
+    }
   } else {
     // What the last attempt had streamed reached the client; the rest of its tokens did not.
     r.output_delivered = l.last_produced;
@@ -125,6 +132,11 @@ void Observer::finish(Instant now, RequestId id, Outcome outcome, Cause cause, s
   active_[l.position] = moved;
   live_[moved.v].position = l.position;
   active_.pop_back();
+}
+
+void Observer::unfinished_progress(RequestId id, std::int32_t produced) {
+  record::RequestRecord& r = run_.requests[id.v];
+  if (r.end == kNever && r.first_token != kNever) r.output_delivered = produced;
 }
 
 record::ThroughputBin& Observer::bin(std::int64_t second) {

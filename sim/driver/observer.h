@@ -24,6 +24,9 @@ class Observer {
   /// Tokens of one executor op, spread evenly over the time it took.
   void tokens(Instant from, Instant to, std::int64_t output, std::int64_t prefill);
 
+  /// What a request that the run's end cuts off had been given.
+  void unfinished_progress(RequestId id, std::int32_t produced);
+
   /// A fault touches an instance directly: later symptoms there belong to it.
   void touch(Instant now, std::uint32_t instance, std::uint32_t fault);
   /// The requests that an instance (or one group of it) holds wait on what the fault did.
@@ -42,6 +45,7 @@ class Observer {
     std::uint32_t position = 0;  // in active_
     std::int32_t lost_prefill = 0, lost_output = 0;  // of the attempts so far
     std::int32_t last_produced = 0;
+    std::int32_t generated_again = 0;  // output tokens that the client had before this attempt
   };
   record::FaultRecord* fault(std::uint32_t instance);
   void finish(Instant now, RequestId id, record::Outcome outcome, Cause cause, std::int32_t delivered);

@@ -129,6 +129,16 @@ void World::run() {
   if (setup_.log) setup_.log->finish();
   // Close what is open: GPUs that did not come back stay lost to the end.
   run_.end = now_;
+  if (observer_.unfinished() > 0) {
+    for (std::uint32_t i = 0; i < setup_.instances.size(); ++i) {
+      const Entity& e = entities_[first_instance_ + i];
+      if (!e.alive) continue;
+      for (const auto& note : held_by(i)) {
+        const auto& n = std::get<control::NoteAttemptLost>(note);
+        observer_.unfinished_progress(n.request, n.produced);
+      }
+    }
+  }
   for (Group& g : groups_) set_usable(g, 1);
   std::sort(run_.capacity.begin(), run_.capacity.end(), [](const auto& a, const auto& b) {
     return std::pair{a.gpu, a.from} < std::pair{b.gpu, b.from};
@@ -248,17 +258,22 @@ void World::handle(const QueuedEvent& e) {
 
 void World::start_entity(std::uint32_t e) { post_local(e, control::Started{}); }
 
+/// What the leader of an instance holds at this instant, the steps in flight included.
+control::Commands World::held_by(std::uint32_t instance) {
+  std::vector<std::int64_t> in_flight(groups_per_instance_);
+  for (std::uint32_t g = 0; g < groups_per_instance_; ++g) in_flight[g] = group(instance, g).exec->steps_by(now_);
+  control::Commands notes;
+  static_cast<control::InstanceController&>(*entities_[first_instance_ + instance].controller).account_loss(in_flight, notes);
+  return notes;
+}
+
 void World::crash(std::uint32_t index, bool process_only) {
   Entity& e = entities_[index];
   if (!e.alive) return;
   e.alive = false;
   e.timers.clear();
   if (e.address.role == Role::instance) {
-    std::vector<std::int64_t> in_flight(groups_per_instance_);
-    for (std::uint32_t g = 0; g < groups_per_instance_; ++g) in_flight[g] = group(e.address.index, g).exec->steps_by(now_);
-    control::Commands notes;
-    static_cast<control::InstanceController&>(*e.controller).account_loss(in_flight, notes);
-    for (const auto& n : notes) observer_.note(now_, n);
+    for (const auto& n : held_by(e.address.index)) observer_.note(now_, n);
   }
   const Duration latency = setup_.timing.control_latency;
   const control::DetectorSpec& d = setup_.fleet.detector;

@@ -152,6 +152,7 @@ class World final : public fault::FaultActuator {
   void handle_until(Instant t);
   void next_arrival();
   void arrive();
+  control::Commands held_by(std::uint32_t instance);
   void crash(std::uint32_t e, bool process_only);
   void restart(std::uint32_t e);
   void notify_watcher(const PeerNotice& n);
