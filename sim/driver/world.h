@@ -198,6 +198,7 @@ class World final : public fault::FaultActuator {
   void start_flow(std::uint32_t t);
   bool choose_path(Transfer& t);
   void step_bound(OpId step, bool done);
+  void share_with_exchange(topology::LinkIndex link);
   void flows_done(Instant now, std::span<const FlowId> flows);
   void maybe_complete(std::uint32_t t);
   void end_transfer(std::uint32_t t, Cause cause);

@@ -4,6 +4,7 @@
 // complete when the flow has ended and the last layer's bytes have followed the end of the step. A tensor-parallel
 // hand-off has one path per shard, all with the same bytes at the same time: the slowest path stands for all of them.
 #include <algorithm>
+#include <cmath>
 
 #include "core/base/assert.h"
 #include "sim/driver/world.h"
@@ -89,8 +90,29 @@ void World::start_flow(std::uint32_t index) {
     maybe_complete(index);
     return;
   }
+  for (const topology::LinkIndex l : t.path) share_with_exchange(l);
   t.flow = net_->start(t.path, t.bytes, paths_.latency_of(t.path));
   transfer_of_flow_.emplace(t.flow, index);
+}
+
+/// Expert-parallel traffic loads the same NICs as the pushes. It is not made of flows at this fidelity: when a push starts,
+/// the mean rate of the exchanges of the groups on the link's node is taken off the link, down to half of it, which is
+/// what two equal claimants would get. The exchange's own slow-down by pushes is not modelled (docs/model.md).
+void World::share_with_exchange(topology::LinkIndex link) {
+  const topology::Topology& topology = *setup_.topology;
+  const ComponentId component = topology.graph.link(link).component;
+  if (topology.graph[component].kind != topology::Kind::cable) return;
+  const NodeId node = topology.node_of(component);
+  double rate = 0;
+  for (const std::uint32_t g : groups_on_node_[node.v]) {
+    if (groups_[g].nodes.size() > 1) rate += groups_[g].exec->exchange_rate();
+  }
+  rate *= static_cast<double>(topology.layout.gpus) / (topology.layout.nics * topology.layout.ports);
+  const double capacity = static_cast<double>(paths_.capacity()[link.v].v) * truth_.links().factor(link);
+  const double left = std::max(capacity / 2, capacity - rate);
+  // In steps of a sixteenth, so that small changes of load do not solve the network anew.
+  const double rounded = capacity * std::max(8.0, std::floor(left / capacity * 16)) / 16;
+  net_->set_capacity(link, BytesPerSecond{std::max<std::int64_t>(1, static_cast<std::int64_t>(rounded))});
 }
 
 void World::flows_done(Instant at, std::span<const FlowId> flows) {

@@ -166,4 +166,12 @@ double GroupExecutor::slowdown() const {
   return healthy.v > 0 ? static_cast<double>(now.v) / static_cast<double>(healthy.v) : 1;
 }
 
+double GroupExecutor::exchange_rate() const {
+  if (!busy() || stalled_ || segments_.empty() || segments_.front().first.v <= 0) return 0;
+  std::int64_t tokens = sequences_;
+  for (const auto& item : items_) tokens += item.chunk_tokens;
+  const double step_seconds = static_cast<double>(segments_.front().first.v) / (static_cast<double>(kFractionMask + 1) * 1e9);
+  return static_cast<double>(pricer_->ep_rdma_bytes_per_step(tokens).v) / step_seconds;
+}
+
 }  // namespace faultline::sim

@@ -54,6 +54,10 @@ class GroupExecutor {
   /// Duration of a decode step of the present loads in this environment over its duration in a healthy one; 1 when idle.
   double slowdown() const;
 
+  /// Bytes per second that one GPU of the group sends out of its node for the running op's exchange; 0 when idle, stalled
+  /// or inside one node.
+  double exchange_rate() const;
+
   const std::vector<model::RankLoad>& loads() const { return loads_; }
   std::int64_t sequences() const { return sequences_; }
   bool decoding() const { return decode_; }
