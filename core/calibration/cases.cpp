@@ -135,8 +135,8 @@ CaseList cases_of(const Dataset& data) {
       ++skipped["transfer over " + s.nic + " " + s.operation + ": no model"];
       continue;
     }
-    c.group = s.series;
-    c.family = fmt::format("{} {}: {}", s.nic, s.operation, s.series);
+    c.group = fmt::format("{} {}", s.nic, s.operation);
+    c.family = c.group + (s.batch > 1 ? " batched" : " single");
     c.bucket = size_bucket(s.bytes * s.batch / 1024);
     c.at = {log2(s.bytes), 2 * log2(s.batch), 0};
     c.shape = TransferShape{s.bytes, s.batch};
