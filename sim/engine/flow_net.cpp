@@ -54,6 +54,8 @@ struct FlowNet::Impl {
   std::vector<Link> links;
   std::unordered_map<FlowId, Flow> flows;
   std::vector<FlowId> ended;
+  // The kernel still looks at a canceled flow later in the same turn: it must live until the clock has moved on.
+  std::vector<std::pair<double, sg::CommPtr>> canceled;
   FlowId last = 0;
   double latency = 0;
   simgrid::kernel::timer::Timer* armed = nullptr;
@@ -63,6 +65,10 @@ struct FlowNet::Impl {
   std::function<void(Instant, std::span<const FlowId>)> done;
 
   Instant now() const { return Instant{static_cast<std::int64_t>(std::llround(sg::Engine::get_clock() * 1e9))}; }
+  void forget_canceled() {
+    const double t = sg::Engine::get_clock();
+    std::erase_if(canceled, [t](const auto& c) { return c.first < t; });
+  }
   void deliver_ended() {
     while (!ended.empty()) {
       std::vector<FlowId> batch;
@@ -82,6 +88,7 @@ struct FlowNet::Impl {
     armed_at = t;
     armed = simgrid::kernel::timer::Timer::set(t, [this] {
       armed = nullptr;
+      forget_canceled();
       deliver_ended();
       // Half a nanosecond: the clock is a double of seconds, ours are whole nanoseconds.
       const double reached = sg::Engine::get_clock() + 0.5e-9;
@@ -164,6 +171,7 @@ void FlowNet::cancel(FlowId id) {
   }
   const sg::CommPtr comm = it->second.comm;
   m.flows.erase(it);  // first: cancel() fires the completion callback
+  m.canceled.emplace_back(sg::Engine::get_clock(), comm);
   comm->cancel();
 }
 

@@ -38,8 +38,8 @@ class FlowNet {
   std::size_t running() const;
 
   /// Runs until nothing is left to do. `next`: the time of the owner's earliest own event (kNever = none); `handle` is
-  /// called at that time, and `done` with the flows that ended at one instant, in the order of their ids, before
-  /// `handle` where the instants are equal.
+  /// called at that time, and `done` with the flows that ended at one instant, in the order of their ids. Where a flow ends
+  /// within a nanosecond of an own event, either may come first; one seed always gives the same order.
   void run(const std::function<Instant()>& next, const std::function<void(Instant)>& handle,
            const std::function<void(Instant, std::span<const FlowId>)>& done);
   /// Call after the owner's earliest event may have become earlier than it was (from inside handle or done).

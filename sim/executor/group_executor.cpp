@@ -10,34 +10,32 @@ constexpr int kFractionBits = model::FixedTime::kFractionBits;
 constexpr std::int64_t kFractionMask = (std::int64_t{1} << kFractionBits) - 1;
 }  // namespace
 
-void GroupExecutor::start_prefill(Instant now, OpId op, std::vector<model::PrefillItem> items, std::vector<model::RankLoad> loads) {
+void GroupExecutor::begin(Instant now, OpId op, std::vector<model::RankLoad> loads, std::int64_t steps_max) {
   FAULTLINE_ASSERT(!busy(), "op={} running={}", op.v, op_.v);
   op_ = op;
-  decode_ = false;
-  items_ = std::move(items);
-  loads_ = std::move(loads);
-  sequences_ = 0;
-  for (const auto& l : loads_) sequences_ += l.sequences;
-  began_ = base_ = now;
-  base_steps_ = 0;
-  steps_max_ = 1;
-  price();
-  set_end();
-}
-
-void GroupExecutor::start_decode(Instant now, OpId op, std::vector<model::RankLoad> loads, std::int64_t steps_max) {
-  FAULTLINE_ASSERT(!busy() && steps_max > 0, "op={} running={} steps={}", op.v, op_.v, steps_max);
-  op_ = op;
-  decode_ = true;
-  items_.clear();
   loads_ = std::move(loads);
   sequences_ = 0;
   for (const auto& l : loads_) sequences_ += l.sequences;
   began_ = base_ = now;
   base_steps_ = 0;
   steps_max_ = steps_max;
+  pass_left_ = 1;
+  if (stalled_) stalled_at_ = now;  // what the stall took before this op began is not its loss
   price();
   set_end();
+}
+
+void GroupExecutor::start_prefill(Instant now, OpId op, std::vector<model::PrefillItem> items, std::vector<model::RankLoad> loads) {
+  decode_ = false;
+  items_ = std::move(items);
+  begin(now, op, std::move(loads), 1);
+}
+
+void GroupExecutor::start_decode(Instant now, OpId op, std::vector<model::RankLoad> loads, std::int64_t steps_max) {
+  FAULTLINE_ASSERT(steps_max > 0, "op={} steps={}", op.v, steps_max);
+  decode_ = true;
+  items_.clear();
+  begin(now, op, std::move(loads), steps_max);
 }
 
 void GroupExecutor::price() {
@@ -47,6 +45,10 @@ void GroupExecutor::price() {
   } else {
     segments_.push_back({0, pricer_->step(items_, loads_, environment()), {}});
   }
+  sum_segments();
+}
+
+void GroupExecutor::sum_segments() {
   sums_.assign(1, 0);
   for (std::size_t i = 1; i < segments_.size(); ++i) {
     const auto& s = segments_[i - 1];
@@ -129,13 +131,31 @@ void GroupExecutor::resume(Instant now) {
   set_end();
 }
 
-void GroupExecutor::rebase(Instant now) {
-  const std::int64_t k = std::min(steps_since_base(now) + 1, steps_max_ - base_steps_);
-  const std::int64_t t = elapsed(k) + fraction_;
-  base_ = base_ + Duration{t >> kFractionBits};
-  fraction_ = t & kFractionMask;
+void GroupExecutor::price_rest_of_run(Instant now) {
+  const std::int64_t k = steps_since_base(now);
+  if (base_steps_ + k >= steps_max_) return;  // has just ended
+  const std::int64_t passed = elapsed(k), under_way = elapsed(k + 1) - passed;
+  base_ = instant_of(passed);
+  fraction_ = (passed + fraction_) & kFractionMask;
   base_steps_ += k;
   for (auto& l : loads_) l.context_tokens += k * l.sequences;
+  segments_.clear();
+  if (const std::int64_t rest = steps_max_ - base_steps_ - 1; rest > 0) {
+    std::vector<model::RankLoad> after = loads_;
+    for (auto& l : after) l.context_tokens += l.sequences;
+    pricer_->decode_run(after, environment(), rest, segments_);
+    for (auto& s : segments_) ++s.first_step;
+  }
+  segments_.insert(segments_.begin(), {0, {under_way}, {}});
+  sum_segments();
+}
+
+void GroupExecutor::price_rest_of_pass(Instant now) {
+  const std::int64_t whole = segments_.front().first.v;
+  const double done = whole <= 0 ? 1 : std::clamp(static_cast<double>((now - base_).v) * (kFractionMask + 1) / static_cast<double>(whole), 0.0, 1.0);
+  pass_left_ *= 1 - done;
+  base_ = now;
+  segments_.front().first.v = static_cast<std::int64_t>(static_cast<double>(pricer_->step(items_, loads_, environment()).v) * pass_left_);
 }
 
 void GroupExecutor::set_environment(Instant now, std::vector<double> rank_slowdown, double rdma_factor, double xgmi_factor) {
@@ -145,17 +165,8 @@ void GroupExecutor::set_environment(Instant now, std::vector<double> rank_slowdo
   xgmi_factor_ = xgmi_factor;
   if (!busy()) return;
   const Instant at = stalled_ ? stalled_at_ : now;
-  if (decode_) {
-    if (steps_since_base(at) >= steps_max_ - base_steps_ - 1) return;  // in its last step: the old price holds
-    rebase(at);
-    price();
-  } else {
-    // A prefill pass is one long step: the part still to be done is priced anew.
-    const double before = static_cast<double>(segments_.front().first.v);
-    const double done = std::clamp(static_cast<double>((at - base_).v) * (kFractionMask + 1) / std::max(1.0, before), 0.0, 1.0);
-    const double after = static_cast<double>(pricer_->step(items_, loads_, environment()).v);
-    segments_.front().first.v = static_cast<std::int64_t>(before * done + after * (1 - done));
-  }
+  if (decode_) price_rest_of_run(at);
+  else price_rest_of_pass(at);
   set_end();
 }
 

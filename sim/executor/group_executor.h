@@ -71,8 +71,12 @@ class GroupExecutor {
   std::int64_t steps_since_base(Instant now) const;
   void price();
   void set_end();
-  /// Makes the next boundary the base of the pricing.
-  void rebase(Instant now);
+  /// What loads and length of the op are at its start.
+  void begin(Instant now, OpId op, std::vector<model::RankLoad> loads, std::int64_t steps_max);
+  /// The step under way at `now` keeps its price, those after it get the present environment's.
+  void price_rest_of_run(Instant now);
+  void price_rest_of_pass(Instant now);
+  void sum_segments();
 
   const model::StepPricer* pricer_;
   OpId op_;
@@ -87,6 +91,7 @@ class GroupExecutor {
   std::int64_t base_steps_ = 0, steps_max_ = 0;
   std::vector<model::DecodeSegment> segments_;
   std::vector<std::int64_t> sums_;  // elapsed at the start of each segment
+  double pass_left_ = 1;            // prefill: share of the pass that was left at base_
   Instant end_ = kNever;
   bool stalled_ = false;
   Instant stalled_at_{0};
