@@ -29,6 +29,10 @@ class Encoder {
   explicit Encoder(std::string& out) : out_(out) {}
 
   void varint(std::uint64_t v) {
+    if (v < 0x80) {  // most are
+      out_.push_back(static_cast<char>(v));
+      return;
+    }
     char buffer[10];
     int n = 0;
     while (v >= 0x80) {

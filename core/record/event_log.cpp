@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <bit>
+#include <cstring>
+
 #include "core/base/hash.h"
 #include "core/record/codec.h"
 
@@ -14,7 +17,11 @@ std::uint64_t hash_bytes(std::uint64_t h, std::string_view bytes) {
   std::size_t i = 0;
   for (; i + 8 <= bytes.size(); i += 8) {
     std::uint64_t word = 0;
-    for (int k = 7; k >= 0; --k) word = (word << 8) | static_cast<unsigned char>(bytes[i + static_cast<std::size_t>(k)]);
+    if constexpr (std::endian::native == std::endian::little) {
+      std::memcpy(&word, bytes.data() + i, 8);
+    } else {
+      for (int k = 7; k >= 0; --k) word = (word << 8) | static_cast<unsigned char>(bytes[i + static_cast<std::size_t>(k)]);
+    }
     h = (h ^ word) * 0x9fb21c651e98df25ULL;
     h ^= h >> 32;
   }
@@ -84,7 +91,9 @@ void EventLogWriter::append(Instant at, Address who, std::uint32_t incarnation, 
   e(who, incarnation, event);
   e.varint(commands.size());
   for (const auto& c : commands) e.value(c);
-  for (int i = 0; i < 8; ++i) record_ += static_cast<char>(digest >> (8 * i));
+  char tail[8];
+  for (int i = 0; i < 8; ++i) tail[i] = static_cast<char>(digest >> (8 * i));
+  record_.append(tail, 8);
   last_ = at;
   hash_ = hash_bytes(hash_, record_);
   ++records_;
