@@ -33,7 +33,10 @@ Outcome<> run_gemm(Device& device, GemmArgs& a, int batches, const GemmKernels& 
   if (a.m == 0 || batches == 0) return Done{};
   a.splits = gemm_splits(a.n, a.k_bytes);
   const int columns = tiles(a.n, kTileColumns);
-  const int rows = a.m > 512 ? kernels.tall_rows : a.m > 32 ? 64 : 32;
+  // A CPU core unpacks the weights once for each tile of rows, so tall tiles pay early there; a GPU first needs enough blocks. The bits of a
+  // row are the same with all of them.
+  const int tall_from = device.limits().compute_units > 1 ? 512 : 64;
+  const int rows = a.m > tall_from ? kernels.tall_rows : a.m > 32 ? 64 : 32;
   const Kernel kernel = rows == 128 ? kernels.tall : rows == 64 ? kernels.middle : kernels.low;
   const int blocks = columns * tiles(a.m, rows) * batches;
   a.parallel = a.splits > 1 && batches == 1 && a.partial != nullptr && blocks < kFillBlocks ? 1 : 0;
