@@ -43,13 +43,14 @@ std::span<std::byte> map_memory(std::size_t bytes) {
 }
 
 /// Exchanges addresses and regions over the control socket; false if the link did not come up.
-bool connect(Transport& transport, int socket, std::span<std::byte> memory) {
+bool connect(Transport& transport, int socket, std::span<std::byte> memory, std::vector<std::byte>& blob_out) {
   if (!transport.register_memory(kLinkLocal, memory)) return false;
   put(socket, transport.local_address());
   const auto address = get(socket);
   if (!address || !transport.open(kLinkPeer, *address)) return false;
   put(socket, transport.export_region(kLinkLocal));
   const auto blob = get(socket);
+  if (blob) blob_out = *blob;
   const auto end = Clock::now() + std::chrono::seconds(20);
   std::array<TransportEvent, 8> events{};
   while (blob && Clock::now() < end) {
@@ -69,7 +70,8 @@ bool connect(Transport& transport, int socket, std::span<std::byte> memory) {
   if (!settings.child_netns.empty() && !enter_netns(settings.child_netns)) ::_exit(3);
   const auto memory = map_memory(settings.region_bytes);
   auto transport = settings.make(1);
-  if (!transport || !connect(*transport, socket, memory)) ::_exit(2);
+  std::vector<std::byte> blob;
+  if (!transport || !connect(*transport, socket, memory, blob)) ::_exit(2);
   put(socket, {});
   std::array<TransportEvent, 64> events{};
   for (;;) {
@@ -79,6 +81,10 @@ bool connect(Transport& transport, int socket, std::span<std::byte> memory) {
     if (count == 1 && command == 's') {
       const std::uint64_t sum = checksum(memory);
       if (::send(socket, &sum, sizeof sum, MSG_NOSIGNAL) != sizeof sum) break;
+    }
+    if (count == 1 && command == 'r') {
+      const char done = transport->deregister(kLinkLocal) ? 1 : 0;
+      if (::send(socket, &done, 1, MSG_NOSIGNAL) != 1) break;
     }
     transport->poll(events);
     std::this_thread::sleep_for(std::chrono::milliseconds(2));  // the progress thread does the work
@@ -121,7 +127,7 @@ ProcessLink::ProcessLink(const LinkSettings& settings) {
   const int home = settings.parent_netns.empty() ? -1 : ::open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
   if (home >= 0 && !enter_netns(settings.parent_netns)) throw std::runtime_error("cannot enter network namespace " + settings.parent_netns);
   transport_ = settings.make(0);  // its threads stay in the namespace
-  const bool up = transport_ && connect(*transport_, socket_, memory_);
+  const bool up = transport_ && connect(*transport_, socket_, memory_, remote_blob_);
   if (home >= 0) {
     const int back = ::setns(home, CLONE_NEWNET);
     ::close(home);
@@ -207,6 +213,11 @@ std::uint64_t ProcessLink::remote_checksum() {
   std::uint64_t sum = 0;
   if (::send(socket_, "s", 1, MSG_NOSIGNAL) != 1 || ::recv(socket_, &sum, sizeof sum, MSG_WAITALL) != sizeof sum) return 0;
   return sum;
+}
+
+bool ProcessLink::revoke_remote() {
+  char done = 0;
+  return ::send(socket_, "r", 1, MSG_NOSIGNAL) == 1 && ::recv(socket_, &done, 1, MSG_WAITALL) == 1 && done == 1;
 }
 
 void ProcessLink::signal_child(int signal) { ::kill(child_, signal); }

@@ -52,6 +52,10 @@ class ProcessLink {
   /// Byte sum of the child's region, computed there; 0 if the child is gone.
   std::uint64_t remote_checksum();
   void signal_child(int signal);
+  /// The blob of the child's region, as it was imported.
+  const std::vector<std::byte>& remote_blob() const { return remote_blob_; }
+  /// The child deregisters its region; its memory stays.
+  bool revoke_remote();
 
  private:
   OpId next_op() { return OpId{++ops_}; }
@@ -59,6 +63,7 @@ class ProcessLink {
   int socket_ = -1;
   std::span<std::byte> memory_;
   std::unique_ptr<Transport> transport_;
+  std::vector<std::byte> remote_blob_;
   std::uint64_t ops_ = 0;
 };
 

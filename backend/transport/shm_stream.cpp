@@ -70,7 +70,7 @@ class ShmStream final : public Stream {
         left -= piece;
         moved += piece;
         written_ += piece;
-        out_.written.store(written_, std::memory_order_release);  // early, so that both sides copy at the same time
+        out_.written.store(written_);  // early, so that both sides copy at the same time
         wake(out_.reader_sleeps);
       }
       if (!whole) break;
@@ -95,12 +95,12 @@ class ShmStream final : public Stream {
         left -= piece;
         moved += piece;
         read_ += piece;
-        in_.read.store(read_, std::memory_order_release);
+        in_.read.store(read_);
       }
       if (there == 0) break;
     }
     // A writer that waits for room is woken when half of the ring is free, not for every kilobyte.
-    if (moved > 0 && in_.writer_sleeps.load(std::memory_order_relaxed) != 0 && written - read_ <= kRingBytes / 2) wake(in_.writer_sleeps);
+    if (moved > 0 && in_.writer_sleeps.load() != 0 && written - read_ <= kRingBytes / 2) wake(in_.writer_sleeps);
     if (moved == 0 && gone_) return {0, Cause::peer_lost};
     return {moved, Cause::none};
   }
@@ -112,11 +112,12 @@ class ShmStream final : public Stream {
   }
 
   bool may_sleep(bool wants_to_write) override {
-    in_.reader_sleeps.store(1, std::memory_order_relaxed);
-    if (wants_to_write) out_.writer_sleeps.store(1, std::memory_order_relaxed);
-    std::atomic_thread_fence(std::memory_order_seq_cst);  // pairs with the fence in wake()
-    const bool readable = in_.written.load(std::memory_order_relaxed) != read_;
-    const bool writable = wants_to_write && written_ - out_.read.load(std::memory_order_relaxed) <= kRingBytes / 2;
+    // Sequentially consistent on both sides (positions and flags): either we see the peer's new position here, or it sees
+    // our flag after publishing it.
+    in_.reader_sleeps.store(1);
+    if (wants_to_write) out_.writer_sleeps.store(1);
+    const bool readable = in_.written.load() != read_;
+    const bool writable = wants_to_write && written_ - out_.read.load() <= kRingBytes / 2;
     return !readable && !writable && !gone_;
   }
 
@@ -136,8 +137,7 @@ class ShmStream final : public Stream {
   static constexpr std::size_t kPublishBytes = 128 << 10;
 
   void wake(std::atomic<std::uint32_t>& sleeps) {
-    std::atomic_thread_fence(std::memory_order_seq_cst);
-    if (sleeps.load(std::memory_order_relaxed) == 0 || sleeps.exchange(0) == 0) return;
+    if (sleeps.load() == 0 || sleeps.exchange(0) == 0) return;
     const std::uint64_t one = 1;
     const ssize_t sent = ::write(theirs_.get(), &one, sizeof one);
     (void)sent;  // a full counter means that the peer has wake-ups enough

@@ -111,9 +111,8 @@ TcpCounters TcpTransport::Engine::counters() const {
 }
 
 void TcpTransport::Engine::wake() {
-  // Pairs with the fence in run(): either the thread sees the command before it sleeps, or we see that it sleeps.
-  std::atomic_thread_fence(std::memory_order_seq_cst);
-  if (!sleeping_.load(std::memory_order_relaxed)) return;
+  // The thread says that it sleeps before it looks for commands under the mutex: either it saw ours, or we see it sleep.
+  if (!sleeping_.load()) return;
   const std::uint64_t one = 1;
   const ssize_t sent = ::write(wake_event_.get(), &one, sizeof one);
   (void)sent;

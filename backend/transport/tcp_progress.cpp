@@ -43,8 +43,7 @@ void TcpTransport::Engine::run() {
     bool sleep = !any_more && ready_.empty();
     if (sleep && settings_.spin.v > 0 && now - last_work < nanoseconds(settings_.spin.v)) sleep = false;
     if (sleep) {
-      sleeping_.store(true, std::memory_order_relaxed);
-      std::atomic_thread_fence(std::memory_order_seq_cst);
+      sleeping_.store(true);
       for (auto& [id, peer] : peers_) {
         if (peer.session && !peer.session->may_sleep()) {
           ready_.insert(id);

@@ -1,0 +1,210 @@
+// Every way in which an RDMA path fails, on software RoCE: what ends the operations, when, with which cause, and that no late
+// write lands. Runs in the virtual machine of tests/support/rxe-vm.sh (skipped visibly elsewhere), where h0 and h1 are the
+// hosts' devices, p0 and p1 the switch's ports.
+#ifdef FAULTLINE_VERBS
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <thread>
+
+#include "backend/transport/bench_link.h"
+#include "backend/transport/verbs_transport.h"
+
+namespace faultline::transport {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::int64_t kWrite = 64 << 10;
+constexpr std::int64_t kSlackMs = 15'000;  // one emulated core, shared; only an endless wait is longer
+
+bool have_rxe() {
+  const auto devices = verbs_devices();
+  return std::find(devices.begin(), devices.end(), "rxe0") != devices.end() && std::find(devices.begin(), devices.end(), "rxe1") != devices.end();
+}
+
+void shell(const std::string& command) { EXPECT_EQ(std::system(command.c_str()), 0) << command; }
+
+LinkSettings link_of(std::uint32_t timeout = 14, Duration deadline = Duration{4'000'000'000}) {
+  LinkSettings settings;
+  settings.region_bytes = 1 << 20;
+  settings.make = [timeout, deadline](int side) -> std::unique_ptr<Transport> {
+    VerbsSettings verbs;
+    verbs.device = "rxe" + std::to_string(side);
+    verbs.timeout = timeout;
+    verbs.transfer_deadline = deadline;
+    verbs.control.secret = "matrix";
+    verbs.control.failure_budget = Duration{6'000'000'000};  // the control path stays whole here: it must not be the one that tells
+    verbs.control.connect_timeout = Duration{20'000'000'000};
+    return std::make_unique<VerbsTransport>(verbs);
+  };
+  return settings;
+}
+
+class FailureMatrix : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!have_rxe()) GTEST_SKIP() << "no software RoCE devices rxe0 and rxe1: run inside tests/support/rxe-vm.sh";
+  }
+  struct Outcome {
+    Cause cause = Cause::none;  // of the first failed operation
+    Cause down = Cause::none;
+    std::int64_t ms = 0;        // from the fault to EndpointDown
+    int completed_after = 0;    // operations that completed after the fault
+    std::size_t unfinished = 0;
+  };
+  /// Eight writes in flight, the fault, then until EndpointDown or `limit_ms`.
+  static Outcome inject(ProcessLink& link, const std::function<void()>& fault, std::int64_t limit_ms) {
+    Outcome outcome;
+    std::uint64_t op = 1'000'000;
+    std::array<TransportEvent, 32> events;
+    const auto turn = [&](bool post) {
+      while (post && outcome.unfinished < 8 && link.transport().post({OpId{++op}, kLinkPeer, {{kLinkLocal, {0}, kLinkRemote, {0}, {kWrite}}}, {}})) ++outcome.unfinished;
+      const std::size_t count = link.transport().poll(events);
+      for (std::size_t i = 0; i < count; ++i) {
+        if (std::holds_alternative<OpCompleted>(events[i])) --outcome.unfinished, ++outcome.completed_after;
+        if (const auto* lost = std::get_if<OpFailed>(&events[i])) {
+          --outcome.unfinished;
+          if (outcome.cause == Cause::none) outcome.cause = lost->cause;
+        }
+        if (const auto* down = std::get_if<EndpointDown>(&events[i])) outcome.down = down->cause;
+      }
+      if (count == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    };
+    for (int i = 0; i < 20; ++i) turn(true);
+    std::thread injector(fault);  // beside the traffic: from the poster itself the queue would drain first
+    const auto start = Clock::now();
+    outcome.completed_after = 0;
+    const auto elapsed = [&] { return std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - start).count(); };
+    while (outcome.down == Cause::none && elapsed() < limit_ms) turn(true);
+    outcome.ms = elapsed();
+    injector.join();
+    std::printf("  cause %s, down %s, %lld ms, unfinished %zu\n", std::string(name_of(outcome.cause)).c_str(), std::string(name_of(outcome.down)).c_str(),
+                static_cast<long long>(outcome.ms), outcome.unfinished);
+    return outcome;
+  }
+  static void expect_end(const Outcome& outcome, std::initializer_list<Cause> causes, std::int64_t budget_ms) {
+    EXPECT_TRUE(std::find(causes.begin(), causes.end(), outcome.down) != causes.end()) << "down with " << name_of(outcome.down);
+    EXPECT_TRUE(outcome.cause == Cause::none || outcome.cause == outcome.down) << name_of(outcome.cause);
+    EXPECT_EQ(outcome.unfinished, 0U);
+    EXPECT_LE(outcome.ms, budget_ms + kSlackMs);
+  }
+  /// After the end: change the source, give late packets time, and see that the peer's memory does not change any more.
+  static void expect_no_late_write(ProcessLink& link) {
+    const std::uint64_t before = link.remote_checksum();
+    std::memset(link.memory().data(), 0x77, link.memory().size());
+    std::this_thread::sleep_for(std::chrono::milliseconds(700));
+    EXPECT_EQ(link.remote_checksum(), before);
+  }
+};
+
+TEST_F(FailureMatrix, AKilledPeerIsToldByItsControlConnectionAtOnce) {
+  ProcessLink link(link_of(18));  // 7.5 s of retransmissions: the completion would come far too late
+  const Outcome outcome = inject(link, [&] { link.signal_child(SIGKILL); }, 30'000);
+  expect_end(outcome, {Cause::peer_lost}, 500);
+}
+
+TEST_F(FailureMatrix, ABlackholeEndsWithTheRetransmissionBudget) {
+  ProcessLink link(link_of(14));
+  const Outcome outcome = inject(link, [] { shell("tc qdisc add dev p1 root netem loss 100%"); }, 30'000);
+  expect_end(outcome, {Cause::link_down}, 470);
+  shell("tc qdisc del dev p1 root");
+  expect_no_late_write(link);
+}
+
+TEST_F(FailureMatrix, ALostCarrierAtThePeerIsABlackholeForUs) {
+  ProcessLink link(link_of(14));
+  const Outcome outcome = inject(link, [] { shell("ip link set p1 down"); }, 30'000);
+  expect_end(outcome, {Cause::link_down, Cause::peer_lost}, 470);  // the peer's own port event may reach us first, by its close
+  shell("ip link set p1 up");
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+}
+
+TEST_F(FailureMatrix, ALostCarrierHereGivesAPortEventAndNoCompletion) {
+  ProcessLink link(link_of(14, Duration{20'000'000'000}));
+  const Outcome outcome = inject(link, [] { shell("ip link set p0 down"); }, 60'000);
+  auto& verbs = dynamic_cast<VerbsTransport&>(link.transport());
+  EXPECT_GE(verbs.counters().port_errors, 1U);
+  expect_end(outcome, {Cause::link_down}, 1'000);
+  shell("ip link set p0 up");
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  expect_no_late_write(link);
+}
+
+TEST_F(FailureMatrix, AFlapShorterThanTheBudgetIsOnlySlow) {
+  ProcessLink link(link_of(17, Duration{20'000'000'000}));  // 3.8 s
+  const Outcome outcome = inject(
+      link,
+      [] {
+        shell("tc qdisc add dev p1 root netem loss 100%");
+        std::this_thread::sleep_for(std::chrono::milliseconds(300));
+        shell("tc qdisc del dev p1 root");
+      },
+      6'000);
+  EXPECT_EQ(outcome.down, Cause::none);
+  EXPECT_GT(outcome.completed_after, 0);
+  EXPECT_EQ(link.write({{kLinkLocal, {0}, kLinkRemote, {0}, {100}}}), Cause::none);
+}
+
+TEST_F(FailureMatrix, AFlapLongerThanTheBudgetEndsTheConnection) {
+  ProcessLink link(link_of(12));  // 0.12 s
+  const Outcome outcome = inject(
+      link,
+      [] {
+        shell("tc qdisc add dev p1 root netem loss 100%");
+        std::this_thread::sleep_for(std::chrono::milliseconds(800));
+        shell("tc qdisc del dev p1 root");
+      },
+      30'000);
+  expect_end(outcome, {Cause::link_down}, 120);
+  expect_no_late_write(link);
+}
+
+TEST_F(FailureMatrix, LostAcknowledgementsFailWhatHasArrived) {
+  ProcessLink link(link_of(14));
+  const Outcome outcome = inject(link, [] { shell("tc qdisc add dev p0 root netem loss 100%"); }, 30'000);
+  expect_end(outcome, {Cause::link_down}, 470);
+  shell("tc qdisc del dev p0 root");
+  expect_no_late_write(link);
+}
+
+TEST_F(FailureMatrix, AWrongKeyIsAProtectionFault) {
+  ProcessLink link(link_of(14));
+  // The peer's own blob with another key, imported under a new id: the address is right, the key is not.
+  // A blob is magic, identity, address, length, rkey (8 bytes each); the first write makes sure that the link works.
+  ASSERT_EQ(link.write({{kLinkLocal, {0}, kLinkRemote, {0}, {100}}}), Cause::none);
+  auto blob = link.remote_blob();
+  ASSERT_EQ(blob.size(), 40U);
+  blob[32] ^= std::byte{0x5a};
+  ASSERT_TRUE(link.transport().import_region(RegionId{555}, kLinkPeer, blob));
+  const std::uint64_t before = link.remote_checksum();
+  std::memset(link.memory().data(), 0x31, link.memory().size());
+  EXPECT_EQ(link.write({{kLinkLocal, {0}, RegionId{555}, {0}, {100}}}), Cause::protection);
+  EXPECT_EQ(link.remote_checksum(), before);
+}
+
+TEST_F(FailureMatrix, ARevokedRegistrationIsAProtectionFault) {
+  ProcessLink link(link_of(14));
+  ASSERT_EQ(link.write({{kLinkLocal, {0}, kLinkRemote, {0}, {100}}}), Cause::none);
+  ASSERT_TRUE(link.revoke_remote());
+  const std::uint64_t before = link.remote_checksum();
+  std::memset(link.memory().data(), 0x32, link.memory().size());
+  EXPECT_EQ(link.write({{kLinkLocal, {0}, kLinkRemote, {0}, {100}}}), Cause::protection);
+  EXPECT_EQ(link.remote_checksum(), before);
+}
+
+TEST_F(FailureMatrix, ADmabufRegistrationIsRefusedWhereTheKernelCannot) {
+  VerbsSettings settings;
+  settings.device = "rxe0";
+  settings.control.secret = "matrix";
+  VerbsTransport transport(settings);
+  EXPECT_EQ(transport.register_dmabuf(RegionId{9}, -1, Bytes{0}, Bytes{4096}, 0).cause(), Cause::protection);
+}
+
+}  // namespace
+}  // namespace faultline::transport
+#endif
