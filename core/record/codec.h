@@ -71,7 +71,7 @@ class Encoder {
   template <class... T>
   void value(const std::variant<T...>& v) {
     varint(v.index());
-    std::visit([this](const auto& x) { value(x); }, v);
+    std::visit([this](const auto& x) { this->value(x); }, v);
   }
 
  private:
