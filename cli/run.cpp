@@ -79,6 +79,8 @@ int run_one(const RunOptions& options) {
   record::EventLogWriter log(resolved, [&](std::string_view bytes) { log_file.write(bytes); });
   sim::SimulateOptions with;
   with.log = &log;
+  record::TruthLog truth(spec.seed);
+  with.truth = &truth;
   const bool tty = isatty(STDERR_FILENO) != 0;
   const double total = spec.workload.duration ? seconds(*spec.workload.duration) : 0;
   bool printed = false;
@@ -113,6 +115,7 @@ int run_one(const RunOptions& options) {
   metric_options.gpu_price_per_hour = spec.cost.gpu_hour;
   const report::Report report = report::make_report(run, paired ? &pair[0] : nullptr, paired ? &pair[1] : nullptr, metric_options,
                                                     resolved, sources_of(spec));
+  write_file(out + "/truth.jsonl", truth.text());
   write_file(out + "/requests.jsonl", report::requests_jsonl(run));
   const std::string summary = report::summary_text(report);
   write_file(out + "/summary.json", summary);
@@ -121,7 +124,7 @@ int run_one(const RunOptions& options) {
     std::fputs(summary.c_str(), stdout);
   } else if (options.report && !options.quiet) {
     std::fputs(report::terminal_text(report, {.colour = isatty(STDOUT_FILENO) != 0}).c_str(), stdout);
-    fmt::print("\nwritten: {}/{{report.html, summary.json, requests.jsonl, experiment.yaml, events.flog}}\n", out);
+    fmt::print("\nwritten     {}/\n            report.html summary.json requests.jsonl experiment.yaml events.flog\n            truth.jsonl\n", out);
   }
   if (report.summary.requests.unaccounted != 0) {
     fmt::print(stderr, "faultline: error: {} requests are unaccounted for\n", report.summary.requests.unaccounted);

@@ -50,6 +50,7 @@ record::RunRecord simulate(const experiment::ExperimentSpec& spec, const experim
   setup.seed = spec.seed;
   if (spec.end) setup.end_limit = Instant{spec.end->v};
   setup.log = options.log;
+  setup.truth = options.truth;
   setup.progress = options.progress;
   World world(std::move(setup), run);
   world.run();

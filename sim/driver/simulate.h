@@ -7,6 +7,7 @@
 #include "core/experiment/deployment.h"
 #include "core/record/event_log.h"
 #include "core/record/run_record.h"
+#include "core/record/truth_log.h"
 
 namespace faultline::sim {
 
@@ -14,6 +15,7 @@ struct SimulateOptions {
   bool with_faults = true;   // false: the paired run without the fault
   bool placebo = false;      // each fault becomes one that disables nothing, at the same time
   record::EventLogWriter* log = nullptr;
+  record::TruthLog* truth = nullptr;
   std::function<bool(Instant now, std::uint64_t requests_done)> progress;  // false interrupts
 };
 

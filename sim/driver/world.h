@@ -21,6 +21,7 @@
 #include "core/fault/schedule.h"
 #include "core/record/event_log.h"
 #include "core/record/run_record.h"
+#include "core/record/truth_log.h"
 #include "core/topology/paths.h"
 #include "core/topology/placement.h"
 #include "core/workload/arrival.h"
@@ -56,6 +57,7 @@ struct WorldSetup {
   std::uint64_t seed = 0;
   Instant end_limit = kNever;
   record::EventLogWriter* log = nullptr;
+  record::TruthLog* truth = nullptr;
   /// Called about every 2^14 events; false interrupts the run (what is done is kept).
   std::function<bool(Instant now, std::uint64_t requests_done)> progress;
 };

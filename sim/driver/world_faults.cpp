@@ -21,6 +21,7 @@ void World::transition(std::uint32_t index, bool active) {
     if (!transitions.empty() && !transitions.back().active) r.reverted = transitions.back().at;
   }
   const Status status = active ? apply(f, now_) : revert(f, now_);
+  if (setup_.truth) setup_.truth->append(now_, f.name, name_of(f.kind), f.target, active, status.cause());
   if (!status) {
     r.applied = false;
     r.not_applied_reason = std::string(name_of(status.cause()));

@@ -1,0 +1,252 @@
+// faultline sweep: one experiment under many settings and seeds, over the cores of this machine; resumable.
+#include <fmt/format.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "cli/run.h"
+#include "cli/sweep_store.h"
+#include "core/base/hash.h"
+#include "core/experiment/deployment.h"
+#include "core/experiment/sweep.h"
+#include "core/report/summary_json.h"
+#include "sim/driver/replicas.h"
+#include "sim/driver/simulate.h"
+
+namespace faultline::cli {
+namespace {
+
+struct Options {
+  std::string file, out;
+  std::vector<std::string> over, set;
+  std::int64_t seeds = 0;
+  int jobs = 0;
+  bool json = false, quiet = false;
+};
+
+struct Replica {
+  std::size_t point = 0;
+  std::int64_t seed = 0;
+  std::string key;
+};
+
+struct Worker {
+  pid_t pid = -1;
+  int fd = -1;
+  std::size_t replica = 0;
+  std::string bytes;
+};
+
+/// In a process of its own: both runs of the pair, and the summary as JSON on the pipe.
+[[noreturn]] void child(int fd, const experiment::ExperimentSpec& spec) {
+  int status = 1;
+  try {
+    signal(SIGINT, SIG_IGN);  // the parent decides; what runs is finished
+    const auto deployment = experiment::deploy(spec);
+    std::vector<sim::ReplicaJob> jobs;
+    if (!deployment->faults.empty()) jobs.push_back({.with_faults = false});
+    sim::Replicas others(spec, *deployment, read_text, jobs);
+    const record::RunRecord run = sim::simulate(spec, *deployment, read_text, {});
+    const auto pair = others.collect();
+    metrics::Options metric_options;
+    metric_options.gpu_price_per_hour = spec.cost.gpu_hour;
+    const report::Report report = report::make_report(run, pair.empty() ? nullptr : &pair[0], nullptr, metric_options);
+    const std::string text = report::summary_json(report).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    std::string_view rest = text;
+    while (!rest.empty()) {
+      const ssize_t n = write(fd, rest.data(), rest.size());
+      if (n <= 0) break;
+      rest.remove_prefix(static_cast<std::size_t>(n));
+    }
+    status = rest.empty() ? 0 : 1;
+  } catch (const std::exception& e) {
+    fmt::print(stderr, "{}\n", e.what());
+  }
+  _exit(status);
+}
+
+/// The figures that the table shows; absent ones are left out of a point's mean.
+struct Figure {
+  const char* name;
+  std::vector<const char*> path;
+};
+const std::vector<Figure> kFigures{{"goodput tok/s", {"throughput", "goodput_tokens_per_s"}},
+                                   {"failed", {"requests", "failed"}},
+                                   {"retried", {"requests", "retried"}},
+                                   {"lost GPU-s", {"faults", "*", "blast_radius", "capacity_loss_gpu_s"}},
+                                   {"ready s", {"faults", "*", "phases_s", "ready"}}};
+
+std::optional<double> value_at(const nlohmann::json& node, const std::vector<const char*>& path, std::size_t at) {
+  if (at == path.size()) return node.is_number() ? std::optional(node.get<double>()) : std::nullopt;
+  if (std::string_view(path[at]) == "*") {  // the sum over the list
+    std::optional<double> sum;
+    for (const auto& element : node) {
+      if (const auto v = value_at(element, path, at + 1)) sum = sum.value_or(0) + *v;
+    }
+    return sum;
+  }
+  const auto it = node.find(path[at]);
+  return it == node.end() ? std::nullopt : value_at(*it, path, at + 1);
+}
+
+std::string interval(const experiment::Estimate& e) {
+  if (e.count == 0) return "–";
+  const int digits = std::abs(e.mean) >= 1000 ? 0 : std::abs(e.mean) >= 10 ? 1 : 2;
+  if (!std::isfinite(e.half_width)) return fmt::format("{:.{}f}", e.mean, digits);
+  return fmt::format("{:.{}f} ±{:.{}f}", e.mean, digits, e.half_width, digits);
+}
+
+int run_sweep(const Options& options) {
+  const experiment::SweepSpec sweep = experiment::load_sweep(must_read_file(options.file), options.file, options.over, read_text);
+  const std::int64_t seeds = options.seeds > 0 ? options.seeds : sweep.seeds;
+  const std::string base = must_read_file(sweep.experiment);
+  // Every point is checked before the first replica starts.
+  std::vector<experiment::ExperimentSpec> specs;
+  for (const auto& point : sweep.points) {
+    experiment::Overrides overrides;
+    overrides.set = options.set;
+    overrides.set.insert(overrides.set.end(), point.set.begin(), point.set.end());
+    specs.push_back(experiment::load(base, sweep.experiment, overrides, read_text));
+    experiment::deploy(specs.back());
+  }
+  std::vector<Replica> replicas;
+  std::vector<std::string> keys;
+  for (std::int64_t s = 0; s < seeds; ++s) {  // seed by seed, so that a sweep that is stopped is balanced
+    for (std::size_t p = 0; p < specs.size(); ++p) {
+      specs[p].seed = static_cast<std::uint64_t>(sweep.first_seed + s);
+      Replica r{p, sweep.first_seed + s, fmt::format("{:016x}", hash_text(experiment::resolved(specs[p])))};
+      keys.push_back(r.key);
+      replicas.push_back(std::move(r));
+    }
+  }
+  const std::string out = options.out.empty() ? "out/" + sweep.name + ".sqlite" : options.out;
+  if (const auto folder = std::filesystem::path(out).parent_path(); !folder.empty()) make_folder(folder.string());
+  SweepStore store(out);
+  std::vector<std::size_t> todo;
+  for (std::size_t k = 0; k < replicas.size(); ++k) {
+    if (!store.has(replicas[k].key)) todo.push_back(k);
+  }
+  catch_interrupts();
+  const std::size_t jobs = static_cast<std::size_t>(options.jobs > 0 ? options.jobs : std::max(1U, std::thread::hardware_concurrency()));
+  std::vector<Worker> workers;
+  std::size_t next = 0, done = 0;
+  const auto began = std::chrono::steady_clock::now();
+  const bool tty = isatty(STDERR_FILENO) != 0;
+  bool failed = false;
+  while ((next < todo.size() && !interrupted && !failed) || !workers.empty()) {
+    while (workers.size() < jobs && next < todo.size() && !interrupted && !failed) {
+      int ends[2];
+      if (pipe(ends) != 0) throw std::runtime_error(fmt::format("cannot make a pipe: {}", std::strerror(errno)));
+      const std::size_t k = todo[next++];
+      experiment::ExperimentSpec spec = specs[replicas[k].point];
+      spec.seed = static_cast<std::uint64_t>(replicas[k].seed);
+      std::fflush(nullptr);
+      const pid_t pid = fork();
+      if (pid < 0) throw std::runtime_error(fmt::format("cannot start a process: {}", std::strerror(errno)));
+      if (pid == 0) {
+        close(ends[0]);
+        for (const Worker& w : workers) close(w.fd);
+        child(ends[1], spec);
+      }
+      close(ends[1]);
+      workers.push_back({pid, ends[0], k, {}});
+    }
+    std::vector<pollfd> fds;
+    for (const Worker& w : workers) fds.push_back({w.fd, POLLIN, 0});
+    if (poll(fds.data(), fds.size(), 500) < 0 && errno != EINTR) throw std::runtime_error("poll failed");
+    for (std::size_t i = workers.size(); i-- > 0;) {
+      if (!(fds[i].revents & (POLLIN | POLLHUP))) continue;
+      char buffer[1 << 16];
+      const ssize_t n = read(workers[i].fd, buffer, sizeof buffer);
+      if (n > 0) {
+        workers[i].bytes.append(buffer, static_cast<std::size_t>(n));
+        continue;
+      }
+      if (n < 0 && errno == EINTR) continue;
+      close(workers[i].fd);
+      int status = 0;
+      while (waitpid(workers[i].pid, &status, 0) < 0 && errno == EINTR) {
+      }
+      const Replica& r = replicas[workers[i].replica];
+      if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+        store.put({r.key, sweep.points[r.point].name, r.seed, workers[i].bytes});
+        ++done;
+      } else {
+        failed = true;
+        std::string sets;
+        for (const auto& s : options.set) sets += fmt::format(" --set '{}'", s);
+        for (const auto& s : sweep.points[r.point].set) sets += fmt::format(" --set '{}'", s);
+        fmt::print(stderr, "\nfaultline: error: a replica failed; reproduce it with:\n  faultline run {} --seed {}{}\n", sweep.experiment, r.seed, sets);
+      }
+      workers.erase(workers.begin() + static_cast<std::ptrdiff_t>(i));
+    }
+    if (tty && !options.quiet) {
+      const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+      const double left = done ? elapsed / static_cast<double>(done) * static_cast<double>(todo.size() - done) : 0;
+      fmt::print(stderr, "\r{}/{} replicas, {} were there already, {:.0f} s left   ", done, todo.size(), replicas.size() - todo.size(), left);
+    }
+  }
+  if (tty && !options.quiet) fmt::print(stderr, "\r{:70}\r", "");
+
+  const auto found = store.summaries(keys);
+  nlohmann::ordered_json result{{"sweep", sweep.name}, {"experiment", sweep.experiment}, {"seeds", seeds}, {"points", nlohmann::json::array()}};
+  if (!options.json) {
+    fmt::print("{}: {} points, {} seeds; means with 95 % intervals over seeds\n", sweep.name, specs.size(), seeds);
+  }
+  for (std::size_t p = 0; p < specs.size(); ++p) {
+    std::vector<std::vector<double>> values(kFigures.size());
+    std::int64_t count = 0;
+    for (const Replica& r : replicas) {
+      if (r.point != p) continue;
+      const auto it = found.find(r.key);
+      if (it == found.end()) continue;
+      ++count;
+      const auto summary = nlohmann::json::parse(it->second);
+      for (std::size_t f = 0; f < kFigures.size(); ++f) {
+        if (const auto v = value_at(summary, kFigures[f].path, 0)) values[f].push_back(*v);
+      }
+    }
+    nlohmann::ordered_json row{{"point", sweep.points[p].name}, {"replicas", count}};
+    if (!options.json) fmt::print("\n{}  ({} replicas)\n", sweep.points[p].name, count);
+    for (std::size_t f = 0; f < kFigures.size(); ++f) {
+      const experiment::Estimate e = experiment::estimate(values[f]);
+      row[kFigures[f].name] = {{"count", e.count}, {"mean", e.count ? nlohmann::json(e.mean) : nlohmann::json()},
+                               {"half_width_95", std::isfinite(e.half_width) ? nlohmann::json(e.half_width) : nlohmann::json()}};
+      if (!options.json) fmt::print("  {:<14} {:>24}\n", kFigures[f].name, interval(e));
+    }
+    result["points"].push_back(row);
+  }
+  if (options.json) fmt::print("{}\n", result.dump(2));
+  else fmt::print("\nwritten     {} ({} replicas)\n", out, found.size());
+  if (interrupted) fmt::print(stderr, "interrupted: what is done is kept; the same command goes on from there\n");
+  return failed ? 1 : interrupted ? 130 : 0;
+}
+
+const Registration kSweep{{.order = 15,
+                           .name = "sweep",
+                           .help = "Run an experiment under many settings and seeds; resumable",
+                           .setup = [](CLI::App& app) {
+                             auto o = std::make_shared<Options>();
+                             app.add_option("sweep", o->file, "Sweep or experiment file (YAML)")->required();
+                             app.add_option("--over", o->over, "An axis: --over 'fleet.instances=[2, 4, 8]' (repeatable)")->allow_extra_args(false)->take_all();
+                             app.add_option("--set", o->set, "Set a field in every point (repeatable)")->allow_extra_args(false)->take_all();
+                             app.add_option("--seeds", o->seeds, "Replicas of each point")->check(CLI::Range(1, 10'000'000));
+                             app.add_option("--jobs,-j", o->jobs, "Replicas at a time (default: the cores)")->check(CLI::Range(1, 4096));
+                             app.add_option("--out", o->out, "Results file (SQLite; default: out/<name>.sqlite)");
+                             app.add_flag("--json", o->json, "Print JSON instead of the table");
+                             app.add_flag("--quiet,-q", o->quiet, "No progress");
+                             return [o] { return run_sweep(*o); };
+                           }}};
+
+}  // namespace
+}  // namespace faultline::cli
