@@ -1,5 +1,6 @@
 // How an instance forms its steps: admission, chunks, joins and ends.
 #include <algorithm>
+#include <tuple>
 
 #include "core/base/assert.h"
 #include "core/control/instance.h"
@@ -17,21 +18,24 @@ std::int32_t InstanceController::produced(const Slot& slot) const {
   return static_cast<std::int32_t>(std::min<std::int64_t>(slot.output, 1 + steps));
 }
 
-/// Puts a request into the queue with the least work waiting, over all ranks of the groups that can prefill.
+/// Puts a request into the queue with the least work waiting, over all ranks of the groups that can prefill. Of equal
+/// ones, that of a group that can begin at once, then that of the group with fewer requests waiting: an idle rank of a
+/// group in the middle of a step would leave it waiting for that step while another group has nothing to do.
 bool InstanceController::enqueue(std::uint32_t index) {
   Slot& slot = slots_[index];
-  std::int64_t best_work = 0;
+  std::tuple<std::int64_t, bool, std::int64_t> best;
   std::int16_t best_group = -1, best_rank = -1;
   for (std::size_t g = 0; g < groups_.size(); ++g) {
     const Group& group = groups_[g];
     if (group.state != GroupState::up || group.setup.role == GroupRole::decode) continue;
     const bool both = group.setup.role == GroupRole::both;
+    const bool busy = group.running.valid() && !group.decode_run;  // a decode run is interrupted for a prompt
     for (std::size_t r = 0; r < group.ranks.size(); ++r) {
       const Rank& rank = group.ranks[r];
       // Where one rank does both, its KV in use stands for the decode work it already has.
       const std::int64_t work = rank.queued_tokens + (both ? rank.blocks_used * setup_.engine.block_tokens : 0);
-      if (best_group < 0 || work < best_work) {
-        best_work = work;
+      if (const std::tuple key{work, busy, std::int64_t{group.queued}}; best_group < 0 || key < best) {
+        best = key;
         best_group = static_cast<std::int16_t>(g);
         best_rank = static_cast<std::int16_t>(r);
       }
