@@ -11,8 +11,9 @@ std::int32_t InstanceController::blocks_for(std::int64_t tokens) const {
   return static_cast<std::int32_t>((tokens + setup_.engine.block_tokens - 1) / setup_.engine.block_tokens);
 }
 
+/// Tokens that are out. The first one is sampled by the prefill but leaves only with the KV on the decode side.
 std::int32_t InstanceController::produced(const Slot& slot) const {
-  if (!slot.prefill_done) return 0;
+  if (!slot.prefill_done || slot.state == State::transferring) return 0;
   if (slot.state != State::decoding) return 1;
   const std::int64_t steps = groups_[static_cast<std::size_t>(slot.decode_group)].steps_done - slot.join_step;
   return static_cast<std::int32_t>(std::min<std::int64_t>(slot.output, 1 + steps));
