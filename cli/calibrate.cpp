@@ -12,6 +12,7 @@
 #include "core/calibration/evaluate.h"
 #include "core/calibration/fit/fit.h"
 #include "core/calibration/importers.h"
+#include "core/calibration/waterfall.h"
 
 namespace faultline::cli {
 namespace {
@@ -22,7 +23,7 @@ namespace cal = calibration;
 struct Options {
   std::vector<std::string> files;
   std::vector<std::string> rules;
-  std::string device, hardware = "MI300X", calibration, data, out, name, note;
+  std::string experiment, device, hardware = "MI300X", calibration, data, out, name, note;
   bool json = false, print_rules = false, no_validation = false;
 };
 
@@ -274,6 +275,41 @@ int run_advise(const Options& options) {
   return 0;
 }
 
+// Exit status 1 when a step misses its tolerance: an experiment whose expected answer did not come out.
+int run_step(const Options& options) {
+  config::Diagnostics diagnostics;
+  const cal::Calibration calibration = load_calibration(options.calibration);
+  const config::Document document(must_read_file(options.experiment), options.experiment, diagnostics);
+  cal::StepExperiments experiments;
+  config::read(document, document.root(), "", experiments, diagnostics);
+  diagnostics.throw_if_any();
+  const cal::KernelRules rules = rules_of(options);
+  bool all_hold = true;
+  json out{{"experiment", options.experiment}, {"calibration", options.calibration}, {"steps", json::array()}};
+  for (const auto& step : experiments.steps) {
+    const std::string file = options.data + "/" + step.profile;
+    const cal::Format format = format_of(file);
+    const auto stream = open_stream(file);
+    cal::ProfileFold fold(rules);
+    if (!is_profile(format)) diagnostics.error({file, 0, 0}, "expected a profile");
+    else cal::import_profile(format, *stream, file, {}, fold, diagnostics);
+    diagnostics.throw_if_any();
+    const cal::Waterfall w = cal::waterfall(step, calibration, fold);
+    all_hold = all_hold && w.holds;
+    json rows = json::array();
+    for (const auto& r : w.rows)
+      rows.push_back({{"operation", r.operation}, {"predicted_us", r.predicted_us}, {"measured_us", r.measured_us}, {"predicted_count", r.predicted_count}, {"measured_count", r.measured_count}});
+    out["steps"].push_back({{"question", step.question}, {"predicted_us", w.predicted_us}, {"measured_us", w.measured_us}, {"holds", w.holds}, {"operations", rows}});
+    if (options.json) continue;
+    fmt::print("{}\n  expected: {}\n  {:<12} {:>8} {:>12} {:>12} {:>8}\n", step.question, step.expectation, "operation", "kernels", "predicted us", "measured us", "error");
+    for (const auto& r : w.rows)
+      fmt::print("  {:<12} {:>8} {:>12.1f} {:>12.1f} {:>7.1f}%\n", r.operation, r.measured_count, r.predicted_us, r.measured_us, r.measured_us > 0 ? 100 * (r.predicted_us / r.measured_us - 1) : 0);
+    fmt::print("  {:<12} {:>8} {:>12.1f} {:>12.1f} {:>7.1f}%  {}\n", "step", fold.events(), w.predicted_us, w.measured_us, 100 * (w.predicted_us / w.measured_us - 1), w.holds ? "holds" : "DOES NOT HOLD");
+  }
+  if (options.json) fmt::print("{}\n", out.dump(2));
+  return all_hold ? 0 : 1;
+}
+
 const Registration kCalibrate{{.order = 50, .name = "calibrate", .help = "Import measurements, fit cost models to them, score and advise", .setup = [](CLI::App& app) {
   auto options = std::make_shared<Options>();
   auto action = std::make_shared<std::function<int()>>();
@@ -301,6 +337,11 @@ const Registration kCalibrate{{.order = 50, .name = "calibrate", .help = "Import
   evaluate->add_option("--calibration", options->calibration, "Calibration file")->default_val("experiments/calibration/mi300x.yaml");
   evaluate->add_option("--data", options->data, "Folder of tables")->required();
   evaluate->add_option("--device", options->device, "Device of a table that holds several");
+  CLI::App* step = add("step", "A recorded step against the models, operation by operation", run_step);
+  step->add_option("--experiment", options->experiment, "Experiment file")->default_val("experiments/calibration/step_decode.yaml");
+  step->add_option("--calibration", options->calibration, "Calibration file")->default_val("experiments/calibration/mi300x.yaml");
+  step->add_option("--data", options->data, "Folder of profiles")->required();
+  step->add_option("--rules", options->rules, "YAML with kernel rules, before the built-in ones");
   CLI::App* advise = add("advise", "The benchmark runs that would shrink the interval most", run_advise);
   advise->add_option("--calibration", options->calibration, "Calibration file")->default_val("experiments/calibration/mi300x.yaml");
   return std::function<int()>([action] { return (*action)(); });

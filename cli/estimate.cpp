@@ -6,6 +6,7 @@
 
 #include "cli/command.h"
 #include "core/calibration/estimate.h"
+#include "core/calibration/study.h"
 
 namespace faultline::cli {
 namespace {
@@ -14,7 +15,7 @@ using nlohmann::json;
 namespace cal = calibration;
 
 struct Options {
-  std::string model = "deepseek-v3", device = "mi300x", plan, phase = "decode", calibration = "experiments/calibration/mi300x.yaml";
+  std::string study, model = "deepseek-v3", device = "mi300x", plan, phase = "decode", calibration = "experiments/calibration/mi300x.yaml";
   std::vector<std::string> compare, slo;
   std::int64_t batch = 0, input = 2000, output = 100;
   double gpu_hour_cost = 2;
@@ -78,7 +79,55 @@ void print_estimate(const cal::Estimate& e, cal::Phase phase) {
   fmt::print("\n");
 }
 
+int run_study(const Options& o) {
+  config::Diagnostics diagnostics;
+  const config::Document document(must_read_file(o.study), o.study, diagnostics);
+  diagnostics.throw_if_any();
+  cal::Study study;
+  config::read(document, document.root(), "", study, diagnostics);
+  diagnostics.throw_if_any();
+  cal::EstimateRequest base;
+  base.model = model::read_model(must_read_file(study.model), study.model, diagnostics);
+  base.device = model::read_device(must_read_file(study.device), study.device, diagnostics);
+  const auto calibration = std::make_shared<cal::Calibration>(cal::read_calibration(must_read_file(study.calibration), study.calibration, diagnostics));
+  base.plan.kv_precision = model::Precision::fp8;
+  base.memory.sequences_max = 4096;
+  diagnostics.throw_if_any();
+  const cal::StudyResult result = cal::run_study(study, base, calibration, diagnostics);
+  diagnostics.throw_if_any();
+  if (o.json) {
+    json out{{"study", study.name}, {"calibration", study.calibration}, {"rows", json::array()}, {"splits", json::array()}};
+    for (std::size_t i = 0; i < result.rows.size(); ++i) {
+      json row = to_json(result.rows[i]);
+      row.erase("operations");
+      row["name"] = study.rows[i].name;
+      out["rows"].push_back(row);
+    }
+    for (const auto& s : result.splits)
+      out["splits"].push_back({{"prefill", s.prefill}, {"decode", s.decode}, {"decode_nodes_per_prefill_node", s.decode_nodes_per_prefill_node},
+                               {"requests_per_s_node", s.requests_s_node}, {"total_tokens_per_s_node", s.total_tokens_s_node}, {"usd_per_million_tokens", s.cost_per_million_total}});
+    fmt::print("{}\n", out.dump(2));
+    return 0;
+  }
+  fmt::print("{}\ncalibration {} ({}), {} in / {} out, {} USD a GPU hour\n\n", study.question, study.calibration, calibration->hardware, study.input, study.output, study.gpu_hour_cost);
+  fmt::print("{:<34} {:>6} {:>9} {:>9} {:>26} {:>11}\n", "phase and plan", "batch", "step ms", "TTFT ms", "tokens/s a node", "USD per 1M");
+  for (std::size_t i = 0; i < result.rows.size(); ++i) {
+    const cal::Estimate& e = result.rows[i];
+    const double value = study.rows[i].phase == cal::Phase::decode ? e.output_tokens_per_s_node : e.input_tokens_per_s_node;
+    if (!e.refusal.empty()) fmt::print("{:<34} cannot run: {}\n", study.rows[i].name, e.refusal);
+    else fmt::print("{:<34} {:>6} {:>9.2f} {:>9.1f} {:>8.0f} [{:>6.0f}, {:>6.0f}] {:>11.3f}{}\n", study.rows[i].name, e.batch_per_gpu, e.step_us / 1e3, e.ttft_ms, value,
+                    value * e.step_us / e.step_us_high, value * e.step_us / e.step_us_low, e.cost_per_million_tokens,
+                    (study.rows[i].tpot_max.v > 0 || study.rows[i].ttft_max.v > 0) && !e.best_batch ? "  objective missed" : "");
+  }
+  fmt::print("\nbalanced splits: prefill nodes : decode nodes so that both are saturated\n");
+  for (const auto& s : result.splits)
+    fmt::print("  {} + {}: 1 : {:.2f}, {:.2f} requests/s and {:.0f} tokens/s a node, {:.3f} USD per 1M tokens (input and output)\n", s.prefill, s.decode, s.decode_nodes_per_prefill_node,
+               s.requests_s_node, s.total_tokens_s_node, s.cost_per_million_total);
+  return 0;
+}
+
 int run(const Options& o) {
+  if (!o.study.empty()) return run_study(o);
   config::Diagnostics diagnostics;
   cal::EstimateRequest request;
   const std::string model_path = path_of(o.model, "topologies/models"), device_path = path_of(o.device, "topologies/devices");
@@ -144,6 +193,7 @@ int run(const Options& o) {
 
 const Registration kEstimate{{.order = 45, .name = "estimate", .help = "Predict a step, its throughput, memory and cost from a calibration", .setup = [](CLI::App& app) -> std::function<int()> {
   auto o = std::make_shared<Options>();
+  app.add_option("--study", o->study, "A study of plans (experiments/seed/*.yaml) instead of one");
   app.add_option("--model", o->model, "Model: a name under topologies/models or a file")->capture_default_str();
   app.add_option("--device", o->device, "Device: a name under topologies/devices or a file")->capture_default_str();
   app.add_option("--plan", o->plan, "ep=16,dp=16,tp=1,kv=fp8|bf16,dbo=on,eplb=32,imbalance=1.2,shared=fused,launch=graph|eager,mtp=1,acceptance=0.8");

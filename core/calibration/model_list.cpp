@@ -49,7 +49,8 @@ std::vector<Model> make() {
                    {"activation", "of HBM", 0.5, 1, "activations in, results out"},
                    {"one_stage", "ratio", 1.5, 0.5, "matrix time of the single fused kernel"},
                    {"one_stage_latency", "ratio", 0.7, 0.7, "its chain"},
-                   {"row", "ratio", 1, 0.3, "row-wise scales against block scales"}},
+                   {"row", "ratio", 1, 0.3, "row-wise scales against block scales"},
+                   {"fp4", "ratio", 1.65, 0.3, "Triton kernels on MXFP4 weights, widened to BF16 in the kernel; from the expert kernels of the vLLM decode profile alone"}},
                   call<MoeShape, moe_us>});
   list.push_back({"exchange_intra", "dispatch",
                   {{"dispatch_fixed", "us", 24, 1, "launch, flags and barrier among the node's ranks"},

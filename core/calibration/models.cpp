@@ -73,7 +73,7 @@ double gemm_us(std::span<const double> p, const GemmShape& s) {
 }
 
 double moe_us(std::span<const double> p, const MoeShape& s) {
-  enum { kFixed, kLatency, kMatrix, kBf16, kLoad, kBandwidth, kOverlap, kActivation, kOneStage, kOneStageLatency, kRow };
+  enum { kFixed, kLatency, kMatrix, kBf16, kLoad, kBandwidth, kOverlap, kActivation, kOneStage, kOneStageLatency, kRow, kFp4 };
   if (s.pairs <= 0) return 0;
   const double bytes = weight_bytes(s.precision);
   const bool wide = s.precision == Precision::bf16 || s.precision == Precision::fp4;  // fp4 weights are widened to bf16
@@ -97,7 +97,7 @@ double moe_us(std::span<const double> p, const MoeShape& s) {
   double sum = 0;
   const double high = std::max({memory, compute, activation, chain});
   for (const double part : {memory, compute, activation, chain}) sum += stable::pow(part / high, exponent);
-  return p[kFixed] + high * stable::pow(sum, 1 / exponent);
+  return (p[kFixed] + high * stable::pow(sum, 1 / exponent)) * (s.precision == Precision::fp4 ? p[kFp4] : 1);
 }
 
 double exchange_intra_us(std::span<const double> p, const ExchangeShape& s) {
