@@ -57,7 +57,7 @@ TEST(Waterfall, ShapesThatAModelNeedsAreRequired) {
   const config::Document document("name: x\nsteps:\n  - question: q\n    profile: p\n    kernels:\n      - {name: a, operation: gemm, model: gemm, m: 3}\n", "e.yaml", diagnostics);
   StepExperiments read;
   config::read(document, document.root(), "", read, diagnostics);
-  EXPECT_THAT(diagnostics.text(), ::testing::HasSubstr("e.yaml:6:44: error: a gemm needs m, n and k"));
+  EXPECT_THAT(diagnostics.text(), ::testing::HasSubstr("e.yaml:6:43: error: a gemm needs m, n and k"));
 }
 
 TEST(SharedData, BothDecodeStepsAreWithinTenPercentOfTheirSum) {
