@@ -63,17 +63,15 @@ int run(const Options& options) {
   return 0;
 }
 
-const Registration kBench{{.order = 70, .name = "bench", .help = "Measure this machine", .setup = [](CLI::App& app) {
-  app.require_subcommand(1);
-  CLI::App* sub = app.add_subcommand("kernels", "Time the kernels; write the op log that calibration imports");
+const Registration kKernels{{.order = 81, .name = "bench kernels", .help = "Time the kernels; write the op log that calibration imports", .setup = [](CLI::App& app) {
   auto options = std::make_shared<Options>();
-  sub->add_option("--device", options->device, "auto, gpu, cpu, cpu:v2, cpu:v3, cpu:v4")->capture_default_str();
-  sub->add_option("--shapes", options->shapes, "Shape lists: " + fmt::format("{}", fmt::join(bench::list_names(), ", ")))->capture_default_str();
-  sub->add_option("--log", options->log, "Write the op log (JSON lines) here");
-  sub->add_option("--seconds", options->seconds, "Least time for each case")->capture_default_str()->check(CLI::Range(0.0, 3600.0));
-  sub->add_option("--memory", options->memory_gib, "GiB a case may take; larger ones are skipped (default: 2 on a CPU)");
-  sub->add_flag("--compare", options->compare, "On a CPU: against OpenBLAS sgemm and plain loops, one thread, in the same run");
-  sub->add_flag("--resources", options->resources, "Print registers, LDS and occupancy of the gfx942 code instead");
+  app.add_option("--device", options->device, "auto, gpu, cpu, cpu:v2, cpu:v3, cpu:v4")->capture_default_str();
+  app.add_option("--shapes", options->shapes, "Shape lists: " + fmt::format("{}", fmt::join(bench::list_names(), ", ")))->capture_default_str();
+  app.add_option("--log", options->log, "Write the op log (JSON lines) here");
+  app.add_option("--seconds", options->seconds, "Least time for each case")->capture_default_str()->check(CLI::Range(0.0, 3600.0));
+  app.add_option("--memory", options->memory_gib, "GiB a case may take; larger ones are skipped (default: 2 on a CPU)");
+  app.add_flag("--compare", options->compare, "On a CPU: against OpenBLAS sgemm and plain loops, one thread, in the same run");
+  app.add_flag("--resources", options->resources, "Print registers, LDS and occupancy of the gfx942 code instead");
   return [options] { return run(*options); };
 }}};
 

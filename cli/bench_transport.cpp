@@ -21,7 +21,7 @@
 #ifdef FAULTLINE_VERBS
 #include "backend/transport/verbs_transport.h"
 #endif
-#include "cli/bench.h"
+#include "cli/command.h"
 #include "core/base/random.h"
 
 namespace faultline::cli {
@@ -336,7 +336,7 @@ int run(const Options& o) {
   return 0;
 }
 
-const BenchRegistration kTransport{{.order = 20, .name = "transport", .help = "Transports: size x batch x connections x fragmentation, beside iperf3, memcpy and perftest",
+const Registration kTransport{{.order = 82, .name = "bench transport", .help = "Transports: size x batch x connections x fragmentation, beside iperf3, memcpy and perftest",
                                     .setup = [](CLI::App& app) -> std::function<int()> {
   auto o = std::make_shared<Options>();
   app.add_option("--sizes", o->sizes, "Bytes of a span")->delimiter(',')->capture_default_str();
