@@ -2,18 +2,31 @@
 
 namespace faultline::control {
 
-FailureDetector::Level FailureDetector::level(std::uint32_t node) const {
-  const auto it = levels_.find(node);
-  return it == levels_.end() ? Level::green : it->second;
+FailureDetector::State FailureDetector::state(std::uint32_t node) const {
+  const auto it = states_.find(node);
+  return it == states_.end() ? State{} : it->second;
 }
 
-void FailureDetector::set(std::uint32_t node, Level level) {
-  const Level before = this->level(node);
-  if (before == level) return;
-  if (before != Level::green) digest_.remove(entry_hash(31, node, static_cast<int>(before)));
-  if (level == Level::green) levels_.erase(node);
-  else levels_[node] = level;
-  if (level != Level::green) digest_.add(entry_hash(31, node, static_cast<int>(level)));
+FailureDetector::Level FailureDetector::level(std::uint32_t node) const {
+  const State s = state(node);
+  return s.bad ? Level::red : s.heartbeat;
+}
+
+std::vector<std::uint32_t> FailureDetector::bad_nodes() const {
+  std::vector<std::uint32_t> nodes;
+  for (const auto& [node, s] : states_) {
+    if (s.bad && s.heartbeat != Level::red) nodes.push_back(node);
+  }
+  return nodes;
+}
+
+void FailureDetector::set(std::uint32_t node, Level heartbeat, bool bad) {
+  const State before = state(node), after{heartbeat, bad};
+  if (before == after) return;
+  if (before != State{}) digest_.remove(entry_hash(31, node, static_cast<int>(before.heartbeat), before.bad));
+  if (after == State{}) states_.erase(node);
+  else states_[node] = after;
+  if (after != State{}) digest_.add(entry_hash(31, node, static_cast<int>(heartbeat), bad));
 }
 
 std::vector<std::uint32_t> FailureDetector::transfer_failed(Instant now, std::uint32_t from, std::uint32_t to) {
@@ -32,7 +45,7 @@ std::vector<std::uint32_t> FailureDetector::transfer_failed(Instant now, std::ui
 
 std::uint64_t FailureDetector::full_digest() const {
   Digest d;
-  for (const auto& [node, level] : levels_) d.add(entry_hash(31, node, static_cast<int>(level)));
+  for (const auto& [node, s] : states_) d.add(entry_hash(31, node, static_cast<int>(s.heartbeat), s.bad));
   return d.value();
 }
 

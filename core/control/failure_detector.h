@@ -20,12 +20,16 @@ class FailureDetector {
 
   explicit FailureDetector(DetectorSpec spec) : spec_(spec) {}
 
-  /// Heartbeats of a node's agent: suspected = yellow, lost = red, back = green again.
-  void node_suspected(std::uint32_t node) { set(node, Level::yellow); }
-  void node_lost(std::uint32_t node) { set(node, Level::red); }
-  void node_back(std::uint32_t node) { set(node, Level::green); }
-  /// A node whose hardware failed a start check or a probe.
-  void node_bad(std::uint32_t node) { set(node, Level::red); }
+  /// Heartbeats of a node's agent: suspected = yellow, lost = red, back = green again (a new start: its hardware is to be
+  /// found bad anew).
+  void node_suspected(std::uint32_t node) { set(node, Level::yellow, state(node).bad); }
+  void node_lost(std::uint32_t node) { set(node, Level::red, state(node).bad); }
+  void node_back(std::uint32_t node) { set(node, Level::green, false); }
+  /// Hardware that failed a start check or a probe is red until a later probe passes.
+  void node_bad(std::uint32_t node) { set(node, state(node).heartbeat, true); }
+  void node_good(std::uint32_t node) { set(node, state(node).heartbeat, false); }
+  /// Nodes that are red for their hardware alone: their agents answer, so that they can be probed again.
+  std::vector<std::uint32_t> bad_nodes() const;
 
   /// A transfer between two nodes failed after its retries. Returns the nodes that deserve a probe now: both ends, once
   /// their failures within the window reach the threshold (the count then starts anew).
@@ -36,10 +40,16 @@ class FailureDetector {
   std::uint64_t full_digest() const;
 
  private:
-  void set(std::uint32_t node, Level level);
+  struct State {
+    Level heartbeat = Level::green;
+    bool bad = false;
+    friend bool operator==(State, State) = default;
+  };
+  State state(std::uint32_t node) const;
+  void set(std::uint32_t node, Level heartbeat, bool bad);
 
   DetectorSpec spec_;
-  std::map<std::uint32_t, Level> levels_;  // those that are not green
+  std::map<std::uint32_t, State> states_;  // those that are not green
   std::map<std::uint32_t, std::deque<Instant>> failures_;
   Digest digest_;
 };

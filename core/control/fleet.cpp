@@ -39,7 +39,7 @@ FleetManager::FleetManager(FleetSetup setup)
 
 std::uint64_t FleetManager::hash_of(std::size_t i, const Instance& x) const {
   std::uint64_t h = entry_hash(41, i, x.leader_node, x.leader_lost, x.serving, x.accepting, x.draining, x.warm, x.up,
-                               static_cast<int>(x.stage), x.failed, x.starting, x.rank, x.retry_wait.v, x.promoted);
+                               static_cast<int>(x.stage), x.failed, x.starting, x.rank, x.retry_wait.v, x.replacement, x.scaling_up, x.probes.size());
   for (std::size_t g = 0; g < x.groups.size(); ++g) {
     h = hash_combine(h, x.epochs[g]);
     for (const std::uint32_t node : x.groups[g].nodes) h = hash_combine(h, node);
@@ -63,7 +63,7 @@ void FleetManager::step(Instant now, const Event& event, Commands& out) {
     if (const auto* failed = std::get_if<GroupFailed>(&m)) group_failed(now, from, *failed, out);
     else if (const auto* started = std::get_if<GroupStarted>(&m)) group_started(now, *started, out);
     else if (const auto* transfer = std::get_if<TransferFailed>(&m)) transfer_failed(now, *transfer, out);
-    else if (const auto* probe = std::get_if<ProbeResult>(&m)) probe_result(now, from, *probe, out);
+    else if (const auto* probe = std::get_if<ProbeResult>(&m)) probe_result(now, *probe, out);
     else if (const auto* load = std::get_if<LoadReport>(&m)) instances_[from].load_tokens = load->outstanding_tokens;
     else if (std::get_if<Drained>(&m)) drained(from, out);
   } else if (const auto* peer = std::get_if<PeerChanged>(&event)) {
@@ -84,9 +84,7 @@ void FleetManager::step(Instant now, const Event& event, Commands& out) {
     const auto i = static_cast<std::uint32_t>(timer->key & ~kKindMask);
     switch (timer->key & kKindMask) {
       case kDecide: decide(now, i, out); break;
-      case kRetry:
-        if (instances_[i].stage == Stage::waiting) carry_out(now, i, out);
-        break;
+      case kRetry: retry(now, i, out); break;
       case kScale: scale(now, out); break;
     }
   } else if (std::get_if<Started>(&event)) {
@@ -140,32 +138,71 @@ void FleetManager::open_incident(Instant now, std::uint32_t i, GroupMask groups,
     out.push_back(NotePhase{.phase = Phase::detect, .instance = InstanceId{i}, .groups = fresh});
     tell_routers(i, out);
   }
-  if (x.stage != Stage::none) return;  // joins the incident: carry_out() sees it
+  if (x.stage != Stage::none) {  // joins the incident: carry_out() sees it
+    if (fresh) x.rank = kUnknownRank;  // more than one rank failed
+    return;
+  }
   x.rank = rank;
   if (policy_.spec().policy == RecoveryAction::none) return;
   x.stage = Stage::deciding;
   out.push_back(ArmTimer{kDecide | i, now + policy_.spec().decision_delay});
 }
 
+GroupMask FleetManager::groups_on(const Instance& x, std::uint32_t node) {
+  GroupMask hit = 0;
+  for (std::size_t g = 0; g < x.groups.size(); ++g) {
+    const auto& nodes = x.groups[g].nodes;
+    if (std::find(nodes.begin(), nodes.end(), node) != nodes.end()) hit |= GroupMask{1} << g;
+  }
+  return hit;
+}
+
+void FleetManager::hit_groups_on(Instant now, std::uint32_t node, Commands& out) {
+  for (std::uint32_t i = 0; i < instances_.size(); ++i) {
+    if (const GroupMask hit = groups_on(instances_[i], node)) open_incident(now, i, hit, kUnknownRank, out);
+  }
+}
+
 void FleetManager::node_lost(Instant now, std::uint32_t node, Commands& out) {
   detector_.node_lost(node);
   spare_nodes_.erase(std::remove(spare_nodes_.begin(), spare_nodes_.end(), node), spare_nodes_.end());
+  hit_groups_on(now, node, out);
+  // Whom the agent owed an answer waits for nothing any more.
+  forget_probes(now, node, out);
   for (std::uint32_t i = 0; i < instances_.size(); ++i) {
-    GroupMask hit = 0;
-    for (std::size_t g = 0; g < instances_[i].groups.size(); ++g) {
-      const auto& nodes = instances_[i].groups[g].nodes;
-      if (std::find(nodes.begin(), nodes.end(), node) != nodes.end()) hit |= GroupMask{1} << g;
+    Instance& x = instances_[i];
+    if (x.stage != Stage::starting || !(groups_on(x, node) & x.starting)) continue;
+    if (policy_.spec().policy == RecoveryAction::spare_node && !spare_nodes_.empty()) carry_out(now, i, out);
+    else wait(now, i, out);
+  }
+}
+
+/// Probes of a node that will not answer: those who wait for them go on without.
+void FleetManager::forget_probes(Instant now, std::uint32_t node, Commands& out) {
+  for (auto it = probes_.begin(); it != probes_.end();) {
+    if (it->second != node) {
+      ++it;
+      continue;
     }
-    if (hit) open_incident(now, i, hit, kUnknownRank, out);
+    for (Instance& x : instances_) x.probes.erase(it->first);
+    it = probes_.erase(it);
+  }
+  for (std::uint32_t i = 0; i < instances_.size(); ++i) {
+    if (instances_[i].stage == Stage::probing && instances_[i].probes.empty()) carry_out(now, i, out);
   }
 }
 
 void FleetManager::node_back(Instant now, std::uint32_t node, Commands& out) {
   detector_.node_back(node);
+  node_usable(now, node, out);
+}
+
+void FleetManager::node_usable(Instant now, std::uint32_t node, Commands& out) {
   bool used = false;
   for (std::uint32_t i = 0; i < instances_.size(); ++i) {
     Instance& x = instances_[i];
-    for (const GroupSetup& g : x.groups) used |= std::find(g.nodes.begin(), g.nodes.end(), node) != g.nodes.end();
+    if (!groups_on(x, node)) continue;
+    used = true;
     if (x.stage == Stage::waiting && dead_nodes(x).empty()) {
       out.push_back(DisarmTimer{kRetry | i});
       carry_out(now, i, out);
@@ -177,6 +214,7 @@ void FleetManager::node_back(Instant now, std::uint32_t node, Commands& out) {
 
 void FleetManager::leader_changed(Instant now, std::uint32_t i, bool lost, Commands& out) {
   Instance& x = instances_[i];
+  if (lost && x.leader_lost) return;  // told again by the next incarnation, which the incident under way has started
   x.leader_lost = lost;
   if (lost && x.warm) open_incident(now, i, mask_of_all(x.groups.size()), kUnknownRank, out);
   else tell_routers(i, out);
@@ -190,26 +228,38 @@ void FleetManager::transfer_failed(Instant now, const TransferFailed& failed, Co
   }
 }
 
-void FleetManager::probe_result(Instant now, std::uint32_t node, const ProbeResult& result, Commands& out) {
-  if (probes_.erase(result.token) == 0) return;
-  const bool bad = result.bad_gpus != 0 || !result.network_ok;
-  if (bad) {
-    const bool known = detector_.level(node) == FailureDetector::Level::red;
+void FleetManager::probe_result(Instant now, const ProbeResult& result, Commands& out) {
+  const auto asked = probes_.find(result.token);
+  if (asked == probes_.end()) return;
+  const std::uint32_t node = asked->second;
+  probes_.erase(asked);
+  const bool was_red = detector_.level(node) == FailureDetector::Level::red;
+  for (Instance& x : instances_) x.probes.erase(result.token);
+  if (result.bad_gpus != 0 || !result.network_ok) {
     detector_.node_bad(node);
-    if (!known) out.push_back(NotePhase{.phase = Phase::detect, .instance = {}, .node = node});
-    for (std::uint32_t i = 0; i < instances_.size(); ++i) {
-      GroupMask hit = 0;
-      for (std::size_t g = 0; g < instances_[i].groups.size(); ++g) {
-        const auto& nodes = instances_[i].groups[g].nodes;
-        if (std::find(nodes.begin(), nodes.end(), node) != nodes.end()) hit |= GroupMask{1} << g;
-      }
-      if (hit) open_incident(now, i, hit, kUnknownRank, out);
-    }
+    if (!was_red) out.push_back(NotePhase{.phase = Phase::detect, .instance = {}, .node = node});
+    hit_groups_on(now, node, out);
+  } else if (was_red) {
+    detector_.node_good(node);
+    if (detector_.level(node) != FailureDetector::Level::red) node_usable(now, node, out);
   }
   for (std::uint32_t i = 0; i < instances_.size(); ++i) {
-    Instance& x = instances_[i];
-    if (x.probes.erase(result.token) && x.probes.empty() && x.stage == Stage::probing) carry_out(now, i, out);
+    if (instances_[i].probes.empty() && instances_[i].stage == Stage::probing) carry_out(now, i, out);
   }
+}
+
+/// Hardware that failed a check may have been repaired, or its network may be back, without its agent ever going away:
+/// only another probe can tell.
+void FleetManager::retry(Instant now, std::uint32_t i, Commands& out) {
+  Instance& x = instances_[i];
+  if (x.stage != Stage::waiting) return;
+  for (const std::uint32_t node : detector_.bad_nodes()) {
+    probes_.emplace(++tokens_, node);
+    if (groups_on(x, node)) x.probes.insert(tokens_);
+    out.push_back(Send{agent_of(node), ProbeNode{tokens_}});
+  }
+  if (x.probes.empty()) carry_out(now, i, out);
+  else x.stage = Stage::probing;
 }
 
 void FleetManager::decide(Instant now, std::uint32_t i, Commands& out) {
@@ -217,7 +267,7 @@ void FleetManager::decide(Instant now, std::uint32_t i, Commands& out) {
   if (x.stage != Stage::deciding) return;
   out.push_back(NotePhase{.phase = Phase::decide, .instance = InstanceId{i}, .groups = x.failed,
                           .action = static_cast<std::uint8_t>(policy_.spec().policy)});
-  if (policy_.spec().policy == RecoveryAction::spare_instance && !x.promoted && x.serving) promote_standby(now, i, out);
+  if (policy_.spec().policy == RecoveryAction::spare_instance && x.replacement == kUnknownRank && x.serving) promote_standby(now, i, out);
   // Which hardware is to be replaced is known only after a health check; a policy without spares finds out by trying.
   if (policy_.spec().policy == RecoveryAction::spare_node) {
     for (std::size_t g = 0; g < x.groups.size(); ++g) {
@@ -315,7 +365,8 @@ void FleetManager::group_started(Instant now, const GroupStarted& started, Comma
   if (started.cause != Cause::none) {
     if (started.bad_node != kUnknownRank && policy_.spec().policy == RecoveryAction::spare_node) {
       detector_.node_bad(started.bad_node);
-      if (!spare_nodes_.empty()) {
+      hit_groups_on(now, started.bad_node, out);  // whatever else runs there moves too
+      if (!spare_nodes_.empty() && x.stage == Stage::starting) {
         x.failed |= x.starting;
         carry_out(now, i, out);
         return;
@@ -341,11 +392,14 @@ void FleetManager::group_started(Instant now, const GroupStarted& started, Comma
       x.scaling_up = false;
       x.serving = true;
     }
-    if (x.promoted) {  // its place is taken: it is the spare now
-      x.promoted = false;
-      x.serving = false;
+    if (x.replacement != kUnknownRank) {
+      Instance& r = instances_[x.replacement];
+      if (r.serving && can_serve(r)) x.serving = false;  // its place is taken: it is the spare now
+      else r.scaling_up = r.serving = false;             // it is back first, and keeps its place
+      x.replacement = kUnknownRank;
     }
     out.push_back(NotePhase{.phase = Phase::ready, .instance = InstanceId{i}, .groups = x.up});
+    if (x.draining) out.push_back(Send{leader_of(i), Drain{true}});  // a new leader does not know
     if (const GroupMask more = x.failed) {
       x.failed = 0;
       x.up |= more;
@@ -366,9 +420,14 @@ std::uint32_t FleetManager::find_standby() const {
 void FleetManager::promote_standby(Instant now, std::uint32_t failed, Commands& out) {
   const std::uint32_t s = find_standby();
   if (s == kUnknownRank) return;
-  Instance& x = instances_[s];
-  instances_[failed].promoted = true;
+  instances_[failed].replacement = s;
   out.push_back(NotePhase{.phase = Phase::replace, .instance = InstanceId{failed}});
+  bring_up(now, s, out);
+}
+
+/// A standby takes traffic: at once where its workers run, else once they are started.
+void FleetManager::bring_up(Instant now, std::uint32_t s, Commands& out) {
+  Instance& x = instances_[s];
   if (x.warm) {
     x.serving = true;
     tell_routers(s, out);
@@ -392,11 +451,7 @@ void FleetManager::scale(Instant now, Commands& out) {
   standby = find_standby() != kUnknownRank ? 1 : 0;
   const int change = autoscaler_.decide(now, active, starting, standby, tokens);
   if (change > 0) {
-    const std::uint32_t s = find_standby();
-    Instance& x = instances_[s];
-    x.scaling_up = true;
-    x.draining = false;
-    start(now, s, mask_of_all(x.groups.size()), Duration{0}, false, kUnknownRank, out);
+    bring_up(now, find_standby(), out);
   } else if (change < 0) {
     for (auto i = static_cast<std::uint32_t>(instances_.size()); i-- > 0;) {
       Instance& x = instances_[i];
@@ -418,6 +473,14 @@ void FleetManager::drained(std::uint32_t i, Commands& out) {
   x.warm = false;
   x.up = 0;
   x.load_tokens = 0;
+  // Its incident, if it has one, is over: nothing of it is to run.
+  if (x.stage == Stage::deciding) out.push_back(DisarmTimer{kDecide | i});
+  if (x.stage == Stage::waiting) out.push_back(DisarmTimer{kRetry | i});
+  x.stage = Stage::none;
+  x.failed = x.starting = 0;
+  x.probes.clear();
+  x.replacement = x.rank = kUnknownRank;
+  x.retry_wait = policy_.spec().retry_interval;
   Epoch epoch = 0;
   for (const Epoch e : x.epochs) epoch = std::max(epoch, e);
   out.push_back(Send{leader_of(i), FenceGroups{mask_of_all(x.groups.size()), epoch + 1, Cause::canceled}});

@@ -64,7 +64,7 @@ class FleetManager final : public Controller {
     std::uint32_t rank = kUnknownRank;
     std::set<std::uint64_t> probes;
     Duration retry_wait;
-    bool promoted = false;   // a standby took its place
+    std::uint32_t replacement = kUnknownRank;  // the standby that takes its place
     std::int64_t load_tokens = 0;
   };
 
@@ -73,8 +73,15 @@ class FleetManager final : public Controller {
   void node_back(Instant now, std::uint32_t node, Commands& out);
   void leader_changed(Instant now, std::uint32_t i, bool lost, Commands& out);
   void transfer_failed(Instant now, const TransferFailed& failed, Commands& out);
-  void probe_result(Instant now, std::uint32_t node, const ProbeResult& result, Commands& out);
+  void probe_result(Instant now, const ProbeResult& result, Commands& out);
   void group_started(Instant now, const GroupStarted& started, Commands& out);
+  /// The groups of an instance that have a rank on a node.
+  static GroupMask groups_on(const Instance& x, std::uint32_t node);
+  void hit_groups_on(Instant now, std::uint32_t node, Commands& out);
+  void node_usable(Instant now, std::uint32_t node, Commands& out);
+  void forget_probes(Instant now, std::uint32_t node, Commands& out);
+  void retry(Instant now, std::uint32_t i, Commands& out);
+  void bring_up(Instant now, std::uint32_t s, Commands& out);
   void open_incident(Instant now, std::uint32_t i, GroupMask groups, std::uint32_t rank, Commands& out);
   void decide(Instant now, std::uint32_t i, Commands& out);
   void carry_out(Instant now, std::uint32_t i, Commands& out);

@@ -41,7 +41,7 @@ std::uint64_t InstanceController::hash_of(const Rank& r) const {
   return entry_hash(13, r.queued_tokens, r.blocks_used, r.reserved, r.sequences, r.context_base);
 }
 
-std::uint64_t InstanceController::digest() const { return hash_combine(digest_.value(), draining_); }
+std::uint64_t InstanceController::digest() const { return hash_combine(digest_.value(), draining_ + 2 * drained_); }
 
 std::uint64_t InstanceController::full_digest() const {
   Digest d;
@@ -50,7 +50,7 @@ std::uint64_t InstanceController::full_digest() const {
     d.add(hash_of(g));
     for (const Rank& r : g.ranks) d.add(hash_of(r));
   }
-  return hash_combine(d.value(), draining_);
+  return hash_combine(d.value(), draining_ + 2 * drained_);
 }
 
 void InstanceController::step(Instant now, const Event& event, Commands& out) {
@@ -63,7 +63,7 @@ void InstanceController::step(Instant now, const Event& event, Commands& out) {
     else if (const auto* ready = std::get_if<GroupReady>(&m)) group_ready(*ready, out);
     else if (const auto* drain = std::get_if<Drain>(&m)) {
       draining_ = drain->drain;
-      maybe_drained(out);
+      drained_ = false;
     }
   } else if (const auto* peer = std::get_if<PeerChanged>(&event)) {
     if (peer->to == PeerChanged::To::lost) {
@@ -85,6 +85,7 @@ void InstanceController::step(Instant now, const Event& event, Commands& out) {
     for (std::uint32_t r = 0; r < setup_.routers; ++r) out.push_back(Watch{{Role::router, r}});
     if (setup_.routers > 1 || setup_.report_to_fleet) out.push_back(ArmTimer{kLoadReport, now + setup_.signal_interval});
   }
+  maybe_drained(out);
   check_conservation();
 }
 
@@ -163,6 +164,7 @@ void InstanceController::step_report(const StepReport& report, Commands& out) {
     group.chunks.clear();
     fail_group(report.group, report.cause, report.suspect_rank, out);
     out.push_back(Send{kFleet, GroupFailed{report.group, report.epoch, report.cause, report.suspect_rank}});
+    wake_idle(out);
     return;
   }
   // Out of the group first: a hand-off that is complete may start the group's next step from inside the loop.
@@ -185,7 +187,6 @@ void InstanceController::step_report(const StepReport& report, Commands& out) {
   }
   if (with_decode) advance(report.group, report.steps, out);
   start_next(report.group, out);
-  maybe_drained(out);
 }
 
 void InstanceController::kv_report(const KvReport& report, Commands& out) {
@@ -194,11 +195,14 @@ void InstanceController::kv_report(const KvReport& report, Commands& out) {
   Slot& slot = slots_[index];
   change(slot, [](Slot& s) { --s.pushes; });
   if (slot.state == State::zombie) {
-    if (slot.pushes == 0) release(index);
+    if (slot.pushes > 0) return;
+    release(index);
+    wake_idle(out);
     return;
   }
   if (report.cause != Cause::none) {
     lose(index, report.cause, out);
+    wake_idle(out);
     return;
   }
   if (slot.prefill_done && slot.pushes == 0) kv_arrived(index, out);
@@ -213,6 +217,11 @@ void InstanceController::fail_group(std::uint32_t g, Cause cause, std::uint32_t 
     x.decode_run = x.with_decode = x.interrupted = false;
   });
   group.chunks.clear();
+  if (!one_rank) {  // nobody in it survives
+    group.joiners.clear();
+    group.finishes.clear();
+    for (Rank& r : group.ranks) r.queue.clear();
+  }
   std::vector<std::uint32_t> requeue;
   for (std::uint32_t i = 0; i < slots_.size(); ++i) {
     Slot& s = slots_[i];
@@ -251,20 +260,21 @@ void InstanceController::fail_group(std::uint32_t g, Cause cause, std::uint32_t 
 void InstanceController::fence(const FenceGroups& fence, Commands& out) {
   for (std::uint32_t g = 0; g < groups_.size(); ++g) {
     if (!(fence.mask >> g & 1) || fence.epoch <= groups_[g].epoch) continue;
-    const bool was_up = groups_[g].state == GroupState::up;
+    // One that failed for a single rank still holds the others' requests: a fence means that their KV goes too.
+    if (groups_[g].state != GroupState::fenced) fail_group(g, fence.cause, kUnknownRank, out);
     change(groups_[g], [&](Group& x) {
       x.state = GroupState::fenced;
       x.epoch = fence.epoch;
     });
-    if (was_up) fail_group(g, fence.cause, kUnknownRank, out);
-    change(groups_[g], [](Group& x) { x.state = GroupState::fenced; });
   }
-  maybe_drained(out);
+  wake_idle(out);
 }
 
 void InstanceController::group_ready(const GroupReady& ready, Commands& out) {
   Group& group = groups_[ready.group];
-  if (ready.epoch < group.epoch || group.state == GroupState::up) return;
+  if (ready.epoch < group.epoch || (group.state == GroupState::up && ready.epoch == group.epoch)) return;
+  // Started anew without our knowing that it had ended: what it held is gone.
+  if (group.state == GroupState::up) fail_group(ready.group, Cause::stale_epoch, kUnknownRank, out);
   for (const std::uint32_t node : ready.nodes) {
     if (std::find(group.setup.nodes.begin(), group.setup.nodes.end(), node) == group.setup.nodes.end()) {
       out.push_back(Watch{{Role::node, node}});
@@ -290,12 +300,21 @@ void InstanceController::node_lost(std::uint32_t node, Cause cause, Commands& ou
     fail_group(g, cause, kUnknownRank, out);
     out.push_back(Send{kFleet, GroupFailed{g, epoch, cause, kUnknownRank}});
   }
+  wake_idle(out);
 }
 
 void InstanceController::router_lost(std::uint32_t router, Commands& out) {
   for (std::uint32_t i = 0; i < slots_.size(); ++i) {
     const State s = slots_[i].state;
     if (s != State::free && s != State::zombie && slots_[i].router == router) lose(i, Cause::router_lost, out);
+  }
+  wake_idle(out);
+}
+
+/// What was lost has freed KV, which groups without a step of their own may have waited for.
+void InstanceController::wake_idle(Commands& out) {
+  for (std::uint32_t g = 0; g < groups_.size(); ++g) {
+    if (!groups_[g].running.valid()) wake(g, out);
   }
 }
 
@@ -338,7 +357,9 @@ void InstanceController::end_attempt(std::uint32_t index, Cause cause, Commands&
 }
 
 void InstanceController::maybe_drained(Commands& out) {
-  if (draining_ && live_ == 0) out.push_back(Send{kFleet, Drained{}});
+  if (!draining_ || drained_ || live_ > 0) return;
+  drained_ = true;
+  out.push_back(Send{kFleet, Drained{}});
 }
 
 void InstanceController::account_loss(std::span<const std::int64_t> steps_in_flight, Commands& out) const {

@@ -119,6 +119,7 @@ class InstanceController final : public Controller {
   void lose(std::uint32_t index, Cause cause, Commands& out);
   void end_attempt(std::uint32_t index, Cause cause, Commands& out);
   void maybe_drained(Commands& out);
+  void wake_idle(Commands& out);
   bool accepting() const;
   std::int64_t outstanding_tokens() const;
 
@@ -162,7 +163,7 @@ class InstanceController final : public Controller {
   std::vector<std::uint32_t> free_slots_;
   std::size_t live_ = 0;
   std::uint64_t ops_ = 0;
-  bool draining_ = false;
+  bool draining_ = false, drained_ = false;  // drained: and the fleet manager was told
   std::int64_t reported_tokens_ = 0;
   Digest digest_;
 };

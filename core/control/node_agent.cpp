@@ -18,7 +18,7 @@ void describe(config::Fields& f, TransferSpec& s) {
 }
 
 std::uint64_t NodeAgent::hash_of(const GroupKey& key, const Group& g) const {
-  return entry_hash(21, key.first, key.second, g.epoch, g.running, g.op.v, g.stopped);
+  return entry_hash(21, key.first, key.second, g.epoch, g.running, g.op.v, g.stopped, g.led);
 }
 std::uint64_t NodeAgent::hash_of(const Push& p) const {
   return entry_hash(22, p.push.op.v, p.tries, p.posted.v, p.deadline.ns, p.canceled);
@@ -70,9 +70,10 @@ void NodeAgent::step(Instant now, const Event& event, Commands& out) {
     out.push_back(Send{kFleet, ProbeResult{probed->token, probed->bad_gpus, probed->network_ok}});
   } else if (const auto* peer = std::get_if<PeerChanged>(&event)) {
     // Without its leader a group has nobody to report to: its work stops, so that a new incarnation finds a clean node.
+    // Workers that were started for the leader's next incarnation have had no work yet: the loss is not theirs.
     if (peer->to == PeerChanged::To::lost && peer->peer.role == Role::instance) {
       for (auto& [key, g] : groups_) {
-        if (key.first == peer->peer.index) stop_group(key, g.epoch, out);
+        if (key.first == peer->peer.index && g.led) stop_group(key, g.epoch, out);
       }
     }
   } else if (std::get_if<TimerFired>(&event)) {
@@ -95,7 +96,7 @@ void NodeAgent::run_step(std::uint32_t instance, const RunStep& run, Commands& o
     return;
   }
   digest_.remove(hash_of(key, g));
-  g.running = true;
+  g.running = g.led = true;
   g.op = run.op;
   digest_.add(hash_of(key, g));
   steps_.emplace(run.op, key);

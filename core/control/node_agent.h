@@ -40,6 +40,7 @@ class NodeAgent final : public Controller {
     bool running = false;  // has an op at the executor
     OpId op;
     bool stopped = false;
+    bool led = false;  // has had work from its leader
   };
   struct Push {
     PushKv push;

@@ -18,7 +18,7 @@ Router::Router(RouterSetup setup) : setup_(std::move(setup)) {
 }
 
 std::uint64_t Router::hash_of(const Entry& e) const {
-  return entry_hash(1, e.request.request.v, e.attempts, e.instance, static_cast<int>(e.state));
+  return entry_hash(1, e.request.request.v, e.attempts, e.instance, static_cast<int>(e.state), e.retrying, e.due.ns);
 }
 std::uint64_t Router::hash_of(std::size_t i, const View& v) const {
   return entry_hash(2, i, v.accepting, v.lost, v.cooldown_until.ns, v.sent_tokens, v.reported_tokens);
@@ -83,7 +83,7 @@ void Router::step(Instant now, const Event& event, Commands& out) {
 }
 
 void Router::arrive(Instant now, const RequestArrived& request, Commands& out) {
-  const auto [it, fresh] = entries_.emplace(request.request, Entry{.request = request, .arrived = now});
+  const auto [it, fresh] = entries_.emplace(request.request, Entry{.request = request, .due = now});
   FAULTLINE_ASSERT(fresh, "request={}", request.request.v);
   digest_.add(hash_of(it->second));
   place(now, request.request, out);
@@ -156,13 +156,13 @@ void Router::place(Instant now, RequestId id, Commands& out) {
       finish(id, Cause::no_capacity, true, 0, out);
       return;
     }
-    change(entry, [](Entry& e) { e.state = State::held; });
+    change(entry, [&](Entry& e) {
+      e.state = State::held;
+      e.due = now + setup_.spec.queue_timeout;
+    });
     held_.push_back(id);
-    wake_ups_.insert({entry.arrived + setup_.spec.queue_timeout, id});
-    // A cooldown ends without any message.
-    for (const View& v : views_) {
-      if (v.accepting && !v.lost && v.cooldown_until > now) wake_ups_.insert({v.cooldown_until, id});
-    }
+    wake_ups_.insert({entry.due, id});
+    wake_after_cooldown(now, id);
     return;
   }
   change(entry, [&](Entry& e) {
@@ -178,6 +178,15 @@ void Router::place(Instant now, RequestId id, Commands& out) {
                      SubmitRequest{id, entry.attempts - 1, entry.request.prompt, entry.request.output, entry.request.prefix_key}});
 }
 
+/// A cool-down ends without any message.
+void Router::wake_after_cooldown(Instant now, RequestId id) {
+  Instant first = kNever;
+  for (const View& v : views_) {
+    if (v.accepting && !v.lost && v.cooldown_until > now) first = std::min(first, v.cooldown_until);
+  }
+  if (first != kNever) wake_ups_.insert({first, id});
+}
+
 void Router::release_held(Instant now, Commands& out) {
   for (std::size_t n = held_.size(); n > 0; --n) {
     const RequestId id = held_.front();
@@ -186,9 +195,12 @@ void Router::release_held(Instant now, Commands& out) {
       held_.pop_front();
       continue;
     }
-    if (choose(now, it->second) == kUnknownRank) return;  // first come, first served
+    if (choose(now, it->second) == kUnknownRank) {  // first come, first served
+      wake_after_cooldown(now, id);
+      return;
+    }
     held_.pop_front();
-    wake_ups_.erase({it->second.arrived + setup_.spec.queue_timeout, id});
+    wake_ups_.erase({it->second.due, id});
     place(now, id, out);
   }
 }
@@ -238,23 +250,25 @@ void Router::lose_attempt(Instant now, RequestId id, Cause cause, Commands& out)
     finish(id, cause, false, 0, out);
     return;
   }
-  if (entry.attempts >= static_cast<std::uint32_t>(retry.attempts_max) ||
-      static_cast<double>(retries_in_flight_) >= retry.budget * static_cast<double>(entries_.size())) {
+  // A request that is a retry already has its place in the budget.
+  const bool within_budget = entry.retrying || static_cast<double>(retries_in_flight_) < retry.budget * static_cast<double>(entries_.size());
+  if (entry.attempts >= static_cast<std::uint32_t>(retry.attempts_max) || !within_budget) {
     finish(id, Cause::retries_exhausted, false, 0, out);
     return;
   }
-  if (!entry.retrying) {
-    entry.retrying = true;
-    ++retries_in_flight_;
-  }
+  if (!entry.retrying) ++retries_in_flight_;
   std::int64_t backoff = retry.backoff.v;
   for (std::uint32_t k = 1; k < entry.attempts && backoff < retry.backoff_max.v; ++k) backoff *= 2;
   backoff = std::min(backoff, retry.backoff_max.v);
   // Half of it at random, so that the requests of one failure do not come back at one instant.
   Random random(setup_.seed, "router/backoff", id.v, entry.attempts);
   const Duration wait{backoff / 2 + static_cast<std::int64_t>(random.uniform() * static_cast<double>(backoff - backoff / 2))};
-  change(entry, [](Entry& e) { e.state = State::backing_off; });
-  wake_ups_.insert({now + wait, id});
+  change(entry, [&](Entry& e) {
+    e.state = State::backing_off;
+    e.retrying = true;
+    e.due = now + wait;
+  });
+  wake_ups_.insert({entry.due, id});
 }
 
 void Router::finish(RequestId id, Cause cause, bool rejected, std::int32_t delivered, Commands& out) {
@@ -271,10 +285,10 @@ void Router::fire_timer(Instant now, Commands& out) {
     const RequestId id = wake_ups_.begin()->second;
     wake_ups_.erase(wake_ups_.begin());
     const auto it = entries_.find(id);
-    if (it == entries_.end()) continue;
+    if (it == entries_.end() || it->second.due > now) continue;  // of a wait that is over
     if (it->second.state == State::backing_off) {
       place(now, id, out);
-    } else if (it->second.state == State::held && it->second.arrived + setup_.spec.queue_timeout <= now) {
+    } else if (it->second.state == State::held) {
       finish(id, Cause::no_capacity, true, 0, out);
     }
   }

@@ -41,11 +41,11 @@ class Router final : public Controller {
   enum class State : std::uint8_t { held, backing_off, sent };
   struct Entry {
     RequestArrived request;
-    Instant arrived;
     std::uint32_t attempts = 0;  // started
     std::uint32_t instance = 0;
     State state = State::held;
     bool retrying = false;  // counts against the retry budget
+    Instant due;            // end of the back-off, or of the patience while held
   };
   struct View {
     bool accepting = true;  // the fleet manager's word
@@ -62,6 +62,7 @@ class Router final : public Controller {
   /// Sends, or holds, or rejects.
   void place(Instant now, RequestId id, Commands& out);
   void release_held(Instant now, Commands& out);
+  void wake_after_cooldown(Instant now, RequestId id);
   void finish(RequestId id, Cause cause, bool rejected, std::int32_t delivered, Commands& out);
   std::uint32_t choose(Instant now, const Entry& entry) const;  // kUnknownRank where none accepts
   bool usable(Instant now, const View& view) const;
@@ -80,7 +81,7 @@ class Router final : public Controller {
   std::unordered_map<RequestId, Entry> entries_;
   std::vector<View> views_;
   std::deque<RequestId> held_;
-  std::set<std::pair<Instant, RequestId>> wake_ups_;  // ends of back-offs and queue time-outs
+  std::set<std::pair<Instant, RequestId>> wake_ups_;  // ends of back-offs, queue time-outs and cool-downs; may be stale
   Instant armed_ = kNever;
   std::uint32_t next_ = 0;  // round robin
   std::uint64_t retries_in_flight_ = 0;

@@ -77,7 +77,7 @@ struct EngineSpec {
 struct DetectorSpec {
   Duration heartbeat_period = 1_s;
   std::int32_t heartbeats_missed = 3;  // this many in a row: lost; one fewer (at least one): suspected
-  /// This many failed transfers of one pair of nodes within the window raise a suspicion against their path.
+  /// This many failed transfers from or to one node within the window have it probed.
   std::int32_t transfer_failures = 3;
   Duration transfer_window = 10_s;
   Duration probe_timeout = 3_s;        // a health probe of a GPU that does not answer within it has failed
