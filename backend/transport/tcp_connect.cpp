@@ -106,10 +106,12 @@ void TcpTransport::Engine::accept(const Fd& listener, bool unix_socket) {
 void TcpTransport::Engine::refuse(std::uint64_t number) {
   const auto it = handshakes_.find(number);
   if (it == handshakes_.end()) return;
+  {
+    const std::lock_guard lock(mutex_);
+    ++counters_.handshakes_refused;
+  }
   unwatch(it->second.token);
-  handshakes_.erase(it);
-  const std::lock_guard lock(mutex_);
-  ++counters_.handshakes_refused;
+  handshakes_.erase(it);  // last: the other end sees it
 }
 
 bool TcpTransport::Engine::read_exactly(Handshake& handshake, std::size_t bytes, bool& closed) {
