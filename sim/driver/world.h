@@ -211,6 +211,7 @@ class World final : public fault::FaultActuator {
   void transition(std::uint32_t fault, bool active);
   void probe(std::uint32_t agent, const control::RunProbe& p);
   void touch_affected(std::uint32_t fault);
+  void add_disconnected(record::FaultRecord& r);
   void count_event(fault::CausalEvent event, std::uint32_t instance);
 
   WorldSetup setup_;

@@ -68,13 +68,6 @@ void World::touch_affected(std::uint32_t fault) {
       if (topology.graph[c].kind == topology::Kind::gpu) r.own_gpus.push_back(c);
     }
     if (f.kind == FaultKind::gpu_hang || f.kind == FaultKind::gpu_slow) r.own_gpus = {f.component};
-    if (f.kind == FaultKind::nic_down && !topology.spec.node.nic_failover) {
-      for (std::uint32_t n = 0; n < topology.layout.nodes; ++n) {
-        for (std::uint32_t g = 0; g < topology.layout.gpus; ++g) {
-          if (topology.nic(NodeId{n}, topology.layout.rail_of(g)) == f.component) r.own_gpus.push_back(topology.gpu({NodeId{n}, g}));
-        }
-      }
-    }
     std::sort(r.own_gpus.begin(), r.own_gpus.end());
     r.own_gpus.erase(std::unique(r.own_gpus.begin(), r.own_gpus.end()), r.own_gpus.end());
   }
@@ -94,6 +87,23 @@ void World::touch_affected(std::uint32_t fault) {
     for (std::uint32_t k = 0; k < groups_per_instance_; ++k) group(x.instance, k).blame = fault;
     observer_.touch(now_, x.instance, fault);
   }
+}
+
+/// GPUs that a dead NIC or switch cuts off from the fabric count as the fault's own: every port of their NIC is dark and
+/// they may not use another. (A single link is not counted so: it has no GPU of its own.)
+void World::add_disconnected(record::FaultRecord& r) {
+  const topology::Topology& topology = *setup_.topology;
+  const topology::Layout& layout = topology.layout;
+  if (topology.spec.node.nic_failover) return;
+  for (std::uint32_t n = 0; n < layout.nodes; ++n) {
+    for (std::uint32_t g = 0; g < layout.gpus; ++g) {
+      bool lit = false;
+      for (std::uint32_t port = 0; port < layout.ports; ++port) lit |= truth_.links().up(layout.cable(NodeId{n}, layout.rail_of(g), port));
+      if (!lit) r.own_gpus.push_back(topology.gpu({NodeId{n}, g}));
+    }
+  }
+  std::sort(r.own_gpus.begin(), r.own_gpus.end());
+  r.own_gpus.erase(std::unique(r.own_gpus.begin(), r.own_gpus.end()), r.own_gpus.end());
 }
 
 Status World::apply(const fault::ScheduledFault& f, Instant) {
@@ -126,6 +136,7 @@ Status World::apply(const fault::ScheduledFault& f, Instant) {
       return ok();
     default: {
       const std::vector<ComponentId> changed = truth_.set_down(f.component, true);
+      if (f.kind != FaultKind::link_down && f.kind != FaultKind::link_flap) add_disconnected(run_.faults[f.id.v]);
       for (const ComponentId c : changed) {
         const topology::Kind kind = topology.graph[c].kind;
         if (kind == topology::Kind::node) drop_transfers_of(topology.node_of(c));
