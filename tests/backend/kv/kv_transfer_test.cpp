@@ -21,7 +21,6 @@ constexpr RegionId kLocal{1}, kRemote{2};
 
 /// A prefill side and a decode side joined by `rails` paths.
 struct World {
-  static constexpr std::size_t kRailsMax = 3;
   explicit World(std::size_t rail_count, Layout l = {.layers = 6, .blocks = 20, .slice_bytes = 512}, fault::TransportFaults faults = {},
                  ReceiverSettings receiver_settings = {})
       : layout(l), fabric(clock), source(static_cast<std::size_t>(l.pool_bytes())), target(static_cast<std::size_t>(l.pool_bytes())) {
