@@ -75,7 +75,7 @@ void add_scores(const std::vector<Scored>& scored, const std::string& check, std
   for (const Scored& s : scored) {
     cells[{"all", "all"}].push_back(s.error);
     cells[{"all", s.c->bucket}].push_back(s.error);
-    cells[{s.c->family, "all"}].push_back(s.error);
+    if (check != "fitted") cells[{s.c->family, "all"}].push_back(s.error);  // in-sample errors of a family prove little
   }
   for (auto& [key, errors] : cells) out.push_back(summarise(errors, check, key.first, key.second));
 }
