@@ -139,6 +139,11 @@ void World::run() {
       }
     }
   }
+  for (Group& g : groups_) {  // what runs in flight have brought so far
+    if (!g.exec->busy()) continue;
+    const GroupExecutor::Ended ended = g.exec->finish(now_);
+    if (ended.output_tokens > 0) observer_.tokens(ended.began, now_, ended.output_tokens, 0);
+  }
   for (Group& g : groups_) set_usable(g, 1);
   std::sort(run_.capacity.begin(), run_.capacity.end(), [](const auto& a, const auto& b) {
     return std::pair{a.gpu, a.from} < std::pair{b.gpu, b.from};
