@@ -97,9 +97,7 @@ void World::add_entity(Address a, std::unique_ptr<control::Controller> c, Compon
 std::unique_ptr<control::Controller> World::make_instance(std::uint32_t i, bool up) const {
   control::InstanceSetup s = setup_.instances[i];
   s.up = up;
-  for (std::uint32_t k = 0; k < groups_.size() / std::max<std::size_t>(1, setup_.instances.size()) && k < s.groups.size(); ++k) {
-    s.groups[k].nodes = groups_[i * groups_per_instance_ + k].nodes;
-  }
+  // Where its groups run now it hears with GroupReady: its start must not depend on what it was not told (strict replay).
   return std::make_unique<control::InstanceController>(std::move(s));
 }
 
