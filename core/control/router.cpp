@@ -100,13 +100,19 @@ std::int64_t Router::load(const View& view) const {
 
 std::uint32_t Router::choose(Instant now, const Entry& entry) const {
   const auto count = static_cast<std::uint32_t>(views_.size());
+  // Not where the last attempt was lost, as long as there is another: an instance that loses requests quickly looks idle.
+  std::uint32_t avoid = kUnknownRank;
+  for (std::uint32_t i = 0; entry.retrying && i < count && avoid == kUnknownRank; ++i) {
+    if (i != entry.instance && usable(now, views_[i])) avoid = entry.instance;
+  }
+  const auto fits = [&](std::uint32_t i) { return i != avoid && usable(now, views_[i]); };
   const auto least = [&] {
     std::uint32_t best = kUnknownRank;
     // Ties go round by request, so that an idle fleet is not filled from instance 0.
     const std::uint32_t offset = count ? entry.request.request.v % count : 0;
     for (std::uint32_t k = 0; k < count; ++k) {
       const std::uint32_t i = offset + k < count ? offset + k : offset + k - count;
-      if (usable(now, views_[i]) && (best == kUnknownRank || load(views_[i]) < load(views_[best]))) best = i;
+      if (fits(i) && (best == kUnknownRank || load(views_[i]) < load(views_[best]))) best = i;
     }
     return best;
   };
@@ -114,7 +120,7 @@ std::uint32_t Router::choose(Instant now, const Entry& entry) const {
     case RoutePolicy::round_robin:
       for (std::uint32_t k = 0; k < count; ++k) {
         const std::uint32_t i = (next_ + k) % count;
-        if (usable(now, views_[i])) return i;
+        if (fits(i)) return i;
       }
       return kUnknownRank;
     case RoutePolicy::least_tokens: return least();
@@ -123,7 +129,7 @@ std::uint32_t Router::choose(Instant now, const Entry& entry) const {
       std::uint32_t best = kUnknownRank;
       for (int draw = 0, found = 0; draw < 16 && found < 2; ++draw) {
         const auto i = static_cast<std::uint32_t>(random.below(count));
-        if (!usable(now, views_[i]) || i == best) continue;
+        if (!fits(i) || i == best) continue;
         ++found;
         if (best == kUnknownRank || load(views_[i]) < load(views_[best])) best = i;
       }
@@ -136,7 +142,7 @@ std::uint32_t Router::choose(Instant now, const Entry& entry) const {
       std::uint32_t best = kUnknownRank;
       std::uint64_t best_hash = 0;
       for (std::uint32_t i = 0; i < count; ++i) {
-        if (!usable(now, views_[i])) continue;
+        if (!fits(i)) continue;
         const std::uint64_t h = hash_combine(entry.request.prefix_key, i);
         if (best == kUnknownRank || h > best_hash) best = i, best_hash = h;
       }

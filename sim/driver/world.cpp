@@ -97,7 +97,9 @@ void World::add_entity(Address a, std::unique_ptr<control::Controller> c, Compon
 std::unique_ptr<control::Controller> World::make_instance(std::uint32_t i, bool up) const {
   control::InstanceSetup s = setup_.instances[i];
   s.up = up;
-  // Where its groups run now it hears with GroupReady: its start must not depend on what it was not told (strict replay).
+  for (std::uint32_t k = 0; k < groups_.size() / std::max<std::size_t>(1, setup_.instances.size()) && k < s.groups.size(); ++k) {
+    s.groups[k].nodes = groups_[i * groups_per_instance_ + k].nodes;
+  }
   return std::make_unique<control::InstanceController>(std::move(s));
 }
 
@@ -136,11 +138,6 @@ void World::run() {
         observer_.unfinished_progress(n.request, n.produced);
       }
     }
-  }
-  for (Group& g : groups_) {  // what runs in flight have brought so far
-    if (!g.exec->busy()) continue;
-    const GroupExecutor::Ended ended = g.exec->finish(now_);
-    if (ended.output_tokens > 0) observer_.tokens(ended.began, now_, ended.output_tokens, 0);
   }
   for (Group& g : groups_) set_usable(g, 1);
   std::sort(run_.capacity.begin(), run_.capacity.end(), [](const auto& a, const auto& b) {
@@ -410,8 +407,15 @@ void World::execute(std::uint32_t index, control::Command& command) {
         } else if constexpr (std::is_same_v<C, control::DisarmTimer>) {
           std::erase_if(e.timers, [&](const Timer& t) { return t.key == c.key; });
         } else if constexpr (std::is_same_v<C, control::Watch>) {
-          auto& watchers = entities_[entity_of(c.peer)].watchers;
+          const std::uint32_t peer = entity_of(c.peer);
+          auto& watchers = entities_[peer].watchers;
           if (std::find(watchers.begin(), watchers.end(), index) == watchers.end()) watchers.push_back(index);
+          if (!entities_[peer].alive) {  // never answers: given up after as many periods as one that falls silent
+            const control::DetectorSpec& d = setup_.fleet.detector;
+            notices_.push_back({index, peer, entities_[peer].incarnation, PeerChanged::To::lost, Cause::peer_lost});
+            queue_.push(now_ + d.heartbeat_period * d.heartbeats_missed + setup_.timing.control_latency, kPeer,
+                        static_cast<std::uint32_t>(notices_.size() - 1), 0);
+          }
         } else if constexpr (std::is_same_v<C, control::Unwatch>) {
           std::erase(entities_[entity_of(c.peer)].watchers, index);
         } else if constexpr (std::is_same_v<C, control::SubmitStep>) {

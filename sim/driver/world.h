@@ -109,6 +109,11 @@ class World final : public fault::FaultActuator {
     std::uint32_t ranks = 1, gpus_per_rank = 1;
     control::Epoch epoch = 0;
     bool workers = false;          // processes run
+    // A process of the group is gone, until the next launch, even if its GPU or node comes back before anybody notices.
+    bool dead = false;
+    Cause dead_cause = Cause::none;
+    std::uint32_t dead_rank = control::kUnknownRank;
+    std::uint32_t agent_incarnation = 0;  // of the first node's agent, which started the workers and hears of their ends
     std::uint64_t generation = 0;  // of the pending end event
     std::uint64_t fail_generation = 0;
     bool fail_pending = false;
@@ -177,7 +182,7 @@ class World final : public fault::FaultActuator {
   void refresh_groups_on(std::span<const NodeId> nodes);
   void refresh_all();
   struct Health {
-    bool workers_dead = false, stalled = false;
+    bool workers_dead = false, node_lost = false, stalled = false;
     Cause cause = Cause::none;
     std::uint32_t rank = control::kUnknownRank;
     Duration notice;
@@ -186,6 +191,8 @@ class World final : public fault::FaultActuator {
     std::vector<double> slow;
   };
   Health health_of(const Group& g);
+  /// The agent that started the group's workers still runs.
+  bool agent_listens(const Group& g) const;
   double path_load(const Group& g, bool& broken);
   void account_usable(Group& g);
   void set_usable(Group& g, double usable);

@@ -51,8 +51,12 @@ void World::end_step(Group& g, Cause cause, std::uint32_t rank) {
     }
   }
   if (cause != Cause::none) observer_.symptom(now_, g.instance);
-  const std::uint32_t agent = first_node_ + g.nodes.front();
-  if (entities_[agent].alive) post_local(agent, control::StepEnded{ended.op, ended.steps, cause, rank});
+  if (agent_listens(g)) post_local(first_node_ + g.nodes.front(), control::StepEnded{ended.op, ended.steps, cause, rank});
+}
+
+bool World::agent_listens(const Group& g) const {
+  const Entity& agent = entities_[first_node_ + g.nodes.front()];
+  return agent.alive && agent.incarnation == g.agent_incarnation;
 }
 
 void World::group_fail(std::uint32_t index, std::uint64_t generation) {
@@ -64,10 +68,10 @@ void World::group_fail(std::uint32_t index, std::uint64_t generation) {
   if (g.exec->busy()) {
     end_step(g, g.fail_cause, g.fail_rank);
   } else {
-    const std::uint32_t agent = first_node_ + g.nodes.front();
     observer_.symptom(now_, g.instance);
-    if (entities_[agent].alive) {
-      post_local(agent, control::WorkersExited{InstanceId{g.instance}, g.index, g.epoch, g.fail_cause, g.fail_rank});
+    if (agent_listens(g)) {
+      post_local(first_node_ + g.nodes.front(),
+                 control::WorkersExited{InstanceId{g.instance}, g.index, g.epoch, g.fail_cause, g.fail_rank});
     }
   }
   account_instance(g.instance);
@@ -159,6 +163,8 @@ void World::launch_step(std::uint32_t index) {
   for (const std::uint32_t n : g.nodes) groups_on_node_[n].push_back(s.instance.v * groups_per_instance_ + s.group);
   g.epoch = s.epoch;
   g.workers = true;
+  g.dead = false;
+  g.agent_incarnation = entities_[first_node_ + g.nodes.front()].incarnation;
   g.fail_pending = false;
   bool broken = false;
   g.healthy_path_load = path_load(g, broken);
@@ -206,13 +212,21 @@ World::Health World::health_of(const Group& g) {
   const topology::Topology& topology = *setup_.topology;
   const std::uint32_t per_node = g.ranks * g.gpus_per_rank / static_cast<std::uint32_t>(g.nodes.size());
   bool slow = false;
+  h.silent = !agent_listens(g);
+  if (g.dead) {
+    h.stalled = true;
+    h.workers_dead = g.dead_cause == Cause::device_lost;
+    h.cause = g.dead_cause;
+    h.rank = g.dead_rank;
+    h.notice = h.workers_dead ? setup_.engine.process_exit_notice : setup_.retransmission_budget;
+    return h;
+  }
   for (std::uint32_t k = 0; k < g.nodes.size(); ++k) {
     const NodeId n{g.nodes[k]};
     if (truth_.down(topology.node(n))) {
-      h.stalled = true;
+      h.stalled = h.node_lost = true;
       h.cause = Cause::peer_lost;
       h.notice = setup_.retransmission_budget;
-      h.silent |= k == 0;
       continue;
     }
     for (std::uint32_t x = 0; x < per_node; ++x) {
@@ -278,6 +292,11 @@ void World::refresh(Group& g) {
   }
   Health h = health_of(g);
   if (h.stalled) {
+    if (!g.dead && (h.workers_dead || h.node_lost)) {
+      g.dead = true;
+      g.dead_cause = h.cause;
+      g.dead_rank = h.rank;
+    }
     g.exec->stall(now_);
     g.generation = ++generation_;
     if (g.exec->busy() && g.blame != kNoFault) observer_.hit_all(g.instance, g.blame);

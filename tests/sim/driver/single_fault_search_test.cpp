@@ -1,0 +1,134 @@
+// Safety and liveness under every single fault: each component of a tiny fleet, each kind of fault that fits it, at
+// several instants of the run. Whatever breaks, every request ends, none fails unless its router died, the log replays
+// to the same commands, and once the part is repaired the fleet serves again as if nothing had happened.
+// Builds with FAULTLINE_CHECKS also check every controller's conservation laws and digests after each event.
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "core/fault/kind.h"
+#include "tests/sim/driver/scenario.h"
+
+namespace faultline {
+namespace {
+
+using fault::FaultKind;
+using record::Outcome;
+using topology::Kind;
+
+// Two instances, EP4 groups over two nodes of two GPUs, so that a group spans the fabric.
+constexpr const char* kFleet = R"(
+name: tiny
+seed: 3
+topology:
+  name: tiny
+  nodes: 8
+  hosts: 2
+  node: {{from: ../../topologies/nodes/mi300x-8gpu.yaml, name: 2x MI300X, gpus: 2, nics: 2}}
+  fabric: {{from: ../../topologies/fabrics/rail-optimised.yaml, nodes_per_leaf: 4}}
+  racks: {{nodes_per_rack: 2, racks_per_feed: 2}}
+model: ../../topologies/models/qwen3-235b-a22b.yaml
+device: ../../topologies/devices/mi300x.yaml
+engine: ../../topologies/engines/ideal.yaml
+fleet: {{instances: 2, layout: 2P2D, prefill: {{dp: 4, ep: 4}}, decode: {{dp: 4, ep: 4}}, restart_unit: {}}}
+router: {{replicas: 2}}
+workload:
+  arrivals: {{kind: poisson, rate: 3}}
+  lengths: {{kind: independent, prompt: {{kind: uniform, min: 20, max: 3000}}, output: {{kind: uniform, min: 1, max: 200}}}}
+  duration: 150 s
+end: 1000 s
+recovery: {{policy: restart}}
+)";
+constexpr std::int64_t kRepairedAfter = 25;   // s
+constexpr std::int64_t kServesAgain = 110;    // s: repair, the longest wait between two restart attempts, one restart
+
+struct Case {
+  std::string kind, target, extra;
+};
+
+std::vector<Case> cases_of(const experiment::ExperimentSpec& spec) {
+  const auto d = experiment::deploy(spec);
+  std::vector<Case> all;
+  const std::string length = fmt::format("duration: {} s", kRepairedAfter);
+  const topology::ComponentGraph& graph = d->topology.graph;
+  for (std::uint32_t c = 0; c < graph.size(); ++c) {
+    const ComponentId id{c};
+    const std::string name{graph.name(id)};
+    switch (graph[id].kind) {
+      case Kind::gpu:
+        all.push_back({"gpu.failstop", name, length});
+        all.push_back({"gpu.hang", name, length});
+        all.push_back({"gpu.slow", name, length + ", factor: 3"});
+        break;
+      case Kind::nic: all.push_back({"nic.down", name, length}); break;
+      case Kind::xgmi_link:
+      case Kind::cable:
+      case Kind::fabric_link:
+        all.push_back({"link.down", name, length});
+        all.push_back({"link.degrade", name, length + ", factor: 0.2"});
+        all.push_back({"link.flap", name, "down: 2 s, up: 3 s, cycles: 4"});
+        break;
+      case Kind::leaf:
+      case Kind::spine:
+      case Kind::core: all.push_back({"switch.down", name, length}); break;
+      case Kind::node: all.push_back({"node.crash", name, length}); break;
+      case Kind::rack:
+      case Kind::power: all.push_back({"rack.power", name, length}); break;
+      case Kind::host: break;  // reached by its router and its power
+    }
+  }
+  for (const char* router : {"router-0", "router-1"}) all.push_back({"router.crash", router, ""});
+  return all;
+}
+
+/// The first promise that the run broke; "" for none.
+std::string broken_promise(const test::Outcome& o) {
+  if (o.run.requests.size() < 300) return "the run did not come to its end";
+  if (!o.run.faults.at(0).applied) return "the fault was not applied: " + o.run.faults[0].not_applied_reason;
+  for (std::size_t i = 0; i < o.run.requests.size(); ++i) {
+    const auto& r = o.run.requests[i];
+    const auto problem = [&](std::string_view what) {
+      return fmt::format("request {} arrived at {:.3f} s, {} attempts, instance {}: {} ({})", i, seconds(r.arrival), r.attempts,
+                         static_cast<std::int32_t>(r.instance.v), what, name_of(r.cause));
+    };
+    if (r.outcome == Outcome::unfinished) return problem("did not end");
+    if (r.outcome == Outcome::rejected) return problem("was rejected");
+    if (r.outcome == Outcome::failed && r.cause != Cause::router_lost) return problem("failed");
+    if (r.outcome == Outcome::completed && r.output_delivered != r.output_tokens) return problem("completed without all its tokens");
+    if (r.arrival.ns <= kServesAgain * 1'000'000'000) continue;
+    if (r.attempts != 1) return problem("was tried again after the repair");
+    if (seconds(r.first_token - r.arrival) > 3) return problem("waited for its first token after the repair");
+  }
+  const experiment::ReplayResult replayed = experiment::replay(o.log, test::read_file);
+  return replayed.matches ? "" : "replay differs: " + replayed.who + "\n" + replayed.difference;
+}
+
+class SingleFault : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(SingleFault, NothingIsLostAndTheFleetServesAgain) {
+  const std::string fleet = fmt::format(kFleet, GetParam());
+  std::set<std::string> kinds;
+  int runs = 0;
+  std::size_t retried = 0;
+  for (const Case& c : cases_of(test::spec_of(fleet))) {
+    for (const int at_ms : {7'003, 13'990}) {
+      const std::string fault = fmt::format("{{kind: {}, target: {}, at: {} ms{}{}}}", c.kind, c.target, at_ms, c.extra.empty() ? "" : ", ", c.extra);
+      SCOPED_TRACE(fault);
+      const test::Outcome o = test::simulate(fleet + "faults: [" + fault + "]\n");
+      if (o.run.faults.empty()) continue;  // the child failed, which is recorded
+      EXPECT_EQ(broken_promise(o), "");
+      ++runs;
+      kinds.insert(c.kind);
+      retried += static_cast<std::size_t>(std::count_if(o.run.requests.begin(), o.run.requests.end(), [](const auto& r) { return r.attempts > 1; }));
+    }
+  }
+  std::printf("    %d runs, %zu requests tried again\n", runs, retried);
+  EXPECT_EQ(kinds.size(), fault::kFaultKindCount - 1) << "a kind of fault was not tried (placebo disables nothing)";
+  EXPECT_GT(retried, 100u) << "the faults hit nothing";
+}
+
+INSTANTIATE_TEST_SUITE_P(Units, SingleFault, ::testing::Values("instance", "ep_group"),
+                         [](const auto& unit) { return std::string(unit.param); });
+
+}  // namespace
+}  // namespace faultline
