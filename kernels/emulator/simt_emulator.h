@@ -9,6 +9,7 @@
 
 #define FAULTLINE_DEV inline
 #define FAULTLINE_UNROLL
+#define FAULTLINE_UNROLL_FOUR
 
 namespace faultline::kernels::emulator {
 

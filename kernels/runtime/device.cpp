@@ -6,9 +6,17 @@ namespace faultline::kernels {
 
 std::span<const KernelInfo> kernel_infos() {
   static constexpr KernelInfo infos[] = {
-#define FAULTLINE_INFO(name, Args) {#name, sizeof(Args)},
-      FAULTLINE_KERNELS_ALL(FAULTLINE_INFO)
-#undef FAULTLINE_INFO
+#define FAULTLINE_GEMM(name, Args) {#name, "gemm", sizeof(Args)},
+#define FAULTLINE_ATTENTION(name, Args) {#name, "attention", sizeof(Args)},
+#define FAULTLINE_MOE(name, Args) {#name, "moe", sizeof(Args)},
+#define FAULTLINE_ROWS(name, Args) {#name, "rows", sizeof(Args)},
+      // in the order of FAULTLINE_KERNELS_ALL
+      FAULTLINE_KERNELS_GEMM(FAULTLINE_GEMM) FAULTLINE_KERNELS_ATTENTION(FAULTLINE_ATTENTION)
+      FAULTLINE_KERNELS_MOE(FAULTLINE_MOE) FAULTLINE_KERNELS_ROWS(FAULTLINE_ROWS)
+#undef FAULTLINE_GEMM
+#undef FAULTLINE_ATTENTION
+#undef FAULTLINE_MOE
+#undef FAULTLINE_ROWS
   };
   return infos;
 }

@@ -26,6 +26,7 @@ enum class Kernel : std::uint16_t {
 
 struct KernelInfo {
   const char* name;
+  const char* group;  // of groups/: the code object that holds it
   std::size_t args_bytes;
 };
 std::span<const KernelInfo> kernel_infos();  // in the order of Kernel

@@ -155,9 +155,10 @@ class GpuDevice : public Device {
       if (auto done = check("ModuleLoadData", t_.module_load(&module, object.bytes.data())); !done) return done;
       modules_.push_back(module);
       for (std::size_t i = 0; i < functions_.size(); ++i) {
-        void* function = nullptr;
-        const std::string symbol = std::string("fl_") + kernel_infos()[i].name;
-        if (functions_[i] == nullptr && t_.module_function(&function, module, symbol.c_str()) == 0) functions_[i] = function;
+        const KernelInfo& info = kernel_infos()[i];
+        if (std::strcmp(info.group, object.group) != 0) continue;
+        const std::string symbol = std::string("fl_") + info.name;
+        if (auto done = check("ModuleGetFunction", t_.module_function(&functions_[i], module, symbol.c_str())); !done) return done;
       }
     }
     for (std::size_t i = 0; i < functions_.size(); ++i) {

@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <sched.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -412,6 +413,6 @@ inline T atomic_add_global(T* p, T v) { return atomic_add_shared(p, v); }
 inline void atomic_or_global(std::uint32_t* p, std::uint32_t v) { *p |= v; }
 inline std::uint32_t load_system(const std::uint32_t* p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
 inline void store_system(std::uint32_t* p, std::uint32_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
-inline void pause() {}
+inline void pause() { sched_yield(); }  // whom we wait for may need this core
 
 }  // namespace faultline::kernels::FAULTLINE_TILE_NAMESPACE

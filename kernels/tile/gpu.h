@@ -49,6 +49,7 @@ struct Wave {
   template <class F>
   FAULTLINE_DEV float max_of(int n, F f) const {
     float m = -3e38F;
+    FAULTLINE_UNROLL_FOUR
     for (int i = lane(); i < n; i += kWave) {
       const float v = f(i);
       m = v > m ? v : m;
@@ -62,6 +63,7 @@ struct Wave {
   template <class F>
   FAULTLINE_DEV float sum_of(int n, F f) const {
     float s = 0;
+    FAULTLINE_UNROLL_FOUR
     for (int i = lane(); i < n; i += kWave) s += f(i);
     for (int o = kWave / 2; o > 0; o >>= 1) s += shuffle_xor(s, o);
     return s;
@@ -69,6 +71,7 @@ struct Wave {
   template <class F>
   FAULTLINE_DEV std::uint64_t total_of(int n, F f) const {
     std::uint64_t s = 0;
+    FAULTLINE_UNROLL_FOUR
     for (int i = lane(); i < n; i += kWave) s += f(i);
     for (int o = kWave / 2; o > 0; o >>= 1) s += shuffle_xor(s, o);
     return s;
@@ -76,6 +79,7 @@ struct Wave {
   template <class F>
   FAULTLINE_DEV Best best_of(int n, F f) const {
     Best b{-3.4e38F, 0x7fffffff};
+    FAULTLINE_UNROLL_FOUR
     for (int i = lane(); i < n; i += kWave) {
       const float v = f(i);
       if (v > b.value) b = {v, i};

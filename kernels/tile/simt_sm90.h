@@ -7,6 +7,7 @@
 #define FAULTLINE_KERNEL extern "C" __global__ void __launch_bounds__(256)
 #define FAULTLINE_SHARED(T, name, n) __shared__ __align__(16) T name[n]
 #define FAULTLINE_UNROLL _Pragma("unroll")
+#define FAULTLINE_UNROLL_FOUR _Pragma("unroll 4")  // several loads under way at once
 
 namespace faultline::kernels::sm90 {
 

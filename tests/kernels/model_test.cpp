@@ -125,7 +125,7 @@ TEST(Model, EveryDeviceGeneratesTheSameTokens) {
     }
   }
   std::printf("  %d tokens compared, %d near ties\n", compared, near_ties);
-  EXPECT_LE(near_ties * 20, compared) << "at most one in twenty";
+  EXPECT_LE(near_ties, 1 + compared / 20) << "at most one in twenty, and one for short runs";
 }
 
 TEST(Model, ASequencesLogitsHaveTheSameBitsInEveryBatch) {
