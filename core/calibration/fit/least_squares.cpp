@@ -1,3 +1,4 @@
+// The solver's module: see solver.cpp, which opens it.
 #include "core/calibration/fit/least_squares.h"
 
 #include <ceres/ceres.h>
@@ -62,9 +63,7 @@ class Prior final : public ceres::CostFunction {
   double centre_, sigma_;
 };
 
-}  // namespace
-
-LeastSquaresResult solve(const LeastSquares& p) {
+LeastSquaresResult solve_here(const LeastSquares& p) {
   static const bool quiet = [] {
     FLAGS_minloglevel = 3;  // Ceres warns through glog; what matters comes back as `converged`
     return true;
@@ -107,4 +106,10 @@ LeastSquaresResult solve(const LeastSquares& p) {
   return result;
 }
 
+}  // namespace
 }  // namespace faultline::calibration
+
+extern "C" __attribute__((visibility("default"))) void faultline_solve_least_squares(
+    const faultline::calibration::LeastSquares& problem, faultline::calibration::LeastSquaresResult& result) {
+  result = faultline::calibration::solve_here(problem);
+}

@@ -24,7 +24,11 @@ struct LeastSquaresResult {
   bool converged = false;
 };
 
-/// Deterministic: one thread, central differences of 1e-4 in the logarithms.
+/// Deterministic: one thread, central differences of 1e-4 in the logarithms. Throws std::runtime_error when the solver's
+/// module (least_squares.cpp, beside the program) cannot be loaded.
 LeastSquaresResult solve(const LeastSquares& problem);
+
+/// What the module exports, with C linkage, as faultline_solve_least_squares.
+using SolveFunction = void(const LeastSquares& problem, LeastSquaresResult& result);
 
 }  // namespace faultline::calibration
