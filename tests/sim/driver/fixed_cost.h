@@ -10,27 +10,26 @@ namespace faultline::test {
 
 class FixedCost final : public model::CostModel {
  public:
-  /// host: of a step, on the CPU; device: of each device operation of every layer (scales with a straggler's slowdown).
-  explicit FixedCost(Duration host, Duration device = Duration{0}) : host_(model::fixed_from(host)), device_(model::fixed_from(device)) {}
+  /// decode: of a whole decode step, charged as attention; device: of each other device operation, prefill's too. Both
+  /// stretch with a straggler's slowdown.
+  explicit FixedCost(Duration decode, Duration device = Duration{0}) : decode_(model::fixed_from(decode)), device_(model::fixed_from(device)) {}
   model::Price price(const model::Op&) const override { return {device_, false, "fixed"}; }
-  model::ContextPrice context_price(const model::ModelShape&, const model::ParallelPlan&, std::int64_t) const override {
-    return {{{device_, {}}}, false, "fixed"};
+  model::ContextPrice context_price(const model::ModelShape& s, const model::ParallelPlan&, std::int64_t) const override {
+    return {{{{decode_.v / s.layers}, {}}}, false, "fixed"};
   }
   model::ExchangePrice exchange_price(const model::Op&) const override { return {{}, {}, {}, false, "fixed"}; }
-  model::FixedTime host_step(model::Launch launch) const override {
-    return launch == model::Launch::graph ? host_ : model::FixedTime{};  // prefill is launched eagerly
-  }
+  model::FixedTime host_step(model::Launch) const override { return {}; }
   model::FixedTime host_launch(model::Launch, std::int64_t) const override { return {}; }
 
  private:
-  model::FixedTime host_, device_;
+  model::FixedTime decode_, device_;
 };
 
-inline Change with_cost(const experiment::ExperimentSpec& spec, Duration host, Duration device = Duration{0}) {
-  return [&spec, host, device](experiment::Deployment& d) {
+inline Change with_cost(const experiment::ExperimentSpec& spec, Duration decode, Duration device = Duration{0}) {
+  return [&spec, decode, device](experiment::Deployment& d) {
     for (auto* role : {d.prefill.get(), d.decode.get(), d.both.get()}) {
       if (role == nullptr) continue;
-      role->pricer = std::make_unique<model::StepPricer>(spec.model, spec.device, role->plan, std::make_shared<FixedCost>(host, device));
+      role->pricer = std::make_unique<model::StepPricer>(spec.model, spec.device, role->plan, std::make_shared<FixedCost>(decode, device));
     }
   };
 }
