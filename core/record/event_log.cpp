@@ -67,7 +67,7 @@ class Printer {
   template <class... T>
   void value(const std::variant<T...>& v) {
     out_ += fmt::format(" #{}", v.index());
-    std::visit([this](const auto& x) { value(x); }, v);
+    std::visit([this](const auto& x) { this->value(x); }, v);
   }
 
  private:
