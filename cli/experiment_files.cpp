@@ -91,7 +91,9 @@ LoadedExperiment load_experiment(const ExperimentOptions& o) {
 std::vector<report::Source> sources_of(const experiment::ExperimentSpec& spec) {
   std::vector<report::Source> sources;
   sources.push_back({fmt::format("step times of {} on {}", spec.model.name, spec.device.name),
-                     "roofline with stated efficiencies, docs/model.md; device: " + spec.device.source});
+                     spec.calibration ? fmt::format("operation models fitted to measurements, calibration '{}' for {}, docs/calibration.md",
+                                                    spec.calibration->name, spec.calibration->hardware)
+                                      : "roofline with stated efficiencies, docs/model.md; device: " + spec.device.source});
   sources.push_back({"model shape", spec.model.source});
   sources.push_back({fmt::format("engine profile '{}' {}", spec.engine.name, spec.engine.version), "scheduler limits and restart phases as in the resolved experiment"});
   sources.push_back({"network", "max-min fair sharing of links (SimGrid 3.32), RDMA failures after the retransmission budget"});

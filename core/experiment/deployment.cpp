@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/calibration/fitted_cost.h"
 #include "core/model/roofline.h"
 
 namespace faultline::experiment {
@@ -38,7 +39,13 @@ std::unique_ptr<Deployment::Role> make_role(const ExperimentSpec& spec, const ch
     diagnostics.error(spec.fleet_mark, fmt::format("fleet.{}: {}", name, refusal));
     return role;
   }
-  role->pricer = std::make_unique<model::StepPricer>(spec.model, spec.device, plan, std::make_shared<model::RooflineCost>(spec.device));
+  std::shared_ptr<const model::CostModel> cost;
+  if (spec.calibration) {
+    cost = std::make_shared<calibration::FittedCost>(std::make_shared<const calibration::Calibration>(*spec.calibration), spec.model, plan, spec.device);
+  } else {
+    cost = std::make_shared<model::RooflineCost>(spec.device);
+  }
+  role->pricer = std::make_unique<model::StepPricer>(spec.model, spec.device, plan, std::move(cost));
   return role;
 }
 

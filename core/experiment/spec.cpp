@@ -106,6 +106,10 @@ void describe(Fields& f, Reading& r) {
   }
   part(f, "model", s.model, s.folder, reader, true);
   part(f, "device", s.device, s.folder, reader, true);
+  if (f.reading() ? f.has("calibration") : s.calibration.has_value()) {
+    if (!s.calibration) s.calibration.emplace();
+    part(f, "calibration", *s.calibration, s.folder, reader, false);
+  }
   part(f, "engine", s.engine, s.folder, reader, false);
   s.fleet_mark = f.mark("fleet");
   f.object("fleet", s.fleet, true);

@@ -14,11 +14,13 @@
 //   recovery: {policy: restart}
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "core/calibration/calibration.h"
 #include "core/control/node_agent.h"
 #include "core/control/specs.h"
 #include "core/fault/spec.h"
@@ -76,6 +78,8 @@ struct ExperimentSpec {
   topology::TopologySpec topology;
   model::ModelShape model;
   model::DeviceSpec device;
+  /// Prices of operations fitted to measurements (`calibration: FILE`); without it the device's roofline prices them.
+  std::optional<calibration::Calibration> calibration;
   control::EngineSpec engine;
   FleetSpec fleet;
   control::RouterSpec router;
