@@ -240,7 +240,7 @@ void InstanceController::fail_group(std::uint32_t g, Cause cause, std::uint32_t 
       continue;
     }
     if (!at_prefill && !at_decode) continue;
-    if (at_prefill && s.state == State::queued && s.prefilled == 0 && s.decode_group < 0) requeue.push_back(i);
+    if (at_prefill && s.state == State::queued && s.prefilled == 0 && s.decode_group < 0 && s.prefill_blocks == 0) requeue.push_back(i);
     else lose(i, cause, out);
     if (at_prefill && s.state == State::zombie) release(i);
   }

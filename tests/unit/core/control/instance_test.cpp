@@ -478,6 +478,20 @@ TEST(Instance, AFenceAfterTheLossOfOneRankTakesTheOthersRequestsToo) {
   EXPECT_EQ(f.instance.live(), 0U);
 }
 
+TEST(Instance, AnAdmittedPromptOfOneTokenGivesItsBlocksBackWhenTheFenceComes) {
+  InstanceSetup s = split();
+  s.restart_unit = RestartUnit::rank;
+  s.groups = {{GroupRole::prefill, 2, 8, {0}}, {GroupRole::prefill, 1, 8, {2}}, {GroupRole::decode, 1, 64, {1}}};
+  Fixture f(s);
+  f.submit(0, 100, 1);  // rank 0 of group 0: 7 of its 8 blocks
+  f.step_done(0, 0, Cause::device_lost, 1);
+  f.feed(kFleetAddress, FenceGroups{0b001, 1, Cause::device_lost});
+  EXPECT_EQ(f.instance.live(), 0U) << "its KV is gone";
+  f.feed(kFleetAddress, GroupReady{0, 1, 0, {0}});
+  f.submit(1, 100, 1);
+  EXPECT_TRUE(f.running.contains(0)) << "there is room for it again";
+}
+
 TEST(Instance, AnUnknownRankTakesTheWholeGroup) {
   Fixture f = two_decoding();
   EXPECT_EQ(ended(f.step_done(1, 5, Cause::timeout)).size(), 2U);

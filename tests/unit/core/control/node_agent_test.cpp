@@ -64,6 +64,11 @@ TEST(NodeAgent, AFailureKeepsItsCauseAndRank) {
   EXPECT_EQ(reports[0].second.suspect_rank, 6U);
 }
 
+TEST(NodeAgent, TheEndOfAStepOfItsFormerIncarnationIsNobodysConcern) {
+  NodeAgent a(setup());
+  EXPECT_TRUE(feed(a, at(0_s), StepEnded{OpId{1}, 3, Cause::none, kUnknownRank}).empty());
+}
+
 TEST(NodeAgent, InterruptsOnlyWhatRuns) {
   NodeAgent a(setup());
   feed(a, at(0_s), kLeader, run(1));

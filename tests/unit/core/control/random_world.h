@@ -1,0 +1,101 @@
+// A cluster in memory, just real enough to drive routers, leaders, agents and the fleet manager together: messages take
+// random times but keep their order per pair, steps and transfers take random times and may fail, nodes crash and come
+// back, GPUs break and are repaired, routers crash. Everything follows from (seed, options).
+#pragma once
+
+#include <algorithm>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "core/base/random.h"
+#include "core/control/fleet.h"
+#include "core/control/instance.h"
+#include "core/control/node_agent.h"
+#include "core/control/router.h"
+
+namespace faultline::control::testing {
+
+struct WorldOptions {
+  std::uint64_t seed = 1;
+  RestartUnit unit = RestartUnit::instance;
+  RecoveryAction policy = RecoveryAction::restart;
+  bool scaling = false;
+  int faults = 8;      // node crashes, broken GPUs, router crashes, in random order
+  int requests = 150;  // while the faults happen; a second load follows when everything is repaired
+};
+
+class RandomWorld {
+ public:
+  explicit RandomWorld(WorldOptions options);
+  /// Runs until nothing is left to happen. Empty, or what went wrong.
+  std::string run();
+  /// Every event and its commands as text, for a look at a failure.
+  void trace(std::function<void(const std::string&)> sink) { trace_ = std::move(sink); }
+  std::uint64_t steps() const { return steps_; }
+  std::uint64_t completed() const { return completed_; }
+
+ private:
+  struct Entity {
+    std::unique_ptr<Controller> controller;
+    std::uint32_t host = 0;  // node; kNoHost for routers and the fleet manager
+    std::uint32_t incarnation = 0;
+    bool alive = true;
+    std::map<TimerKey, std::uint64_t> timers;  // generation
+    std::set<Address> watchers;
+  };
+  struct Group {
+    std::vector<std::uint32_t> nodes;
+    Epoch epoch = 0;
+    bool workers = false, interrupted = false, decode = false;
+    OpId op;
+    std::int64_t steps_max = 0;
+    std::uint64_t generation = 0;
+  };
+  using Action = std::function<void()>;
+  static constexpr std::uint32_t kNoHost = ~0U;
+
+  void at(Instant when, Action action) { queue_.emplace(std::pair{when, ++sequence_}, std::move(action)); }
+  Duration between(Duration a, Duration b) { return a + Duration{static_cast<std::int64_t>(random_.below(static_cast<std::uint64_t>((b - a).v) + 1))}; }
+  std::unique_ptr<Controller> make(Address a, bool first);
+  void deliver(Address from, Address to, Event event);
+  void feed(Address to, const Event& event);
+  void execute(Address from, const Command& command);
+  void crash(Address a);
+  void restart(Address a);
+  void node_down(std::uint32_t node);
+  void node_up(std::uint32_t node);
+  bool healthy(std::uint32_t node) const { return !down_.contains(node) && !broken_.contains(node); }
+  void submit(Address agent, const SubmitStep& s);
+  void end_step(std::uint32_t i, std::uint32_t g, Cause cause, std::int64_t steps);
+  void schedule_end(std::uint32_t i, std::uint32_t g);
+  void kill(std::uint32_t i, std::uint32_t g);
+  void launch(Address agent, const StartGroup& start);
+  void arrive(int request);
+  void plan_fault(int k);
+  std::string settled() const;
+  void fail(std::string why) { if (failure_.empty()) failure_ = std::move(why); }
+
+  WorldOptions options_;
+  Random random_;
+  std::vector<InstanceSetup> instances_;
+  FleetSetup fleet_;
+  std::map<Address, Entity> entities_;
+  std::map<std::pair<std::uint32_t, std::uint32_t>, Group> groups_;
+  std::multimap<std::pair<Instant, std::uint64_t>, Action> queue_;
+  std::map<std::pair<Address, Address>, Instant> last_;  // delivery, for the order per pair
+  std::map<OpId, bool> writes_;                          // in flight; true = canceled
+  std::set<std::uint32_t> down_, broken_;
+  std::map<std::uint32_t, std::uint32_t> router_of_;  // requests that have not ended
+  std::set<std::uint32_t> ended_;
+  bool calm_ = false;  // no more faults: everything must succeed
+  Instant now_{0};
+  std::uint64_t sequence_ = 0, steps_ = 0, completed_ = 0;
+  std::string failure_;
+  std::function<void(const std::string&)> trace_;
+};
+
+}  // namespace faultline::control::testing
