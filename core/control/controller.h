@@ -14,8 +14,10 @@ class Controller {
   virtual void step(Instant now, const Event& event, Commands& out) = 0;
   /// Hash of the whole state, kept incrementally.
   virtual std::uint64_t digest() const = 0;
-  /// The same, computed from scratch: FAULTLINE_CHECKS builds compare.
+  /// The same, computed from scratch: drivers that check every step compare.
   virtual std::uint64_t full_digest() const = 0;
+  /// Asserts the conservation laws of the state. Slow: for drivers that check every step.
+  virtual void check() const {}
 };
 
 }  // namespace faultline::control

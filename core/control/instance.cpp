@@ -86,7 +86,6 @@ void InstanceController::step(Instant now, const Event& event, Commands& out) {
     if (setup_.routers > 1 || setup_.report_to_fleet) out.push_back(ArmTimer{kLoadReport, now + setup_.signal_interval});
   }
   maybe_drained(out);
-  check_conservation();
 }
 
 bool InstanceController::accepting() const {

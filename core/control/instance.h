@@ -52,6 +52,8 @@ class InstanceController final : public Controller {
   void step(Instant now, const Event& event, Commands& out) override;
   std::uint64_t digest() const override;
   std::uint64_t full_digest() const override;
+  /// KV blocks, sequences and slots: what ranks count is what requests hold.
+  void check() const override;
 
   /// For observers, when the leader dies with everything it knew: one NoteAttemptLost for each request it held.
   /// `steps_in_flight[g]`: decode boundaries that group g had reached since its last report.
@@ -144,7 +146,6 @@ class InstanceController final : public Controller {
   std::uint32_t index_of(std::uint32_t handle) const;
   std::uint32_t allocate();
   OpId next_op() { return OpId{(std::uint64_t{setup_.id.v} << 36) | ++ops_}; }
-  void check_conservation() const;
 
   std::uint64_t hash_of(const Slot& s) const;
   std::uint64_t hash_of(const Group& g) const;

@@ -327,8 +327,7 @@ void InstanceController::start_decode(std::uint32_t g, Commands& out) {
   out.push_back(Send{{Role::node, group.setup.nodes.front()}, std::move(run)});
 }
 
-void InstanceController::check_conservation() const {
-#ifdef FAULTLINE_CHECKS
+void InstanceController::check() const {
   std::vector<std::vector<std::int64_t>> blocks(groups_.size());
   std::vector<std::vector<std::int64_t>> sequences(groups_.size());
   for (std::size_t g = 0; g < groups_.size(); ++g) {
@@ -345,17 +344,16 @@ void InstanceController::check_conservation() const {
       if (s.state == State::decoding) ++sequences[static_cast<std::size_t>(s.decode_group)][static_cast<std::size_t>(s.decode_rank)];
     }
   }
-  FAULTLINE_CHECK(live == live_, "live={} counted={}", live_, live);
+  FAULTLINE_ASSERT(live == live_, "live={} counted={}", live_, live);
   for (std::size_t g = 0; g < groups_.size(); ++g) {
     for (std::size_t r = 0; r < groups_[g].ranks.size(); ++r) {
       const Rank& rank = groups_[g].ranks[r];
-      FAULTLINE_CHECK(rank.blocks_used == blocks[g][r], "group={} rank={} used={} held={}", g, r, rank.blocks_used, blocks[g][r]);
-      FAULTLINE_CHECK(rank.blocks_used <= groups_[g].setup.kv_blocks_per_rank, "group={} rank={}", g, r);
-      FAULTLINE_CHECK(rank.sequences == sequences[g][r], "group={} rank={}", g, r);
-      FAULTLINE_CHECK(rank.queued_tokens >= 0, "group={} rank={} queued={}", g, r, rank.queued_tokens);
+      FAULTLINE_ASSERT(rank.blocks_used == blocks[g][r], "group={} rank={} used={} held={}", g, r, rank.blocks_used, blocks[g][r]);
+      FAULTLINE_ASSERT(rank.blocks_used <= groups_[g].setup.kv_blocks_per_rank, "group={} rank={}", g, r);
+      FAULTLINE_ASSERT(rank.sequences == sequences[g][r], "group={} rank={}", g, r);
+      FAULTLINE_ASSERT(rank.queued_tokens >= 0, "group={} rank={} queued={}", g, r, rank.queued_tokens);
     }
   }
-#endif
 }
 
 }  // namespace faultline::control

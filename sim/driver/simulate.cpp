@@ -51,6 +51,7 @@ record::RunRecord simulate(const experiment::ExperimentSpec& spec, const experim
   if (spec.end) setup.end_limit = Instant{spec.end->v};
   setup.log = options.log;
   setup.truth = options.truth;
+  setup.check_every_step = options.check_every_step;
   setup.progress = options.progress;
   World world(std::move(setup), run);
   world.run();

@@ -16,6 +16,11 @@ struct SimulateOptions {
   bool placebo = false;      // each fault becomes one that disables nothing, at the same time
   record::EventLogWriter* log = nullptr;
   record::TruthLog* truth = nullptr;
+#ifdef FAULTLINE_CHECKS
+  bool check_every_step = true;
+#else
+  bool check_every_step = false;  // assert digests and conservation laws after each controller step; tests do
+#endif
   std::function<bool(Instant now, std::uint64_t requests_done)> progress;  // false interrupts
 };
 

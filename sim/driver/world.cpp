@@ -376,7 +376,10 @@ void World::dispatch(std::uint32_t index, const control::Event& event) {
   e.controller->step(now_, event, commands_);
   ++steps_;
   const std::uint64_t digest = e.controller->digest();
-  FAULTLINE_CHECK(digest == e.controller->full_digest(), "role={} index={}", static_cast<int>(e.address.role), e.address.index);
+  if (setup_.check_every_step) {
+    FAULTLINE_ASSERT(digest == e.controller->full_digest(), "role={} index={}", static_cast<int>(e.address.role), e.address.index);
+    e.controller->check();
+  }
   if (setup_.log) setup_.log->append(now_, e.address, e.incarnation, event, commands_, digest);
   for (control::Command& c : commands_) execute(index, c);
 }

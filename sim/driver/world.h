@@ -58,6 +58,7 @@ struct WorldSetup {
   Instant end_limit = kNever;
   record::EventLogWriter* log = nullptr;
   record::TruthLog* truth = nullptr;
+  bool check_every_step = false;  // digests and conservation laws of the controllers, after each of their steps
   /// Called about every 2^14 events; false interrupts the run (what is done is kept).
   std::function<bool(Instant now, std::uint64_t requests_done)> progress;
 };

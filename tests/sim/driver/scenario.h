@@ -48,6 +48,7 @@ inline experiment::ExperimentSpec spec_of(const std::string& text, const experim
 
 /// Runs the experiment with its faults. `change` may alter the deployment first, for instance its prices.
 inline Outcome simulate(const experiment::ExperimentSpec& spec, const Change& change = {}, sim::SimulateOptions options = {}) {
+  options.check_every_step = true;
   const std::string bytes = in_child([&] {
     const auto deployment = experiment::deploy(spec);
     if (change) change(*deployment);

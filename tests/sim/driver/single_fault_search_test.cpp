@@ -1,7 +1,7 @@
 // Safety and liveness under every single fault: each component of a tiny fleet, each kind of fault that fits it, at
 // several instants of the run. Whatever breaks, every request ends, none fails unless its router died, the log replays
 // to the same commands, and once the part is repaired the fleet serves again as if nothing had happened.
-// Builds with FAULTLINE_CHECKS also check every controller's conservation laws and digests after each event.
+// Every controller's conservation laws and digests are checked after each of its steps.
 #include <gtest/gtest.h>
 
 #include <set>
