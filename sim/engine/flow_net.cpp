@@ -54,8 +54,8 @@ struct FlowNet::Impl {
   std::vector<Link> links;
   std::unordered_map<FlowId, Flow> flows;
   std::vector<FlowId> ended;
-  // The kernel still looks at a canceled flow later in the same turn: it must live until the clock has moved on.
-  std::vector<std::pair<double, sg::CommPtr>> canceled;
+  // The kernel still looks at a canceled or completed flow later in the same turn: it must live until the clock has moved on.
+  std::vector<std::pair<double, sg::CommPtr>> parked;
   FlowId last = 0;
   double latency = 0;
   simgrid::kernel::timer::Timer* armed = nullptr;
@@ -65,9 +65,9 @@ struct FlowNet::Impl {
   std::function<void(Instant, std::span<const FlowId>)> done;
 
   Instant now() const { return Instant{static_cast<std::int64_t>(std::llround(sg::Engine::get_clock() * 1e9))}; }
-  void forget_canceled() {
+  void forget_parked() {
     const double t = sg::Engine::get_clock();
-    std::erase_if(canceled, [t](const auto& c) { return c.first < t; });
+    std::erase_if(parked, [t](const auto& c) { return c.first < t; });
   }
   void deliver_ended() {
     while (!ended.empty()) {
@@ -88,7 +88,7 @@ struct FlowNet::Impl {
     armed_at = t;
     armed = simgrid::kernel::timer::Timer::set(t, [this] {
       armed = nullptr;
-      forget_canceled();
+      forget_parked();
       deliver_ended();
       // Half a nanosecond: the clock is a double of seconds, ours are whole nanoseconds.
       const double reached = sg::Engine::get_clock() + 0.5e-9;
@@ -134,7 +134,10 @@ FlowNet::FlowNet(std::span<const BytesPerSecond> capacity) : impl_(std::make_uni
     const auto* comm = dynamic_cast<const sg::Comm*>(&activity);
     if (comm == nullptr) return;
     const auto id = reinterpret_cast<FlowId>(comm->get_data<void>());
-    if (m.flows.erase(id) == 0) return;  // canceled: the kernel reports it twice
+    const auto it = m.flows.find(id);
+    if (it == m.flows.end()) return;  // canceled: the kernel reports it twice
+    m.parked.emplace_back(sg::Engine::get_clock(), std::move(it->second.comm));
+    m.flows.erase(it);
     m.ended.push_back(id);
     m.arm();
   });
@@ -171,7 +174,7 @@ void FlowNet::cancel(FlowId id) {
   }
   const sg::CommPtr comm = it->second.comm;
   m.flows.erase(it);  // first: cancel() fires the completion callback
-  m.canceled.emplace_back(sg::Engine::get_clock(), comm);
+  m.parked.emplace_back(sg::Engine::get_clock(), comm);
   comm->cancel();
 }
 
