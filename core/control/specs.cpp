@@ -12,6 +12,7 @@ void describe(Fields& f, RetrySpec& s) {
   f.field("backoff", s.backoff, kNotNegative);
   f.field("backoff_max", s.backoff_max, kNotNegative);
   f.field("budget", s.budget, kRatio);
+  if (f.reading() && s.backoff > s.backoff_max) f.error("backoff", "backoff: must not exceed backoff_max");
 }
 
 void describe(Fields& f, RouterSpec& s) {
@@ -58,6 +59,9 @@ void describe(Fields& f, RecoverySpec& s) {
   f.field("decision_delay", s.decision_delay, kNotNegative);
   f.field("retry_interval", s.retry_interval, kPositive);
   f.field("retry_interval_max", s.retry_interval_max, kPositive);
+  if (f.reading() && s.retry_interval > s.retry_interval_max) {
+    f.error("retry_interval", "retry_interval: must not exceed retry_interval_max");
+  }
   f.field("node_attach", s.node_attach, kNotNegative);
   f.field("spare_instance_warm", s.spare_instance_warm);
 }

@@ -135,6 +135,14 @@ std::unique_ptr<Deployment> deploy(const ExperimentSpec& spec) {
     d->prefill = make_role(spec, "prefill", fleet.prefill, fleet.layout.prefill, diagnostics);
     d->decode = make_role(spec, "decode", fleet.decode, fleet.layout.decode, diagnostics);
   }
+  if (spec.autoscaler.enabled && static_cast<std::uint32_t>(spec.autoscaler.instances_min) > fleet.instances) {
+    diagnostics.error(spec.fleet_mark, fmt::format("autoscaler.instances_min is {}, but the fleet has {} instances",
+                                                   spec.autoscaler.instances_min, fleet.instances));
+  }
+  if (spec.recovery.policy == control::RecoveryAction::spare_instance && fleet.spare_instances == 0 && !spec.autoscaler.enabled) {
+    diagnostics.error(spec.fleet_mark, "recovery.policy is spare_instance, but the fleet has no spare instance",
+                      "set fleet.spare_instances, or another policy");
+  }
   diagnostics.throw_if_any();
 
   std::uint32_t groups = 0;

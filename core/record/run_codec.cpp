@@ -16,6 +16,7 @@ class Archive {
 
   template <class... T>
   void operator()(T&... values) { (one(values), ...); }
+  bool done() const requires(kRead) { return encoder_.done(); }
 
  private:
   void one(std::string& s) {
@@ -82,6 +83,7 @@ RunRecord decode_run(std::string_view bytes) {
   RunRecord run;
   Archive<true> a(bytes);
   archive(a, run);
+  if (!a.done()) throw CodecError("bytes after the end of the record");
   return run;
 }
 

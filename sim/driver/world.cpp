@@ -97,9 +97,7 @@ void World::add_entity(Address a, std::unique_ptr<control::Controller> c, Compon
 std::unique_ptr<control::Controller> World::make_instance(std::uint32_t i, bool up) const {
   control::InstanceSetup s = setup_.instances[i];
   s.up = up;
-  for (std::uint32_t k = 0; k < groups_.size() / std::max<std::size_t>(1, setup_.instances.size()) && k < s.groups.size(); ++k) {
-    s.groups[k].nodes = groups_[i * groups_per_instance_ + k].nodes;
-  }
+  // Where its groups run now it hears with GroupReady: its start must not depend on what it was not told (strict replay).
   return std::make_unique<control::InstanceController>(std::move(s));
 }
 
@@ -138,6 +136,11 @@ void World::run() {
         observer_.unfinished_progress(n.request, n.produced);
       }
     }
+  }
+  for (Group& g : groups_) {  // what runs in flight have brought so far
+    if (!g.exec->busy()) continue;
+    const GroupExecutor::Ended ended = g.exec->finish(now_);
+    if (ended.output_tokens > 0) observer_.tokens(ended.began, now_, ended.output_tokens, 0);
   }
   for (Group& g : groups_) set_usable(g, 1);
   std::sort(run_.capacity.begin(), run_.capacity.end(), [](const auto& a, const auto& b) {

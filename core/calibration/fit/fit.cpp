@@ -75,18 +75,18 @@ void add_scores(const std::vector<Scored>& scored, const std::string& check, std
   for (const Scored& s : scored) {
     cells[{"all", "all"}].push_back(s.error);
     cells[{"all", s.c->bucket}].push_back(s.error);
-    cells[{s.c->family, "all"}].push_back(s.error);
+    if (check != "fitted") cells[{s.c->family, "all"}].push_back(s.error);  // in-sample errors of a family prove little
   }
   for (auto& [key, errors] : cells) out.push_back(summarise(errors, check, key.first, key.second));
 }
 
-// Refits without `held` and scores them. `keep_parameters` only relearns the residual table.
+// Refits parameters and residual table without `held` and scores the rows held back.
 void score_withheld(const Model& model, const Cases& cases, const std::function<bool(const Case&)>& held, const std::vector<double>& start,
-                    const FitOptions& options, bool refit, std::vector<Scored>& out, std::vector<std::vector<double>>* jackknife) {
+                    const FitOptions& options, std::vector<Scored>& out, std::vector<std::vector<double>>* jackknife) {
   Cases train, test;
   for (const Case* c : cases) (held(*c) ? test : train).push_back(c);
   if (test.empty() || train.empty()) return;
-  const std::vector<double> logs = refit ? optimise(model, train, start, options).value : start;
+  const std::vector<double> logs = optimise(model, train, start, options).value;
   if (jackknife != nullptr) jackknife->push_back(logs);
   Predictor predictor(model, exponentials(logs));
   predictor.learn(train);
@@ -133,7 +133,7 @@ FittedModel fit_model(const Model& model, const Cases& cases, const FitOptions& 
         const auto key = hash_text(c.family + fmt::format("@{:.4f}/{:.4f}", c.at[0], c.at[1]));
         return static_cast<int>(key % static_cast<std::uint64_t>(options.point_folds)) == fold;
       };
-      score_withheld(model, cases, held, best.value, options, true, points, nullptr);
+      score_withheld(model, cases, held, best.value, options, points, nullptr);
     }
     add_scores(points, "points", out.scores);
     std::set<std::string> names;
@@ -145,7 +145,7 @@ FittedModel fit_model(const Model& model, const Cases& cases, const FitOptions& 
       for (std::size_t fold = 0; fold < folds; ++fold) {
         std::set<std::string> held;
         for (std::size_t i = fold; i < ordered.size(); i += folds) held.insert(ordered[i]);
-        score_withheld(model, cases, [&](const Case& c) { return held.contains(c.family); }, best.value, options, true, families, &jackknife);
+        score_withheld(model, cases, [&](const Case& c) { return held.contains(c.family); }, best.value, options, families, &jackknife);
       }
       add_scores(families, "families", out.scores);
     }
