@@ -4,8 +4,10 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <optional>
@@ -23,7 +25,7 @@ namespace faultline::test {
 
 inline std::optional<std::string> read_file(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
-  if (!file) return std::nullopt;
+  if (!file || std::filesystem::is_directory(path)) return std::nullopt;
   std::stringstream text;
   text << file.rdbuf();
   return text.str();
@@ -41,7 +43,7 @@ struct Outcome {
 
 using Change = std::function<void(experiment::Deployment&)>;
 
-/// `text` names its parts relative to the folder experiments/tests/, which need not exist.
+/// `text` names its parts as an experiment in experiments/smoke/ would.
 inline experiment::ExperimentSpec spec_of(const std::string& text, const experiment::Overrides& overrides = {}) {
   return experiment::load(text, std::string(FAULTLINE_SOURCE_DIR) + "/experiments/smoke/test.yaml", overrides, read_file);
 }
