@@ -382,7 +382,6 @@ void FleetManager::group_started(Instant now, const GroupStarted& started, Comma
   ready.epoch = started.epoch;
   ready.head_node = x.groups[started.group].nodes.front();
   ready.nodes = x.groups[started.group].nodes;
-  x.leader_lost = false;  // a leader was started with its groups where there was none
   out.push_back(Send{leader_of(i), std::move(ready)});
   if (x.starting == 0) {
     x.stage = Stage::none;

@@ -46,7 +46,10 @@ void NodeAgent::step(Instant now, const Event& event, Commands& out) {
       stop_group(key, start->epoch - 1, out);
       out.push_back(LaunchGroup{*start});
     } else if (const auto* stop = std::get_if<StopGroup>(&m)) {
-      stop_group({stop->instance.v, stop->group}, stop->epoch, out);
+      const GroupKey key{stop->instance.v, stop->group};
+      // Workers that have been idle since before this agent's start are not known here, but run.
+      if (!groups_.contains(key)) out.push_back(KillGroup{stop->instance, stop->group, stop->epoch});
+      stop_group(key, stop->epoch, out);
     } else if (const auto* probe = std::get_if<ProbeNode>(&m)) {
       out.push_back(RunProbe{probe->token, setup_.detector.probe_timeout});
     }
@@ -59,9 +62,11 @@ void NodeAgent::step(Instant now, const Event& event, Commands& out) {
       const GroupKey key{launched->instance.v, launched->group};
       const auto [it, fresh] = groups_.try_emplace(key);
       if (fresh) out.push_back(Watch{leader(launched->instance.v)});
-      else digest_.remove(hash_of(key, it->second));
-      it->second = Group{.epoch = launched->epoch, .op = {}};
-      digest_.add(hash_of(key, it->second));
+      if (fresh || it->second.epoch <= launched->epoch) {  // else a later start was faster: its workers are the ones that run
+        if (!fresh) digest_.remove(hash_of(key, it->second));
+        it->second = Group{.epoch = launched->epoch, .op = {}};
+        digest_.add(hash_of(key, it->second));
+      }
     }
     out.push_back(Send{kFleet, GroupStarted{launched->instance, launched->group, launched->epoch, launched->cause, launched->bad_node}});
   } else if (const auto* exited = std::get_if<WorkersExited>(&event)) {
@@ -99,17 +104,16 @@ void NodeAgent::run_step(std::uint32_t instance, const RunStep& run, Commands& o
   g.running = g.led = true;
   g.op = run.op;
   digest_.add(hash_of(key, g));
-  steps_.emplace(run.op, key);
+  steps_.emplace(run.op, std::pair{key, run.epoch});
   out.push_back(SubmitStep{InstanceId{instance}, run});
 }
 
 void NodeAgent::step_ended(const StepEnded& ended, Commands& out) {
   const auto it = steps_.find(ended.op);
   if (it == steps_.end()) return;  // submitted by the incarnation before, whose leader has given it up with its agent
-  const GroupKey key = it->second;
+  const auto [key, epoch] = it->second;
   steps_.erase(it);
   Group& g = groups_.at(key);
-  const Epoch epoch = g.epoch;
   if (g.op == ended.op) {
     digest_.remove(hash_of(key, g));
     g.running = false;

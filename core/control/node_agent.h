@@ -66,7 +66,7 @@ class NodeAgent final : public Controller {
 
   NodeAgentSetup setup_;
   std::map<GroupKey, Group> groups_;
-  std::unordered_map<OpId, GroupKey> steps_;      // op at the executor -> group
+  std::unordered_map<OpId, std::pair<GroupKey, Epoch>> steps_;  // op at the executor -> group, and the epoch it belongs to
   std::unordered_map<OpId, Push> pushes_;         // by the leader's op
   std::unordered_map<OpId, OpId> attempts_;       // op at the transport -> the leader's op
   std::deque<std::pair<Instant, OpId>> deadlines_;  // in order: the deadline is a constant after the start

@@ -119,6 +119,28 @@ TEST(NodeAgent, AStoppedGroupRunsNothingUntilItIsStartedAgain) {
   EXPECT_EQ(all<SubmitStep>(feed(a, at(2_s), kLeader, run(2, 3))).size(), 1U);
 }
 
+TEST(NodeAgent, AnOlderStartThatEndsLateDoesNotReplaceTheNewer) {
+  NodeAgent a(setup());
+  feed(a, at(0_s), kFleetAddress, start(2));
+  feed(a, at(0_s), kFleetAddress, start(3));
+  feed(a, at(1_s), LaunchEnded{InstanceId{5}, 1, 3, Cause::none, kUnknownRank});
+  feed(a, at(2_s), LaunchEnded{InstanceId{5}, 1, 2, Cause::none, kUnknownRank});
+  EXPECT_EQ(all<SubmitStep>(feed(a, at(3_s), kLeader, run(1, 3))).size(), 1U);
+}
+
+TEST(NodeAgent, TheEndOfAStepCarriesTheEpochItWasSubmittedWith) {
+  NodeAgent a(setup());
+  feed(a, at(0_s), kLeader, run(1, 0));
+  feed(a, at(0_s), kFleetAddress, start(1));
+  feed(a, at(1_s), LaunchEnded{InstanceId{5}, 1, 1, Cause::none, kUnknownRank});
+  EXPECT_EQ(sent<StepReport>(feed(a, at(2_s), StepEnded{OpId{1}, 0, Cause::canceled, kUnknownRank})).at(0).second.epoch, 0U);
+}
+
+TEST(NodeAgent, StopsWorkersThatItHasNeverHeardOf) {
+  NodeAgent a(setup());
+  EXPECT_EQ(all<KillGroup>(feed(a, at(0_s), kFleetAddress, StopGroup{InstanceId{5}, 1, 0})).size(), 1U);
+}
+
 TEST(NodeAgent, WorkersThatExitedAreReportedToTheLeader) {
   NodeAgent a(setup());
   const auto reports = sent<StepReport>(feed(a, at(0_s), WorkersExited{InstanceId{5}, 1, 4, Cause::device_lost, 2}));

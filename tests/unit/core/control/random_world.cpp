@@ -232,7 +232,9 @@ void RandomWorld::launch(Address agent, const StartGroup& start) {
       if (!healthy(n)) ended.bad_node = n;
     }
     if (down_.contains(start.leader_node)) ended.bad_node = start.leader_node;
-    if (ended.bad_node != kUnknownRank || (!calm_ && random_.chance(0.1))) {
+    if (groups_.at({i, start.group}).epoch > start.epoch) {
+      ended.cause = Cause::canceled;  // a later start was faster
+    } else if (ended.bad_node != kUnknownRank || (!calm_ && random_.chance(0.1))) {
       ended.cause = Cause::device_lost;
     } else {
       Group& g = groups_.at({i, start.group});
