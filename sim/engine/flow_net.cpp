@@ -6,6 +6,8 @@
 #include <simgrid/s4u.hpp>
 #include <xbt/log.h>
 
+#include <signal.h>
+
 #include <algorithm>
 #include <cmath>
 #include <unordered_map>
@@ -107,7 +109,10 @@ FlowNet::FlowNet(std::span<const BytesPerSecond> capacity) : impl_(std::make_uni
   char* argv[] = {program, quiet, nullptr};
   argc = 2;
   Impl& m = *impl_;
+  struct sigaction interrupt {};  // the engine's own handler would end the process without its outputs
+  sigaction(SIGINT, nullptr, &interrupt);
   m.engine = std::make_unique<sg::Engine>(&argc, argv);
+  sigaction(SIGINT, &interrupt, nullptr);
   for (const char* setting : {"network/model:CM02", "network/crosstraffic:0", "network/TCP-gamma:1e30"}) {
     sg::Engine::set_config(std::string(setting));
   }
