@@ -56,6 +56,7 @@ void wave_meet(void (*collective)(void* slots));
 /// ahead does not overwrite what its neighbours have still to read.
 void next_set();
 void register_lds(void* memory, std::size_t bytes, std::size_t element);
-[[noreturn]] void fail(const std::string& why);
+/// Takes the text over: the calling fiber is abandoned, what its stack owns is never freed.
+[[noreturn]] void fail(std::string&& why);
 
 }  // namespace faultline::kernels::emulator

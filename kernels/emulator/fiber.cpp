@@ -10,6 +10,7 @@
 #endif
 #endif
 #if defined(FAULTLINE_ASAN)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -45,6 +46,9 @@ void prepare(Context& context, void* stack, std::size_t bytes, void (*entry)()) 
   context.stack_bottom = stack;
   context.stack_size = bytes;
   context.fake_stack = nullptr;
+#if defined(FAULTLINE_ASAN)
+  __asan_unpoison_memory_region(stack, bytes);  // what the last fiber here left: it never returned from its first function
+#endif
 #if defined(__x86_64__)
   auto* top = static_cast<char*>(stack) + bytes;
   auto* words = reinterpret_cast<std::uintptr_t*>(top) - 2;
