@@ -393,8 +393,8 @@ void FleetManager::group_started(Instant now, const GroupStarted& started, Comma
     }
     if (x.replacement != kUnknownRank) {
       Instance& r = instances_[x.replacement];
-      if (r.serving && can_serve(r)) x.serving = false;  // its place is taken: it is the spare now
-      else r.scaling_up = r.serving = false;             // it is back first, and keeps its place
+      if (r.serving && !r.draining && can_serve(r)) x.serving = false;  // its place is taken: it is the spare now
+      else if (!r.draining) r.scaling_up = r.serving = false;  // it is back first, and keeps its place
       x.replacement = kUnknownRank;
     }
     out.push_back(NotePhase{.phase = Phase::ready, .instance = InstanceId{i}, .groups = x.up});
