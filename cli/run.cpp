@@ -108,12 +108,16 @@ int run_one(const RunOptions& options) {
   record::RunRecord run = sim::simulate(spec, *deployment, read_text, with);
   if (printed) fmt::print(stderr, "\r{:78}\r", "");
   log_file.close();
-  const std::vector<record::RunRecord> pair = others.collect();
-  if (interrupted) fmt::print(stderr, "interrupted: what was simulated up to {:.1f} s is reported\n", seconds(run.end));
+  // A run that was cut short is not compared with whole ones: only what it shows by itself is reported.
+  const std::vector<record::RunRecord> pair = interrupted ? std::vector<record::RunRecord>{} : others.collect();
+  if (interrupted) {
+    fmt::print(stderr, "interrupted: what was simulated up to {:.1f} s is reported, without comparison to a run without the fault\n",
+               seconds(run.end));
+  }
 
   metrics::Options metric_options;
   metric_options.gpu_price_per_hour = spec.cost.gpu_hour;
-  const report::Report report = report::make_report(run, paired ? &pair[0] : nullptr, paired ? &pair[1] : nullptr, metric_options,
+  const report::Report report = report::make_report(run, pair.empty() ? nullptr : &pair[0], pair.size() < 2 ? nullptr : &pair[1], metric_options,
                                                     resolved, sources_of(spec));
   write_file(out + "/truth.jsonl", truth.text());
   write_file(out + "/requests.jsonl", report::requests_jsonl(run));
