@@ -53,19 +53,20 @@ void GroupExecutor::sum_segments() {
   for (std::size_t i = 1; i < segments_.size(); ++i) {
     const auto& s = segments_[i - 1];
     const std::int64_t n = segments_[i].first_step - s.first_step;
-    sums_.push_back(sums_.back() + s.first.v * n + s.slope.v * (n * (n - 1) / 2));
+    sums_.push_back(sums_.back() + Wide{s.first.v} * n + Wide{s.slope.v} * (n * (n - 1) / 2));
   }
 }
 
-std::int64_t GroupExecutor::elapsed(std::int64_t k) const {
+GroupExecutor::Wide GroupExecutor::elapsed(std::int64_t k) const {
   std::size_t i = segments_.size() - 1;
   while (i > 0 && segments_[i].first_step > k) --i;
   const std::int64_t n = k - segments_[i].first_step;
-  return sums_[i] + segments_[i].first.v * n + segments_[i].slope.v * (n * (n - 1) / 2);
+  return sums_[i] + Wide{segments_[i].first.v} * n + Wide{segments_[i].slope.v} * (n * (n - 1) / 2);
 }
 
-Instant GroupExecutor::instant_of(std::int64_t since_base) const {
-  return base_ + Duration{(since_base + fraction_) >> kFractionBits};
+Instant GroupExecutor::instant_of(Wide since_base) const {
+  const Wide ns = (since_base + fraction_) >> kFractionBits;
+  return ns >= Wide{kNever.ns} - base_.ns ? kNever : base_ + Duration{static_cast<std::int64_t>(ns)};
 }
 
 void GroupExecutor::set_end() { end_ = instant_of(elapsed(steps_max_ - base_steps_)); }
@@ -102,12 +103,12 @@ GroupExecutor::Ended GroupExecutor::finish(Instant now) {
     ended.steps = base_steps_ + k;
     ended.output_tokens = ended.steps * sequences_;
     // What the clock's whole nanoseconds cut off is owed to the next run, so that runs add up exactly.
-    fraction_ = (elapsed(k) + fraction_) & kFractionMask;
+    fraction_ = static_cast<std::int64_t>((elapsed(k) + fraction_) & kFractionMask);
   } else if (complete) {
     ended.steps = 1;
     ended.output_tokens = sequences_;
     for (const auto& item : items_) ended.prefill_tokens += item.chunk_tokens;
-    fraction_ = (elapsed(1) + fraction_) & kFractionMask;
+    fraction_ = static_cast<std::int64_t>((elapsed(1) + fraction_) & kFractionMask);
   }
   steps_total_ += static_cast<std::uint64_t>(ended.steps);
   op_ = OpId{};
@@ -134,9 +135,9 @@ void GroupExecutor::resume(Instant now) {
 void GroupExecutor::price_rest_of_run(Instant now) {
   const std::int64_t k = steps_since_base(now);
   if (base_steps_ + k >= steps_max_) return;  // has just ended
-  const std::int64_t passed = elapsed(k), under_way = elapsed(k + 1) - passed;
+  const Wide passed = elapsed(k), under_way = elapsed(k + 1) - passed;
   base_ = instant_of(passed);
-  fraction_ = (passed + fraction_) & kFractionMask;
+  fraction_ = static_cast<std::int64_t>((passed + fraction_) & kFractionMask);
   base_steps_ += k;
   for (auto& l : loads_) l.context_tokens += k * l.sequences;
   segments_.clear();
@@ -146,7 +147,7 @@ void GroupExecutor::price_rest_of_run(Instant now) {
     pricer_->decode_run(after, environment(), rest, segments_);
     for (auto& s : segments_) ++s.first_step;
   }
-  segments_.insert(segments_.begin(), {0, {under_way}, {}});
+  segments_.insert(segments_.begin(), {0, {static_cast<std::int64_t>(under_way)}, {}});
   sum_segments();
 }
 

@@ -66,8 +66,11 @@ class GroupExecutor {
  private:
   model::StepEnvironment environment() const { return {rank_slowdown_, rdma_factor_, xgmi_factor_}; }
   /// Time of the first k steps of the present pricing, 2^-16 ns.
-  std::int64_t elapsed(std::int64_t k) const;
-  Instant instant_of(std::int64_t since_base) const;
+  /// Wide: a run of a million steps exceeds 64 bits of 2^-16 ns.
+  __extension__ using Wide = __int128;
+  Wide elapsed(std::int64_t k) const;
+  /// kNever where it is beyond the time axis.
+  Instant instant_of(Wide since_base) const;
   std::int64_t steps_since_base(Instant now) const;
   void price();
   void set_end();
@@ -90,7 +93,7 @@ class GroupExecutor {
   std::int64_t fraction_ = 0;       // of a nanosecond at base_, 2^-16 ns
   std::int64_t base_steps_ = 0, steps_max_ = 0;
   std::vector<model::DecodeSegment> segments_;
-  std::vector<std::int64_t> sums_;  // elapsed at the start of each segment
+  std::vector<Wide> sums_;  // elapsed at the start of each segment
   double pass_left_ = 1;            // prefill: share of the pass that was left at base_
   Instant end_ = kNever;
   bool stalled_ = false;

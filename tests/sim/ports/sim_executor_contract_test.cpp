@@ -1,0 +1,57 @@
+// The contract of Executor on the simulator's group executor, priced for DeepSeek-V3 on two ranks.
+#include "sim/ports/sim_clock.h"
+#include "sim/ports/sim_executor.h"
+#include "core/model/roofline.h"
+#include "tests/contract/executor_contract.h"
+#include "tests/sim/driver/scenario.h"
+
+namespace faultline {
+namespace {
+
+model::StepPricer pricer_of_two_ranks() {
+  config::Diagnostics diagnostics;
+  const auto read = [](const std::string& path) { return *test::read_file(std::string(FAULTLINE_SOURCE_DIR) + "/topologies/" + path); };
+  const model::ModelShape shape = model::read_model(read("models/deepseek-v3.yaml"), "model", diagnostics);
+  const model::DeviceSpec device = model::read_device(read("devices/mi300x.yaml"), "device", diagnostics);
+  diagnostics.throw_if_any();
+  model::ParallelPlan plan;
+  plan.dp = plan.ep = 2;
+  return model::StepPricer(shape, device, plan, std::make_shared<model::RooflineCost>(device));
+}
+
+class SimExecutorWorld final : public contract::ExecutorWorld {
+ public:
+  Executor& executor() override { return executor_; }
+  PrefillStep prefill() override { return {.items = {{.rank = 0, .chunk_tokens = 512, .context_before = 0}}, .decode = {}}; }
+  DecodeRun decode(std::int64_t steps_max) override {
+    return {.loads = std::vector<model::RankLoad>(2, {.sequences = 4, .context_tokens = 400}), .steps_max = steps_max};
+  }
+  std::vector<Step> misshapen(OpId op) override {
+    DecodeRun narrow = decode(1);
+    narrow.loads.pop_back();
+    PrefillStep stranger = prefill();
+    stranger.items[0].rank = 2;
+    return {{op, decode(0)}, {op, narrow}, {op, PrefillStep{}}, {op, stranger}};
+  }
+  void fail_device() override { executor_.fail_device(); }
+  bool run_until(const std::function<bool()>& done, Duration budget) override {
+    const Instant end = clock_.now() + budget;
+    while (!done()) {
+      if (clock_.now() >= end) return false;
+      clock_.advance_to(clock_.now() + Duration{500'000});
+    }
+    return true;
+  }
+  Instant now() override { return clock_.now(); }
+
+ private:
+  sim::SimClock clock_;
+  model::StepPricer pricer_ = pricer_of_two_ranks();
+  sim::SimExecutor executor_{clock_, pricer_};
+};
+
+const bool kRegistered = contract::register_contract<contract::ExecutorWorld>(
+    "Executor", {.name = "Simulated", .make = [] { return std::make_unique<SimExecutorWorld>(); }, .missing = {}}, contract::executor_clauses());
+
+}  // namespace
+}  // namespace faultline
