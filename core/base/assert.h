@@ -15,12 +15,3 @@ namespace faultline {
     if (!(expression)) [[unlikely]]                                                                             \
       ::faultline::assertion_failed(#expression, __FILE__, __LINE__, ::fmt::format("" __VA_ARGS__));             \
   } while (false)
-
-#ifdef FAULTLINE_CHECKS
-#define FAULTLINE_CHECK(...) FAULTLINE_ASSERT(__VA_ARGS__)
-#else
-/// As FAULTLINE_ASSERT, but only in builds with FAULTLINE_CHECKS: for checks that cost more than the work they guard.
-#define FAULTLINE_CHECK(...) \
-  do {                       \
-  } while (false)
-#endif
