@@ -16,8 +16,8 @@ namespace {
 
 using config::Fields;
 
-// Kernel of the residual surface, octaves: how far a cell speaks for its neighbours. Cross-validated on the shared data
-// (docs/calibration.md, "Residual surface"); the exact values matter little.
+// Kernel of the residual surface, octaves: how far a cell speaks for its neighbours. Set by hand; not scanned. The withheld
+// scores of docs/calibration.md were made with these values.
 constexpr double kSizeWidth = 0.5;
 constexpr double kFamilyWidth = 0.6;
 constexpr double kShrink = 0.3;       // weight of "no correction"
