@@ -73,7 +73,7 @@ World::World(WorldSetup setup, record::RunRecord& run)
   const bool any_transfer = std::any_of(setup_.instances.begin(), setup_.instances.end(), [](const auto& i) {
     return std::any_of(i.groups.begin(), i.groups.end(), [](const auto& g) { return g.role == control::GroupRole::prefill; });
   });
-  if (any_transfer) net_ = std::make_unique<FlowNet>(paths_.capacity());
+  if (any_transfer) net_ = FlowNet::open(paths_.capacity());
   for (std::uint32_t f = 0; f < setup_.faults.size(); ++f) {
     if (const auto* at = std::get_if<Instant>(&setup_.faults[f].trigger)) {
       queue_.push(*at, kTransition, f, 1);

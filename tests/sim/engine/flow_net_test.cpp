@@ -25,28 +25,28 @@ constexpr std::int64_t kSecond = 1'000'000'000;
 /// A FlowNet with actions at given instants; gives when each flow ended, by the label it was started with.
 class Script {
  public:
-  explicit Script(std::vector<BytesPerSecond> capacity) : net_(capacity) {}
+  explicit Script(std::vector<BytesPerSecond> capacity) : net_(FlowNet::open(capacity)) {}
 
   void at(Instant t, std::function<void(Instant)> action) { actions_.emplace(t, std::move(action)); }
   void start(Instant t, char label, std::vector<std::uint32_t> links, Bytes bytes, Duration latency = Duration{0}) {
     at(t, [=, this](Instant) { begin(label, links, bytes, latency); });
   }
   void capacity(Instant t, std::uint32_t link, BytesPerSecond value) {
-    at(t, [=, this](Instant) { net_.set_capacity(LinkIndex{link}, value); });
+    at(t, [=, this](Instant) { net_->set_capacity(LinkIndex{link}, value); });
   }
   void begin(char label, const std::vector<std::uint32_t>& links, Bytes bytes, Duration latency = Duration{0}) {
     std::vector<LinkIndex> path;
     for (const std::uint32_t l : links) path.push_back(LinkIndex{l});
-    label_[net_.start(path, bytes, latency)] = label;
-    id_[label] = net_.started();
+    label_[net_->start(path, bytes, latency)] = label;
+    id_[label] = net_->started();
   }
   FlowId id(char label) const { return id_.at(label); }
-  FlowNet& net() { return net_; }
+  FlowNet& net() { return *net_; }
   std::string& trail() { return trail_; }
 
   /// "a=1000000000 b=…", in the order in which they ended.
   std::string run() {
-    net_.run([this] { return actions_.empty() ? kNever : actions_.begin()->first; },
+    net_->run([this] { return actions_.empty() ? kNever : actions_.begin()->first; },
              [this](Instant t) {
                const auto action = std::move(actions_.begin()->second);
                actions_.erase(actions_.begin());
@@ -59,7 +59,7 @@ class Script {
   }
 
  private:
-  FlowNet net_;
+  std::unique_ptr<FlowNet> net_;
   std::multimap<Instant, std::function<void(Instant)>> actions_;
   std::map<FlowId, char> label_;
   std::map<char, FlowId> id_;
