@@ -54,6 +54,8 @@ json to_json(const cal::Estimate& e) {
               {"input_tokens_per_s_node", e.input_tokens_per_s_node}, {"usd_per_million_tokens", e.cost_per_million_tokens}, {"extrapolated", e.extrapolated},
               {"memory_gib", {{"capacity", gib(m.capacity)}, {"weights", gib(m.weights())}, {"activations", gib(m.activations)},
                               {"communication", gib(m.communication)}, {"kv", gib(m.kv)}, {"kv_tokens_per_rank", m.tokens.v}}}});
+  out["kv_push"] = {{"us", e.kv_push.us}, {"after_prefill_us", e.kv_push.after_us}, {"model", e.kv_push.model}, {"extrapolated", e.kv_push.extrapolated}};
+  for (const auto& [from, s] : e.weight_load_s) out["weight_load_s"][from] = s;
   for (const auto& op : e.operations)
     out["operations"].push_back({{"name", op.name}, {"kind", op.kind}, {"model", op.model}, {"source", op.source}, {"repeats", op.repeats}, {"us", op.us},
                                  {"us_low", op.us_low}, {"us_high", op.us_high}, {"extrapolated", op.extrapolated}});
@@ -66,16 +68,29 @@ void print_estimate(const cal::Estimate& e, cal::Phase phase) {
     fmt::print("{}: cannot run: {}\n", e.plan, e.refusal);
     return;
   }
-  fmt::print("{} on {} GPUs, {} node{}; batch {} a GPU (largest that fits {}{})\n", e.plan, e.gpus, e.nodes, e.nodes == 1 ? "" : "s", e.batch_per_gpu, e.largest_batch,
+  fmt::print("{} on {} GPUs, {} node{}\n", e.plan, e.gpus, e.nodes, e.nodes == 1 ? "" : "s");
+  fmt::print("batch       {} a GPU, largest that fits {}{}\n", e.batch_per_gpu, e.largest_batch,
              e.best_batch ? fmt::format(", best under the objective {}", *e.best_batch) : "");
-  fmt::print("step {:.2f} ms [{:.2f}, {:.2f}], host {:.2f} ms, hidden {:.2f} ms\n", e.step_us / 1e3, e.step_us_low / 1e3, e.step_us_high / 1e3, e.host_us / 1e3, e.hidden_us / 1e3);
-  if (phase == cal::Phase::decode) fmt::print("TPOT {:.2f} ms, TTFT {:.1f} ms (one prompt a rank, no queue), {:.0f} output tokens/s a node, {:.3f} USD per 1M output tokens\n", e.tpot_ms, e.ttft_ms, e.output_tokens_per_s_node, e.cost_per_million_tokens);
-  else fmt::print("TTFT {:.1f} ms, {:.0f} input tokens/s a node, {:.3f} USD per 1M input tokens\n", e.ttft_ms, e.input_tokens_per_s_node, e.cost_per_million_tokens);
-  fmt::print("memory a GPU: weights {:.1f} GiB, KV {:.1f} GiB ({} tokens a rank)\n", static_cast<double>(e.memory.weights().v) / 1073741824.0, static_cast<double>(e.memory.kv.v) / 1073741824.0, e.memory.tokens.v);
+  fmt::print("step        {:.2f} ms [{:.2f}, {:.2f}], host {:.2f} ms, hidden {:.2f} ms\n", e.step_us / 1e3, e.step_us_low / 1e3,
+             e.step_us_high / 1e3, e.host_us / 1e3, e.hidden_us / 1e3);
+  const bool decode = phase == cal::Phase::decode;
+  if (decode) fmt::print("TPOT        {:.2f} ms\n", e.tpot_ms);
+  fmt::print("TTFT        {:.1f} ms, one prompt a rank, no queue\n", e.ttft_ms);
+  fmt::print("throughput  {:.0f} {} tokens/s a node, {:.3f} USD per 1M\n", decode ? e.output_tokens_per_s_node : e.input_tokens_per_s_node,
+             decode ? "output" : "input", e.cost_per_million_tokens);
+  fmt::print("memory      weights {:.1f} GiB, KV {:.1f} GiB a GPU ({} tokens a rank)\n", static_cast<double>(e.memory.weights().v) / 1073741824.0,
+             static_cast<double>(e.memory.kv.v) / 1073741824.0, e.memory.tokens.v);
+  fmt::print("KV push     {:.2f} ms a prompt, {:.2f} ms of it after the prefill\n", e.kv_push.us / 1e3, e.kv_push.after_us / 1e3);
+  fmt::print("weight load");
+  for (const auto& [from, seconds] : e.weight_load_s) fmt::print(" {:.1f} s from {},", seconds, from);
+  fmt::print(" all prior\n\n{:<18} {:>5} {:>10} {:>6}  {:<18} {}\n", "operation", "times", "us each", "share", "ms in all, 95 %", "from");
   for (const auto& op : e.operations)
-    if (op.us > 0) fmt::print("  {:<22} {:>4} x {:>9.1f} us  {:5.1f}%  [{:.1f}, {:.1f}] {}{}\n", op.name, op.repeats, op.us / static_cast<double>(op.repeats), 100 * op.us / e.step_us, op.us_low, op.us_high, op.source, op.extrapolated ? ", extrapolated" : "");
-  fmt::print("depends most on:");
-  for (std::size_t i = 0; i < std::min<std::size_t>(4, e.sensitivity.size()); ++i) fmt::print(" {} (±{:.1f}%)", e.sensitivity[i].first, 100 * e.sensitivity[i].second);
+    if (op.us > 0)
+      fmt::print("{:<18} {:>5} {:>10.1f} {:>5.1f}%  {:<18} {}{}\n", op.name, op.repeats, op.us / static_cast<double>(op.repeats), 100 * op.us / e.step_us,
+                 fmt::format("[{:.2f}, {:.2f}]", op.us_low / 1e3, op.us_high / 1e3), op.source, op.extrapolated && op.source != "prior" ? ", extrapol." : "");
+  fmt::print("\n");
+  fmt::print("depends most on");
+  for (std::size_t i = 0; i < std::min<std::size_t>(3, e.sensitivity.size()); ++i) fmt::print("{} {} (±{:.1f}%)", i == 0 ? "" : ",", e.sensitivity[i].first, 100 * e.sensitivity[i].second);
   fmt::print("\n");
 }
 

@@ -10,7 +10,6 @@
 namespace faultline::calibration {
 namespace {
 
-double log2(double x) { return stable::log(x) / 0.6931471805599453; }
 
 bool precision_of(const std::string& name, Precision& out) {
   if (name == "fp8_block") out = Precision::fp8_block;
@@ -38,6 +37,8 @@ std::string size_bucket(double size) {
   }
   return fmt::format("{:.0f}-{:.0f}", low, high);
 }
+
+Coordinates transfer_at(double bytes, double batch) { return {log2(bytes), 2 * log2(batch), 0}; }
 
 Case gemm_case(const GemmSample& s) {
   Case c;
@@ -138,7 +139,7 @@ CaseList cases_of(const Dataset& data) {
     c.group = fmt::format("{} {}", s.nic, s.operation);
     c.family = c.group + (s.batch > 1 ? " batched" : " single");
     c.bucket = size_bucket(s.bytes * s.batch / 1024);
-    c.at = {log2(s.bytes), 2 * log2(s.batch), 0};
+    c.at = transfer_at(s.bytes, s.batch);
     c.shape = TransferShape{s.bytes, s.batch};
     c.us = s.us;
     c.origin = s.origin;
@@ -152,6 +153,22 @@ CaseList cases_of(const Dataset& data) {
     c.bucket = size_bucket(s.batch);
     c.at = {log2(s.batch), log2(s.context), 0};
     c.shape = MlaDecodeShape{s.batch, s.context, s.heads, s.kernel == "mla_decode_hk", gpu_of(s.origin.hardware)};
+    c.us = s.us;
+    c.origin = s.origin;
+    keep(std::move(c));
+  }
+  for (const CollectiveSample& s : data.collective) {
+    if (s.operation != "all_reduce") {
+      ++skipped["collective " + s.operation + ": no model"];
+      continue;
+    }
+    Case c;
+    c.model = "collective";
+    c.group = s.operation;
+    c.family = fmt::format("{} of {}", s.operation, s.ranks);
+    c.bucket = size_bucket(s.bytes / 1024);
+    c.at = {log2(s.bytes), log2(s.ranks), 0};
+    c.shape = CollectiveShape{s.ranks, s.bytes};
     c.us = s.us;
     c.origin = s.origin;
     keep(std::move(c));

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/math.h"
 #include "core/calibration/measurements.h"
 #include "core/calibration/models.h"
 
@@ -14,6 +15,10 @@ namespace faultline::calibration {
 /// Place in the residual table: base-2 logarithms. at[0] is the size that varies inside a family; at[1], at[2] tell
 /// families apart (0 where names alone do).
 using Coordinates = std::array<double, 3>;
+/// Sizes enter the coordinates as logarithms to base 2.
+inline double log2(double x) { return stable::log(x) / 0.6931471805599453; }
+/// `batch` transfers of `bytes` each.
+Coordinates transfer_at(double bytes, double batch);
 
 struct Case {
   std::string model;    // one of models()
@@ -27,7 +32,7 @@ struct Case {
   Origin origin;
 };
 
-/// Cases of every usable row, in the order of the data. Rows without a model (other precisions, collectives, serving)
+/// Cases of every usable row, in the order of the data. Rows without a model (other precisions and collectives, serving)
 /// are counted in `skipped` by reason.
 struct CaseList {
   std::vector<Case> cases;

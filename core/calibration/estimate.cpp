@@ -56,6 +56,28 @@ double prefill_us_of_one(const EstimateRequest& r, const model::StepPricer& pric
   return step_us(one, pricer, 1);
 }
 
+// Layers leave one after the other as the prefill computes them: the path is busy from the end of the first layer, so
+// what is left at the end is the last layer's push, or all of them less the rest of the prefill where the path is slower.
+// Fragments: one message for each page of a layer, as the engines that do not merge post them.
+KvPush kv_push_of(const EstimateRequest& r, const FittedCost& cost, double prefill_us) {
+  KvPush out{.model = "transfer_CX7_write"};
+  const double layers = static_cast<double>(r.model.layers);
+  const double bytes = static_cast<double>(r.input * model::kv_bytes_per_token_layer(r.model, r.plan.kv_precision).v) / static_cast<double>(r.plan.tp);
+  const double pages = std::ceil(static_cast<double>(r.input) / static_cast<double>(r.memory.block.v));
+  const auto layer = cost.predict(out.model, "CX7 write", transfer_at(bytes / pages, pages), TransferShape{bytes / pages, pages});
+  out.us = layers * layer.us;
+  out.after_us = std::max(layer.us, out.us - prefill_us * (layers - 1) / layers);
+  out.extrapolated = layer.extrapolated;
+  return out;
+}
+
+// The attention tables end at 64 cached tokens and a peak rate at 32,768 (docs/calibration.md): what lies between rests on
+// the mechanism, which the context's price, a line, cannot say by itself.
+bool far_from_measured(const Shape& shape) {
+  const auto* mla = std::get_if<MlaDecodeShape>(&shape);
+  return mla != nullptr && mla->context > 64;
+}
+
 // Half widths, in microseconds of the step, that each parameter's interval and each model's own error give.
 void add_uncertainty(const FittedCost& cost, const model::Breakdown& breakdown, Estimate& out) {
   std::map<std::pair<std::size_t, std::size_t>, double> by_parameter;
@@ -64,8 +86,9 @@ void add_uncertainty(const FittedCost& cost, const model::Breakdown& breakdown, 
     const double us = us_of(timed.time);
     OperationTime row{.name = std::string(timed.op.name), .kind = std::string(enum_names(static_cast<const OpKind*>(nullptr))[static_cast<std::size_t>(timed.op.kind)]),
                       .source = std::string(timed.source), .model = {}, .repeats = timed.op.repeats, .us = us, .us_low = us, .us_high = us, .extrapolated = timed.extrapolated};
-    out.extrapolated = out.extrapolated || (timed.extrapolated && us > 0);
     const auto priced = cost.shape_of(timed.op);
+    if (priced) row.extrapolated = row.extrapolated || far_from_measured(priced->shape);
+    out.extrapolated = out.extrapolated || (row.extrapolated && us > 0);
     if (priced && us > 0) {
       const FittedModel& fitted = cost.calibration().models[priced->model];
       row.model = fitted.name;
@@ -212,13 +235,17 @@ Estimate estimate(const EstimateRequest& r, std::shared_ptr<const Calibration> c
   out.hidden_us = us_of(breakdown.overlap);
   add_uncertainty(*cost, breakdown, out);
   const double gpus_per_node = static_cast<double>(std::min<std::int64_t>(r.device.gpus_per_node, r.plan.gpu_count()));
-  out.ttft_ms = prefill_us_of_one(r, pricer) / 1e3;
+  const double prefill_us = prefill_us_of_one(r, pricer);
+  out.kv_push = kv_push_of(r, *cost, prefill_us);
+  for (const auto& [from, name] : {std::pair{WeightLoadShape::From::peer, "peer GPU"}, {WeightLoadShape::From::host, "host memory"}, {WeightLoadShape::From::disk, "disk"}})
+    out.weight_load_s.emplace_back(name, cost->predict("weight_load", "", {}, WeightLoadShape{static_cast<double>(out.memory.weights().v), from}).us / 1e6);
+  out.ttft_ms = (prefill_us + out.kv_push.after_us) / 1e3;
   if (r.phase == Phase::decode) {
     out.tpot_ms = out.step_us / tokens_per_step(r) / 1e3;
     out.output_tokens_per_s_node = static_cast<double>(rank_batch) / tp * gpus_per_node / (out.tpot_ms / 1e3);
     out.cost_per_million_tokens = r.gpu_hour_cost * gpus_per_node / 3600 / out.output_tokens_per_s_node * 1e6;
   } else {
-    out.ttft_ms = out.step_us / 1e3;
+    out.ttft_ms = (out.step_us + out.kv_push.after_us) / 1e3;
     out.input_tokens_per_s_node = static_cast<double>(rank_batch * r.input) / tp * gpus_per_node / (out.step_us / 1e6);
     out.cost_per_million_tokens = r.gpu_hour_cost * gpus_per_node / 3600 / out.input_tokens_per_s_node * 1e6;
   }

@@ -38,6 +38,14 @@ struct OperationTime {
   bool extrapolated = false;
 };
 
+/// How a prompt's KV cache reaches the decode side: layer by layer while the prefill runs (docs/calibration.md).
+struct KvPush {
+  double us = 0;        // of all layers, had they the path for themselves
+  double after_us = 0;  // what is left when the prefill ends: at least the last layer's
+  std::string model;    // the transfer model used
+  bool extrapolated = false;
+};
+
 struct Estimate {
   std::string plan;
   std::string refusal;      // not empty: the plan cannot run, with the reason; the rest is unset
@@ -45,11 +53,13 @@ struct Estimate {
   std::int64_t batch_per_gpu = 0, largest_batch = 0;
   std::optional<std::int64_t> best_batch;  // largest that meets the objective; nullopt: none does
   double step_us = 0, step_us_low = 0, step_us_high = 0, host_us = 0, hidden_us = 0;
-  double tpot_ms = 0, ttft_ms = 0;         // of this batch; TTFT of one prompt a rank, no queue
+  double tpot_ms = 0, ttft_ms = 0;         // of this batch; TTFT of one prompt a rank, no queue; its KV push included
   double output_tokens_per_s_node = 0;     // decode phase
   double input_tokens_per_s_node = 0;      // prefill phase
   double cost_per_million_tokens = 0;      // USD, of the phase's own tokens
   model::MemoryBudget memory;
+  KvPush kv_push;                          // of one prompt
+  std::vector<std::pair<std::string, double>> weight_load_s;  // of one GPU's weights, by where they come from; priors only
   std::vector<OperationTime> operations;
   std::vector<std::pair<std::string, double>> sensitivity;  // model.parameter, half width as a share of the step, widest first
   bool extrapolated = false;

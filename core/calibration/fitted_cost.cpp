@@ -22,7 +22,6 @@ constexpr int kGridSize = 17 * kGridPerOctave + 1;  // rows of 1 to 131,072
 constexpr double kMlaBf16Rate = 0.5;
 
 double grid_rows(int i) { return std::ceil(stable::exp(static_cast<double>(i) / kGridPerOctave * 0.6931471805599453) - 1e-9); }
-double log2(double x) { return stable::log(x) / 0.6931471805599453; }
 
 Precision precision_of(model::Precision p) { return p == model::Precision::fp8 ? Precision::fp8_block : Precision::bf16; }
 model::FixedTime fixed_from_us(double us) { return model::fixed_from_ns(us * 1e3); }
@@ -115,6 +114,10 @@ std::optional<PricedShape> FittedCost::shape_of(const Op& op) const {
     case OpKind::kv_push: return std::nullopt;
   }
   return std::nullopt;
+}
+
+Predictor::Prediction FittedCost::predict(std::string_view model, const std::string& group, const Coordinates& at, const Shape& shape) const {
+  return predictors_[index_of(model)].predict(group, at, shape);
 }
 
 double FittedCost::mechanism_us(const PricedShape& priced, const std::vector<double>& parameters) const {

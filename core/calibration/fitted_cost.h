@@ -37,6 +37,8 @@ class FittedCost final : public model::CostModel {
 
   /// The fitted case of an operation; nullopt where it takes no time of its own (fused or overlapped).
   std::optional<PricedShape> shape_of(const model::Op& op) const;
+  /// Microseconds of a case of any model of the calibration (transfers and weight loads are no operations of a step).
+  Predictor::Prediction predict(std::string_view model, const std::string& group, const Coordinates& at, const Shape& shape) const;
   /// Microseconds of a case at other parameters than the calibration's, without the residual table.
   double mechanism_us(const PricedShape& priced, const std::vector<double>& parameters) const;
   const Calibration& calibration() const { return *calibration_; }

@@ -99,6 +99,12 @@ std::vector<Model> make() {
                   {{"kernel", "us", 10, 0.5, "assumed"},
                    {"matrix", "TFLOP/s", 400, 0.4, "assumed: a third of the BF16 peak; not in the tables"}},
                   call<PrefillShape, prefill_us>});
+  list.push_back({"weight_load", "weight_load",
+                  {{"open", "ms", 200, 0.7, "assumed: files opened, buffers mapped and registered"},
+                   {"peer", "GB/s", 40, 0.4, "from another GPU over its NIC; as transfer_CX7_read, not in the tables"},
+                   {"host", "GB/s", 25, 0.5, "from pinned host memory; assumed: half of PCIe 5.0 x16, eight GPUs at once"},
+                   {"disk", "GB/s", 1, 0.7, "assumed: a GPU's share of a node's local disks, eight GPUs at once"}},
+                  call<WeightLoadShape, weight_load_us>});
   return list;
 }
 

@@ -152,4 +152,10 @@ double collective_us(std::span<const double> p, const CollectiveShape& s) {
 
 double prefill_us(std::span<const double> p, const PrefillShape& s) { return p[0] + s.flop / 1e6 / p[1]; }
 
+double weight_load_us(std::span<const double> p, const WeightLoadShape& s) {
+  enum { kOpen, kPeer, kHost, kDisk };
+  const double rate = p[s.from == WeightLoadShape::From::peer ? kPeer : s.from == WeightLoadShape::From::host ? kHost : kDisk];
+  return p[kOpen] * 1e3 + s.bytes / (rate * 1e3);
+}
+
 }  // namespace faultline::calibration

@@ -71,12 +71,19 @@ struct CollectiveShape {
   double ranks = 8, bytes = 0;
 };
 
+/// A rank's weights, read from where they are kept into its memory.
+struct WeightLoadShape {
+  double bytes = 0;
+  enum class From { peer, host, disk } from = From::disk;
+};
+
 /// Flop-bound attention over a prompt (causal), of one layer: `flop` useful operations.
 struct PrefillShape {
   double flop = 0;
 };
 
-using Shape = std::variant<GemmShape, MoeShape, ExchangeShape, TransferShape, MlaDecodeShape, StreamShape, CollectiveShape, PrefillShape>;
+using Shape = std::variant<GemmShape, MoeShape, ExchangeShape, TransferShape, MlaDecodeShape, StreamShape, CollectiveShape, PrefillShape,
+                           WeightLoadShape>;
 
 struct ParameterInfo {
   std::string name, unit;
@@ -93,7 +100,7 @@ struct Model {
 };
 
 /// Every model, in a fixed order. Names: gemm, moe, exchange_intra, exchange_inter, transfer_<nic>_<operation>,
-/// mla_decode, kv_attention, stream, collective, prefill_attention.
+/// mla_decode, kv_attention, stream, collective, prefill_attention, weight_load.
 const std::vector<Model>& models();
 /// Null when there is no such model.
 const Model* find_model(std::string_view name);
@@ -107,5 +114,6 @@ double mla_decode_us(std::span<const double> p, const MlaDecodeShape& shape);
 double stream_us(std::span<const double> p, const StreamShape& shape);
 double collective_us(std::span<const double> p, const CollectiveShape& shape);
 double prefill_us(std::span<const double> p, const PrefillShape& shape);
+double weight_load_us(std::span<const double> p, const WeightLoadShape& shape);
 
 }  // namespace faultline::calibration

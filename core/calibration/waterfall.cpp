@@ -10,7 +10,6 @@
 namespace faultline::calibration {
 namespace {
 
-double log2(double x) { return stable::log(x) / 0.6931471805599453; }
 
 Precision precision_of(const std::string& name) {
   return name == "fp8_block" ? Precision::fp8_block : name == "fp8_row" ? Precision::fp8_row : name == "fp4" ? Precision::fp4 : Precision::bf16;

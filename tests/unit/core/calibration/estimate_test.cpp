@@ -66,6 +66,23 @@ TEST(Estimate, OperationsAddUpToTheStep) {
 }
 
 // Which width wins is decided by batch, memory and objective, not by a rule: each of the three wins somewhere.
+TEST(Estimate, TheKvPushHidesBehindThePrefillButForItsLastLayer) {
+  const Estimate e = run("ep=16", 1, Phase::prefill);
+  const double layers = 61;
+  EXPECT_NEAR(e.kv_push.after_us, e.kv_push.us / layers, 1e-6 * e.kv_push.us);
+  // 2,000 tokens of 576 FP8 values in 61 layers: 70 MB cannot pass a 50 GB/s port in less than 1.4 ms.
+  EXPECT_GT(e.kv_push.us, 1400);
+  EXPECT_NEAR(e.ttft_ms * 1e3, e.step_us + e.kv_push.after_us, 1);
+}
+
+TEST(Estimate, WeightsLoadSlowerFromDiskThanFromHostMemoryAndFromThereThanFromAPeer) {
+  const Estimate e = run("ep=16", 128), wide = run("ep=64", 128);
+  ASSERT_EQ(e.weight_load_s.size(), 3u);
+  EXPECT_LT(e.weight_load_s[0].second, e.weight_load_s[1].second);
+  EXPECT_LT(e.weight_load_s[1].second, e.weight_load_s[2].second);
+  EXPECT_LT(wide.weight_load_s[2].second, e.weight_load_s[2].second) << "fewer experts a GPU";
+}
+
 TEST(Estimate, NoWidthWinsEverywhere) {
   const auto best = [](std::int64_t batch) {
     std::string winner;

@@ -62,6 +62,27 @@ TEST(Fit, RecoversParametersDespiteOutliers) {
   EXPECT_GE(m.parameters[4].high, 40.0);
 }
 
+TEST(Fit, AllReduceRowsOfRcclTestsFitTheCollective) {
+  Dataset data;
+  for (const double ranks : {4.0, 8.0}) {
+    for (double bytes = 1024; bytes < 1 << 28; bytes *= 4) {
+      CollectiveSample s{.operation = "all_reduce", .ranks = ranks, .bytes = bytes, .us = collective_us(std::vector<double>{25, 33}, {ranks, bytes}), .origin = {}};
+      s.origin.mark = {"made", static_cast<int>(data.collective.size()) + 1, 1};
+      s.origin.hardware = "MI300X";
+      data.collective.push_back(s);
+    }
+  }
+  data.collective.push_back({.operation = "broadcast", .ranks = 8, .bytes = 1024, .us = 5, .origin = data.collective.back().origin});
+  const CaseList list = cases_of(data);
+  ASSERT_EQ(list.skipped.size(), 1u);
+  EXPECT_EQ(list.skipped[0].first, "collective broadcast: no model");
+  const Calibration c = fit(list.cases, {.validate = false});
+  const FittedModel& m = model_of(c, "collective");
+  // Rows without noise; the priors (sigma 0.4 and 0.3) still pull the values a little.
+  EXPECT_NEAR(m.parameters[0].value / 25, 1, 0.03);
+  EXPECT_NEAR(m.parameters[1].value / 33, 1, 0.03);
+}
+
 TEST(Fit, IsDeterministic) {
   Calibration a = fit(transfers(3), {.validate = false}), b = fit(transfers(3), {.validate = false});
   EXPECT_EQ(print_calibration(a), print_calibration(b));
