@@ -20,18 +20,21 @@
 #include "core/fault/actuator.h"
 #include "core/fault/schedule.h"
 #include "core/record/event_log.h"
+#include "core/record/observer.h"
 #include "core/record/run_record.h"
 #include "core/record/truth_log.h"
 #include "core/topology/paths.h"
 #include "core/topology/placement.h"
 #include "core/workload/arrival.h"
-#include "sim/driver/observer.h"
 #include "sim/engine/event_queue.h"
 #include "sim/engine/flow_net.h"
 #include "sim/executor/group_executor.h"
 #include "sim/faults/truth.h"
 
 namespace faultline::sim {
+
+using record::kNoFault;
+using record::Observer;
 
 /// Everything a run needs, resolved. References must outlive the world.
 struct WorldSetup {

@@ -1,13 +1,11 @@
-#include "sim/driver/observer.h"
+#include "core/record/observer.h"
 
 #include <algorithm>
 
 #include "core/base/assert.h"
 #include "core/control/specs.h"
 
-namespace faultline::sim {
-
-using record::Outcome;
+namespace faultline::record {
 
 Observer::Observer(record::RunRecord& run, std::size_t instances)
     : run_(run), fault_of_(instances, kNoFault), ready_(instances, true) {}
@@ -173,4 +171,4 @@ void Observer::hit_all(std::uint32_t instance, std::uint32_t fault) {
   }
 }
 
-}  // namespace faultline::sim
+}  // namespace faultline::record

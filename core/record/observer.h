@@ -1,5 +1,5 @@
-// Observer: folds notes, truth and executor results into a RunRecord while the run goes on. It sees everything and tells
-// nobody: no controller can read it.
+// Observer: folds notes, truth and executor results into a RunRecord, while a simulated run goes on or from the logs of a
+// live one. It sees everything and tells nobody: no controller can read it.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,7 @@
 #include "core/fault/schedule.h"
 #include "core/record/run_record.h"
 
-namespace faultline::sim {
+namespace faultline::record {
 
 inline constexpr std::uint32_t kNoFault = ~std::uint32_t{0};
 
@@ -58,4 +58,4 @@ class Observer {
   std::vector<bool> ready_;              // by instance: recovered since
 };
 
-}  // namespace faultline::sim
+}  // namespace faultline::record
