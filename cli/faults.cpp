@@ -1,4 +1,4 @@
-// faultline faults: the kinds of fault, what they need, what systems see of them, and how often others measured them.
+// faultline faults: the kinds of fault, what they need, what systems see of them, and whether the simulator has them.
 #include <fmt/format.h>
 
 #include <cstdio>
@@ -6,6 +6,7 @@
 
 #include "cli/command.h"
 #include "core/fault/catalogue.h"
+#include "sim/faults/support.h"
 
 namespace faultline::cli {
 namespace {
@@ -24,6 +25,14 @@ constexpr std::string_view parameters_text(fault::Parameters p) {
       return "factor (0 to 1: share that remains)";
     case fault::Parameters::flap:
       return "down, up, cycles";
+    case fault::Parameters::loss:
+      return "loss (0 to 1: share of the packets)";
+    case fault::Parameters::contained:
+      return "contained (0 to 1: chance that only the process dies)";
+    case fault::Parameters::cooling:
+      return "factor (above 1), shutdown_after";
+    case fault::Parameters::drain:
+      return "drain (from the notice to the shutdown)";
   }
   return "";
 }
@@ -31,20 +40,17 @@ constexpr std::string_view parameters_text(fault::Parameters p) {
 void print(const fault::KindInfo& k, const fault::Catalogue* catalogue) {
   std::string targets;
   for (const auto target : k.targets) targets += (targets.empty() ? "" : ", ") + std::string(name_of(target));
-  fmt::print("{}\n  targets     {}\n  parameters  {}{}\n  effect      {}\n  observed    {}\n  live        class {}{}\n",
+  const std::string_view missing = sim::why_not_simulated(k.kind);
+  fmt::print("{}\n  targets     {}\n  parameters  {}{}\n  effect      {}\n  observed    {}\n  simulated   {}\n  live        class {}{}\n",
              name_of(k.kind), targets.empty() ? "anything or nothing" : targets, parameters_text(k.parameters),
              k.takes_duration ? "; duration or repair" : "", k.effect, k.observed,
+             missing.empty() ? std::string("yes") : fmt::format("no: {}", missing),
              enum_names(static_cast<const fault::SafetyClass*>(nullptr))[static_cast<std::size_t>(k.safety)],
              k.process_only ? ", the hardware stays healthy" : "");
   if (catalogue) {
     for (const auto& entry : catalogue->kinds) {
       if (entry.kind == k.kind)
         fmt::print("              {}; undo: {}; proof: {}\n", entry.live.inject, entry.live.undo, entry.live.proof);
-    }
-    for (const auto& rate : catalogue->rates) {
-      if (rate.kind == k.kind)
-        fmt::print("  rate        {:.3g} per hour and {}: {} ({})\n", rate.rate_per_hour, name_of(rate.per), rate.name,
-                   rate.source);
     }
   }
   fmt::print("\n");
@@ -80,7 +86,7 @@ const Registration kFaults{{.order = 55,
                               auto o = std::make_shared<Options>();
                               app.add_option("kind", o->kind, "One kind, such as switch.down");
                               app.add_option("--catalogue", o->catalogue,
-                                             "Add recipes and rates of this file (faults/catalogue.yaml)");
+                                             "Add the live recipes of this file (faults/catalogue.yaml)");
                               return [o] { return run(*o); };
                             }}};
 

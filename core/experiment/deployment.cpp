@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/calibration/fitted_cost.h"
+#include "core/experiment/candidates.h"
 #include "core/model/roofline.h"
 
 namespace faultline::experiment {
@@ -60,55 +61,6 @@ void add_groups(std::vector<control::GroupSetup>& out, const Deployment::Role& r
     for (std::size_t n = first; n < last; ++n) s.nodes.push_back(nodes[n].v);
     out.push_back(std::move(s));
   }
-}
-
-std::optional<fault::TargetKind> target_kind(const topology::Topology& topology, std::string_view name, ComponentId id) {
-  using topology::Kind;
-  if (name.starts_with("router-")) return fault::TargetKind::router;
-  switch (topology.graph[id].kind) {
-    case Kind::gpu: return fault::TargetKind::gpu;
-    case Kind::nic: return fault::TargetKind::nic;
-    case Kind::xgmi_link:
-    case Kind::cable:
-    case Kind::fabric_link: return fault::TargetKind::link;
-    case Kind::leaf:
-    case Kind::spine:
-    case Kind::core: return fault::TargetKind::switch_;
-    case Kind::node: return fault::TargetKind::node;
-    case Kind::rack: return fault::TargetKind::rack;
-    case Kind::power: return fault::TargetKind::power;
-    case Kind::host: return std::nullopt;
-  }
-  return std::nullopt;
-}
-
-std::vector<std::string> names_of(const Deployment& d, fault::TargetKind kind) {
-  using topology::Kind;
-  std::vector<std::string> names;
-  const auto all = [&](Kind k) {
-    for (const ComponentId id : d.topology.graph.of_kind(k)) names.push_back(d.topology.graph.name(id));
-  };
-  switch (kind) {
-    case fault::TargetKind::gpu: all(Kind::gpu); break;
-    case fault::TargetKind::nic: all(Kind::nic); break;
-    case fault::TargetKind::link:
-      all(Kind::cable);
-      all(Kind::fabric_link);
-      all(Kind::xgmi_link);
-      break;
-    case fault::TargetKind::switch_:
-      all(Kind::leaf);
-      all(Kind::spine);
-      all(Kind::core);
-      break;
-    case fault::TargetKind::node: all(Kind::node); break;
-    case fault::TargetKind::rack: all(Kind::rack); break;
-    case fault::TargetKind::power: all(Kind::power); break;
-    case fault::TargetKind::router:
-      for (std::size_t r = 0; r < d.placement.routers.size(); ++r) names.push_back(fmt::format("router-{}", r));
-      break;
-  }
-  return names;
 }
 
 }  // namespace
@@ -201,11 +153,7 @@ std::unique_ptr<Deployment> deploy(const ExperimentSpec& spec) {
   d->agent.detector = spec.detector;
   d->agent.transfer = spec.transfer;
 
-  const topology::Names names(d->topology, d->placement);
-  fault::Candidates candidates;
-  candidates.resolve = [&](std::string_view name) { return names.resolve(name); };
-  candidates.kind_of = [&](std::string_view name, ComponentId id) { return target_kind(d->topology, name, id); };
-  candidates.names = [&](fault::TargetKind kind) { return names_of(*d, kind); };
+  const fault::Candidates candidates = candidates_of(d->topology, d->placement, spec.risk);
   fault::ExpandOptions options;
   options.seed = spec.seed;
   if (spec.end) options.run_end = Instant{spec.end->v};

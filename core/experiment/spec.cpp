@@ -123,6 +123,7 @@ void describe(Fields& f, Reading& r) {
   f.object("autoscaler", s.autoscaler);
   f.object("workload", s.workload, true);
   f.list("faults", s.faults);
+  f.object("risk", s.risk);
   f.object("cost", s.cost);
 }
 

@@ -23,6 +23,7 @@
 #include "core/calibration/calibration.h"
 #include "core/control/node_agent.h"
 #include "core/control/specs.h"
+#include "core/experiment/candidates.h"
 #include "core/fault/spec.h"
 #include "core/model/device.h"
 #include "core/model/plan.h"
@@ -92,6 +93,7 @@ struct ExperimentSpec {
   control::AutoscalerSpec autoscaler;
   workload::WorkloadSpec workload;
   std::vector<fault::FaultSpec> faults;
+  RiskGroups risk;  // shared-risk groups that the topology does not state
   CostSpec cost;
   // Where the parts came from, for reports and errors.
   std::string folder;   // of the experiment file, "" for none; relative paths start there

@@ -29,24 +29,8 @@ void describe(config::Fields& f, CatalogueKind& s) {
   }
 }
 
-void describe(config::Fields& f, RateProfile& s) {
-  f.required("name", s.name);
-  f.required("kind", s.kind);
-  f.required("per", s.per);
-  f.required("rate_per_hour", s.rate_per_hour, config::kPositive);
-  f.required("evidence", s.evidence);
-  f.required("fleet", s.fleet);
-  f.required("source", s.source);
-  if (!f.reading()) return;
-  const auto targets = info(s.kind).targets;
-  if (std::find(targets.begin(), targets.end(), s.per) == targets.end()) {
-    f.error("per", fmt::format("{} does not target a {}", name_of(s.kind), name_of(s.per)));
-  }
-}
-
 void describe(config::Fields& f, Catalogue& s) {
   f.list("kinds", s.kinds, true);
-  f.list("rates", s.rates, true);
   if (!f.reading()) return;
   std::set<FaultKind> seen;
   for (const CatalogueKind& k : s.kinds) {
@@ -54,10 +38,6 @@ void describe(config::Fields& f, Catalogue& s) {
   }
   for (const KindInfo& k : catalogue()) {
     if (!seen.contains(k.kind)) f.error("kinds", fmt::format("kind {} is missing", name_of(k.kind)));
-  }
-  std::set<std::string> names;
-  for (const RateProfile& r : s.rates) {
-    if (!names.insert(r.name).second) f.error("rates", fmt::format("rate '{}' appears twice", r.name));
   }
 }
 

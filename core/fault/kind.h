@@ -12,31 +12,56 @@ namespace faultline::fault {
 
 enum class FaultKind : std::uint8_t {
   gpu_failstop,
+  gpu_ecc,
+  gpu_correctable,
   gpu_hang,
   gpu_slow,
+  gpu_sdc,
+  pcie_degrade,
+  process_crash,
+  xgmi_down,
+  xgmi_degrade,
   nic_down,
+  nic_flap,
   link_down,
   link_degrade,
   link_flap,
+  link_lossy,
+  link_oneway,
   switch_down,
+  pfc_storm,
+  kv_fail,
   node_crash,
+  node_maintenance,
   rack_power,
+  cooling_loss,
+  partition,
   router_crash,
+  registry_loss,
+  storage_slow,
+  rollout_bad,
+  clock_skew,
+  overload,
   placebo,
 };
-inline constexpr std::size_t kFaultKindCount = 12;
+inline constexpr std::size_t kFaultKindCount = 32;
 
 constexpr std::array<std::string_view, kFaultKindCount> enum_names(const FaultKind*) {
-  return {"gpu.failstop", "gpu.hang",    "gpu.slow",   "nic.down",   "link.down",    "link.degrade",
-          "link.flap",    "switch.down", "node.crash", "rack.power", "router.crash", "placebo"};
+  return {"gpu.failstop", "gpu.ecc",       "gpu.correctable", "gpu.hang",         "gpu.slow",    "gpu.sdc",
+          "pcie.degrade", "process.crash", "xgmi.down",       "xgmi.degrade",     "nic.down",    "nic.flap",
+          "link.down",    "link.degrade",  "link.flap",       "link.lossy",       "link.oneway", "switch.down",
+          "pfc.storm",    "kv.fail",       "node.crash",      "node.maintenance", "rack.power",  "cooling.loss",
+          "partition",    "router.crash",  "registry.loss",   "storage.slow",     "rollout.bad", "clock.skew",
+          "overload",     "placebo"};
 }
 constexpr std::string_view name_of(FaultKind kind) { return enum_names(&kind)[static_cast<std::size_t>(kind)]; }
 
-/// What a fault can be aimed at. A link is an xGMI link, a NIC cable or a fabric link; a switch is of any tier.
-enum class TargetKind : std::uint8_t { gpu, nic, link, switch_, node, rack, power, router };
-inline constexpr std::size_t kTargetKindCount = 8;
+/// What a fault can be aimed at. A cable joins a NIC and a leaf, an uplink two switches, an xgmi link two GPUs of a
+/// node; a switch is of any tier.
+enum class TargetKind : std::uint8_t { gpu, nic, cable, uplink, xgmi, switch_, node, rack, power, router };
+inline constexpr std::size_t kTargetKindCount = 10;
 constexpr std::array<std::string_view, kTargetKindCount> enum_names(const TargetKind*) {
-  return {"gpu", "nic", "link", "switch", "node", "rack", "power", "router"};
+  return {"gpu", "nic", "cable", "uplink", "xgmi", "switch", "node", "rack", "power", "router"};
 }
 constexpr std::string_view name_of(TargetKind kind) { return enum_names(&kind)[static_cast<std::size_t>(kind)]; }
 
@@ -52,9 +77,13 @@ constexpr std::array<std::string_view, 4> enum_names(const SafetyClass*) { retur
 /// Which of the optional keys of a fault specification a kind takes; every one that it takes it also needs.
 enum class Parameters : std::uint8_t {
   none,
-  slowdown,  // factor > 1: the GPU's service time is multiplied by it
-  share,     // 0 < factor < 1: the share of the link's capacity that remains
-  flap,      // down, up (durations), cycles
+  slowdown,   // factor > 1: the service time is multiplied by it
+  share,      // 0 < factor < 1: the share of the capacity that remains
+  flap,       // down, up (durations), cycles
+  loss,       // 0 < loss < 1: the share of the packets that is lost
+  contained,  // 0 <= contained <= 1: the probability that only the process dies
+  cooling,    // factor > 1 at once, then `shutdown_after` the power goes
+  drain,      // drain: the notice that the fleet gets before the node goes
 };
 
 struct KindInfo {
@@ -69,7 +98,7 @@ struct KindInfo {
 };
 
 const KindInfo& info(FaultKind kind);
-/// In the order of FaultKind.
+/// In the order of FaultKind; the rows of docs/faults.md.
 std::span<const KindInfo> catalogue();
 
 }  // namespace faultline::fault

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 
 #include "core/base/assert.h"
 #include "core/base/hash.h"
@@ -71,29 +72,24 @@ std::vector<Named> resolve_pattern(const FaultSpec& s, const Candidates& candida
     return one ? std::vector<Named>{*one} : std::vector<Named>{};
   }
   std::vector<Named> out;
-  for (const std::string& name : names_for(info(s.kind), candidates)) {
+  const auto per = s.random->per;
+  for (const std::string& name : per ? candidates.names(*per) : names_for(info(s.kind), candidates)) {
     if (!matches(s.target, name)) continue;
     const auto component = candidates.resolve(name);
     FAULTLINE_ASSERT(component.has_value(), "a listed name does not resolve: {}", name);
     out.push_back({name, *component});
   }
   if (out.empty()) {
-    diagnostics.error(s.target_mark, fmt::format("no {} matches '{}'", kinds_text(info(s.kind)), s.target));
+    const std::string sort = per ? std::string(name_of(*per)) : kinds_text(info(s.kind));
+    diagnostics.error(s.target_mark, fmt::format("no {} matches '{}'", sort, s.target));
   }
   return out;
-}
-
-/// Gaps in seconds of the given mean.
-double draw_gap(Random& random, const RandomTimes& times, double mean_s) {
-  if (times.distribution == GapDistribution::exponential) return random.exponential(mean_s);
-  // Mean of a Weibull: scale * Gamma(1 + 1/shape).
-  const double scale = mean_s / stable::exp(stable::lgamma(1 + 1 / times.shape));
-  return random.weibull(times.shape, scale);
 }
 
 struct Drawn {
   Instant at;
   std::size_t component;  // index into the matching components
+  Duration outage;
 };
 
 /// Saturates at kNever, so that a huge gap ends a sequence.
@@ -103,63 +99,162 @@ Instant later(Instant t, double gap_s) {
   return t + gap;
 }
 
-void draw_per_component(const FaultSpec& s, const std::vector<Named>& components, Instant until, std::uint64_t seed,
-                        std::vector<Drawn>& out) {
+/// How long the n-th failure of a unit lasts.
+Duration draw_outage(const FaultSpec& s, std::uint64_t seed, std::uint64_t unit, std::uint64_t n) {
+  if (!s.repair || s.repair_spread == 0) return s.length();
+  Random random(seed, "fault/repair/" + s.id, unit, n);
+  return draw_repair(random, {*s.repair, s.repair_spread});
+}
+
+bool lasts(Duration outage, Instant t) { return outage == kForever || t.ns > kNever.ns - outage.v; }
+
+/// What strikes whole shared-risk groups: one renewal process a group, keyed by its number.
+void draw_groups(const FaultSpec& s, const std::vector<Named>& components, Instant until, const ExpandOptions& options,
+                 const Candidates& candidates, std::vector<Drawn>& out) {
   const RandomTimes& times = *s.random;
-  const double mean_s = kHourSeconds / *times.rate_per_hour;
-  const Duration outage = s.length();
+  std::map<std::uint32_t, std::vector<std::size_t>> groups;
   for (std::size_t c = 0; c < components.size(); ++c) {
-    Random random(seed, "fault/" + s.id, hash_text(components[c].name));
+    if (const auto g = candidates.group_of(times.common.group, components[c].component)) groups[*g].push_back(c);
+  }
+  for (const auto& [number, members] : groups) {
+    Random random(options.seed, "fault/common/" + s.id, number);
     Instant t = times.from;
-    while (out.size() <= kRandomEventsMax) {
-      t = later(t, draw_gap(random, times, mean_s));
+    for (std::uint64_t n = 0; out.size() <= kRandomEventsMax; ++n) {
+      t = later(t, draw_life_s(random, times.life, kHourSeconds / *times.rate_per_hour / times.common.share));
       if (t >= until) break;
-      out.push_back({t, c});
-      if (outage == kForever || t.ns > kNever.ns - outage.v) break;
-      t = t + outage;  // it fails again only after it was repaired
+      const Duration outage = draw_outage(s, options.seed, hash_combine(number, 1), n);
+      for (const std::size_t c : members) out.push_back({t, c, outage});
+      if (lasts(outage, t)) break;
+      t = t + outage;
     }
   }
+  // What is down already does not fail: of two overlapping failures of one component the later does not happen.
+  std::stable_sort(out.begin(), out.end(), [](const Drawn& a, const Drawn& b) { return a.at < b.at; });
+  std::vector<Instant> up_again(components.size(), Instant{0});
+  std::erase_if(out, [&](const Drawn& d) {
+    if (d.at < up_again[d.component]) return true;
+    up_again[d.component] = lasts(d.outage, d.at) ? kNever : d.at + d.outage;
+    return false;
+  });
+}
+
+/// One alternating renewal process a component, keyed by its name; those of whole groups beside them.
+void draw_per_component(const FaultSpec& s, const std::vector<Named>& components, Instant until,
+                        const ExpandOptions& options, const Candidates& candidates, std::vector<Drawn>& out) {
+  const RandomTimes& times = *s.random;
+  // A repeat adds failures: the law of the others is stretched so that the rate of all stays what it says.
+  const double p = times.repeat.probability, repeat_s = seconds(times.repeat.within) / 2;
+  const double primary_s = (kHourSeconds / *times.rate_per_hour - p * repeat_s) / (1 - p);
+  const double alone = 1 - times.common.share;
+  for (std::size_t c = 0; c < components.size() && alone > 0; ++c) {
+    const std::uint64_t unit = hash_text(components[c].name);
+    Random random(options.seed, "fault/" + s.id, unit);
+    const double unit_s = primary_s / (alone * frailty(times.lemons, options.seed, s.id, unit));
+    Instant t = times.from;
+    bool again = false;
+    for (std::uint64_t n = 0; out.size() <= kRandomEventsMax; ++n) {
+      t = later(t, again ? random.uniform() * 2 * repeat_s : draw_life_s(random, times.life, unit_s));
+      if (t >= until) break;
+      const Duration outage = draw_outage(s, options.seed, unit, n);
+      out.push_back({t, c, outage});
+      if (lasts(outage, t)) break;
+      t = t + outage;  // it fails again only after it was repaired
+      again = p > 0 && random.chance(p);
+    }
+  }
+  if (times.common.share > 0) draw_groups(s, components, until, options, candidates, out);
 }
 
 void draw_together(const FaultSpec& s, const std::vector<Named>& components, Instant until, std::uint64_t seed,
                    std::vector<Drawn>& out) {
   const RandomTimes& times = *s.random;
-  const Duration outage = s.length();
   std::vector<Instant> up_again(components.size(), Instant{0});
   std::vector<std::size_t> up;
   Instant t = times.from;
   for (std::uint64_t n = 0; out.size() <= kRandomEventsMax; ++n) {
     Random random(seed, "fault/" + s.id, n);
-    t = later(t, draw_gap(random, times, seconds(*times.mean_interval)));
+    t = later(t, draw_life_s(random, times.life, seconds(*times.mean_interval)));
     if (t >= until) break;
     up.clear();
     for (std::size_t c = 0; c < components.size(); ++c) {
       if (up_again[c] <= t) up.push_back(c);
     }
     if (up.empty()) {
-      if (outage == kForever) break;
+      if (s.length() == kForever) break;
       continue;
     }
     const std::size_t c = up[random.below(up.size())];
-    out.push_back({t, c});
-    up_again[c] = outage == kForever || t.ns > kNever.ns - outage.v ? kNever : t + outage;
+    const Duration outage = draw_outage(s, seed, 0, n);
+    out.push_back({t, c, outage});
+    up_again[c] = lasts(outage, t) ? kNever : t + outage;
   }
 }
 
-ScheduledFault make(const FaultSpec& s, const Named& component, Trigger trigger) {
+ScheduledFault make(const FaultSpec& s, const Named& component, Trigger trigger, std::string name, Duration length,
+                    std::uint64_t seed) {
   ScheduledFault f;
-  f.name = s.id;
+  f.name = std::move(name);
   f.kind = s.kind;
   f.target = component.name;
   f.component = component.component;
   f.trigger = std::move(trigger);
-  f.length = s.length();
+  f.length = length;
   f.factor = s.factor.value_or(1);
+  f.loss = s.loss.value_or(0);
+  f.shutdown_after = s.shutdown_after.value_or(kForever);
+  f.drain = s.drain.value_or(Duration{0});
   f.down = s.down.value_or(Duration{0});
   f.up = s.up.value_or(Duration{0});
   f.cycles = s.cycles.value_or(0);
   f.mark = s.mark;
+  if (s.contained) f.process_only = Random(seed, "fault/contained", hash_text(f.name)).chance(*s.contained);
   return f;
+}
+
+/// The faults that `parent` leads to, each on the first component around it that its kind can target.
+void add_chain(const FaultSpec& s, const ScheduledFault& parent, const ExpandOptions& options,
+               const Candidates& candidates, config::Diagnostics& diagnostics, FaultSchedule& out) {
+  for (std::size_t k = 0; k < s.then.size(); ++k) {
+    const ChainLink& link = s.then[k];
+    const KindInfo& kind = info(link.kind);
+    Random random(options.seed, "fault/then", hash_text(parent.name), k);
+    if (!random.chance(link.probability)) continue;
+    ScheduledFault f;
+    f.name = fmt::format("{}>{}", parent.name, name_of(link.kind));
+    f.kind = link.kind;
+    f.caused_by = parent.name;
+    f.factor = link.factor > 0 ? link.factor : 1;
+    f.loss = link.loss;
+    f.mark = s.mark;
+    std::optional<std::string> on;
+    if (kind.targets.empty()) on = "";
+    for (const TargetKind target : kind.targets) {
+      if (!on && parent.component.valid()) on = candidates.container(target, parent.component);
+    }
+    if (!on) {
+      diagnostics.error(s.mark, fmt::format("fault '{}' leads to {}, but '{}' has no {} around it", s.id,
+                                            name_of(link.kind), parent.target, kinds_text(kind)));
+      return;
+    }
+    f.target = *on;
+    if (!on->empty()) f.component = *candidates.resolve(*on);
+    if (const Instant* at = std::get_if<Instant>(&parent.trigger)) {
+      const Instant begins = later(*at, seconds(link.delay));
+      if (begins >= options.run_end) continue;
+      f.trigger = begins;
+    } else {
+      AfterEvent after = std::get<AfterEvent>(parent.trigger);
+      after.delay += link.delay;
+      f.trigger = after;
+    }
+    if (!kind.takes_duration)
+      f.length = kForever;
+    else if (link.repair.mean != kForever)
+      f.length = draw_repair(random, link.repair);
+    else if (parent.length != kForever)
+      f.length = std::max(Duration{1}, parent.length - link.delay);
+    out.push_back(std::move(f));
+  }
 }
 
 void expand_random(const FaultSpec& s, const ExpandOptions& options, const Candidates& candidates,
@@ -172,9 +267,15 @@ void expand_random(const FaultSpec& s, const ExpandOptions& options, const Candi
   const auto components = resolve_pattern(s, candidates, diagnostics);
   if (components.empty()) return;
   const Instant until = std::min(times.until.value_or(options.run_end), options.run_end);
+  const double repeats = times.repeat.probability * seconds(times.repeat.within) / 2;
+  if (times.rate_per_hour && repeats * *times.rate_per_hour >= kHourSeconds) {
+    diagnostics.error(s.mark, fmt::format("random fault '{}': its repeats alone exceed its rate", s.id),
+                      "lower 'repeat.probability' or 'repeat.within'");
+    return;
+  }
   std::vector<Drawn> drawn;
   if (times.rate_per_hour)
-    draw_per_component(s, components, until, options.seed, drawn);
+    draw_per_component(s, components, until, options, candidates, drawn);
   else
     draw_together(s, components, until, options.seed, drawn);
   if (drawn.size() > kRandomEventsMax) {
@@ -187,9 +288,9 @@ void expand_random(const FaultSpec& s, const ExpandOptions& options, const Candi
   if (times.max && drawn.size() > static_cast<std::size_t>(*times.max))
     drawn.resize(static_cast<std::size_t>(*times.max));
   for (std::size_t i = 0; i < drawn.size(); ++i) {
-    ScheduledFault f = make(s, components[drawn[i].component], drawn[i].at);
-    if (i > 0) f.name += fmt::format("#{}", i + 1);
-    out.push_back(std::move(f));
+    const std::string name = i == 0 ? s.id : fmt::format("{}#{}", s.id, i + 1);
+    out.push_back(make(s, components[drawn[i].component], drawn[i].at, name, drawn[i].outage, options.seed));
+    add_chain(s, ScheduledFault(out.back()), options, candidates, diagnostics, out);
   }
 }
 
@@ -217,8 +318,8 @@ bool matches(std::string_view pattern, std::string_view name) {
 }
 
 Instant ScheduledFault::revert_at(Instant applied) const {
-  if (length == kForever || applied == kNever || applied.ns > kNever.ns - length.v) return kNever;
-  return applied + length;
+  if (length == kForever || applied == kNever || applied.ns > kNever.ns - length.v - drain.v) return kNever;
+  return applied + drain + length;
 }
 
 Instant ScheduledFault::revert() const {
@@ -228,7 +329,7 @@ Instant ScheduledFault::revert() const {
 
 std::vector<ScheduledFault::Transition> ScheduledFault::transitions(Instant applied) const {
   std::vector<Transition> out;
-  if (kind == FaultKind::link_flap) {
+  if (info(kind).parameters == Parameters::flap) {
     Instant t = applied;
     for (std::int64_t i = 0; i < cycles; ++i) {
       out.push_back({t, true});
@@ -258,10 +359,9 @@ FaultSchedule expand(const std::vector<FaultSpec>& specs, const ExpandOptions& o
     std::optional<Named> target = Named{"", ComponentId{}};
     if (!s.target.empty()) target = resolve_one(s, candidates, diagnostics);
     if (!target) continue;
-    if (s.at)
-      out.push_back(make(s, *target, *s.at));
-    else
-      out.push_back(make(s, *target, *s.after));
+    const Trigger trigger = s.at ? Trigger{*s.at} : Trigger{*s.after};
+    out.push_back(make(s, *target, trigger, s.id, draw_outage(s, options.seed, 0, 0), options.seed));
+    add_chain(s, ScheduledFault(out.back()), options, candidates, diagnostics, out);
   }
   const auto time_of = [](const ScheduledFault& f) {
     const Instant* at = std::get_if<Instant>(&f.trigger);

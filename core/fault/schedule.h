@@ -24,6 +24,11 @@ struct Candidates {
   std::function<std::optional<TargetKind>(std::string_view name, ComponentId)> kind_of;
   /// Names of one kind, for suggestions and for patterns, in a stable order.
   std::function<std::vector<std::string>(TargetKind)> names;
+  /// The number of the shared-risk group that a component belongs to; nullopt where it belongs to none of that kind (a
+  /// switch has no rail). Needed for faults with `common` only.
+  std::function<std::optional<std::uint32_t>(GroupKind, ComponentId)> group_of = {};
+  /// What contains a component (or is it) and is of the kind: the node of a GPU, the NIC of a cable. For chains only.
+  std::function<std::optional<std::string>(TargetKind, ComponentId)> container = {};
 };
 
 /// The instant, or the event to count.
@@ -36,11 +41,15 @@ struct ScheduledFault {
   std::string target;     // as written by the user, or the component drawn; empty for a placebo without one
   ComponentId component;  // invalid only for a placebo without a target
   Trigger trigger;
-  Duration length = kForever;  // kForever = stays
-  double factor = 1;           // see Parameters in kind.h
-  Duration down{0}, up{0};     // link.flap
+  Duration length = kForever;          // kForever = stays
+  double factor = 1, loss = 0;         // see Parameters in kind.h
+  bool process_only = false;           // gpu.ecc: drawn from `contained`
+  Duration shutdown_after = kForever;  // cooling.loss
+  Duration drain{0};                   // node.maintenance: the node goes so long after the notice
+  Duration down{0}, up{0};             // flaps
   std::int64_t cycles = 0;
-  config::Mark mark;  // of the specification, for errors found later
+  std::string caused_by;  // the fault that this one follows in a chain
+  config::Mark mark;      // of the specification, for errors found later
 
   /// When it is undone if it is applied at `applied`; kNever = not.
   Instant revert_at(Instant applied) const;

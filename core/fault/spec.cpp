@@ -28,6 +28,7 @@ void check_parameters(config::Fields& f, const FaultSpec& s) {
   const KindInfo& kind = info(s.kind);
   const bool wants_factor = kind.parameters == Parameters::slowdown || kind.parameters == Parameters::share;
   const bool wants_flap = kind.parameters == Parameters::flap;
+  const bool cools = kind.parameters == Parameters::cooling;
   const auto check = [&](std::string_view key, bool wanted, std::string_view meaning) {
     if (wanted && !f.has(key)) {
       f.error("kind", fmt::format("{} needs '{}'", name_of(s.kind), key), std::string(meaning));
@@ -35,21 +36,29 @@ void check_parameters(config::Fields& f, const FaultSpec& s) {
       f.error(key, fmt::format("{} takes no '{}'", name_of(s.kind), key));
     }
   };
-  check("factor", wants_factor,
-        kind.parameters == Parameters::slowdown ? "how many times slower the GPU becomes, such as 1.5"
-                                                : "the share of the capacity that remains, such as 0.5");
+  check("factor", wants_factor || cools,
+        kind.parameters == Parameters::share ? "the share of the capacity that remains, such as 0.5"
+                                             : "how many times slower it becomes, such as 1.5");
+  check("loss", kind.parameters == Parameters::loss, "the share of the packets that is lost, such as 1e-4");
+  check("contained", kind.parameters == Parameters::contained,
+        "the probability that only the process dies, such as 0.92");
+  check("shutdown_after", cools, "from the loss of cooling to the loss of power, such as '120 s'");
+  check("drain", kind.parameters == Parameters::drain, "from the notice to the shutdown, such as '300 s'");
   check("down", wants_flap, "how long the link is down in each cycle, such as '1 s'");
   check("up", wants_flap, "how long the link is up between two outages, such as '5 s'");
   check("cycles", wants_flap, "how many times the link goes down");
   for (const std::string_view key : {"duration", "repair"}) {
     if (!kind.takes_duration && f.has(key)) {
-      f.error(key, fmt::format("{} takes no '{}'", name_of(s.kind), key), "its length is cycles * (down + up)");
+      f.error(
+          key, fmt::format("{} takes no '{}'", name_of(s.kind), key),
+          wants_flap ? "its length is cycles * (down + up)" : "it is over at once; the engine restarts the process");
     }
   }
   if (f.has("duration") && f.has("repair")) f.error("repair", "'duration' and 'repair' exclude each other");
-  if (wants_factor && s.factor) {
-    if (kind.parameters == Parameters::slowdown && !(*s.factor > 1)) {
-      f.error("factor", fmt::format("factor: a slowed GPU takes more than 1 times as long, got '{}'", *s.factor));
+  if (f.has("repair_spread") && !f.has("repair")) f.error("repair_spread", "'repair_spread' needs 'repair', its mean");
+  if ((wants_factor || cools) && s.factor) {
+    if (kind.parameters != Parameters::share && !(*s.factor > 1)) {
+      f.error("factor", fmt::format("factor: what is slowed takes more than 1 times as long, got '{}'", *s.factor));
     }
     if (kind.parameters == Parameters::share && !(*s.factor > 0 && *s.factor < 1)) {
       f.error(
@@ -77,7 +86,7 @@ void check_trigger(config::Fields& f, const FaultSpec& s) {
 }  // namespace
 
 Duration FaultSpec::length() const {
-  if (kind == FaultKind::link_flap) return *cycles * *down + (*cycles - 1) * *up;
+  if (info(kind).parameters == Parameters::flap) return *cycles * *down + (*cycles - 1) * *up;
   if (duration) return *duration;
   if (repair) return *repair;
   return kForever;
@@ -99,11 +108,17 @@ void describe(config::Fields& f, AfterEvent& s) {
 void describe(config::Fields& f, RandomTimes& s) {
   maybe(f, "rate_per_hour", s.rate_per_hour, {.min = std::numeric_limits<double>::min(), .max = 1e6});
   maybe(f, "mean_interval", s.mean_interval, config::kPositive);
-  f.field("distribution", s.distribution);
-  if (f.reading() || s.distribution == GapDistribution::weibull) f.field("shape", s.shape, {.min = 0.1, .max = 20});
+  maybe(f, "per", s.per);
+  f.field("distribution", s.life.distribution);
+  if (f.reading() || s.life.distribution == GapDistribution::weibull) {
+    f.field("shape", s.life.shape, {.min = 0.1, .max = 20});
+  }
   f.field("from", s.from, config::kNotNegative);
   maybe(f, "until", s.until, config::kPositive);
   maybe(f, "max", s.max, {.min = 1, .max = 1e6});
+  if (f.reading() || s.lemons.share != 0) f.object("lemons", s.lemons);
+  if (f.reading() || s.common.share != 0) f.object("common", s.common);
+  if (f.reading() || s.repeat.probability != 0) f.object("repeat", s.repeat);
   if (!f.reading()) return;
   const bool rate = f.has("rate_per_hour"), interval = f.has("mean_interval");
   if (rate == interval) {
@@ -111,8 +126,12 @@ void describe(config::Fields& f, RandomTimes& s) {
             rate ? "'rate_per_hour' and 'mean_interval' exclude each other" : fmt::format("'{}': no rate", f.what()),
             "'rate_per_hour' is of each matching component, 'mean_interval' of all of them together");
   }
-  if (f.has("shape") && s.distribution != GapDistribution::weibull)
+  if (f.has("shape") && s.life.distribution != GapDistribution::weibull)
     f.error("shape", "only a weibull distribution takes 'shape'");
+  for (const std::string_view key : {"lemons", "common", "repeat"}) {
+    if (f.has(key) && !rate)
+      f.error(key, fmt::format("'{}' needs 'rate_per_hour'", key), "it is a law of single components");
+  }
   if (s.until && *s.until <= s.from) f.error("until", "'until' must be after 'from'");
 }
 
@@ -139,10 +158,16 @@ void describe(config::Fields& f, FaultSpec& s) {
   }
   maybe(f, "duration", s.duration, config::kPositive);
   maybe(f, "repair", s.repair, config::kPositive);
+  if (f.reading() || s.repair_spread != 0) f.field("repair_spread", s.repair_spread, {.min = 0, .max = 5});
   maybe(f, "factor", s.factor);
+  maybe(f, "loss", s.loss, {.min = std::numeric_limits<double>::min(), .max = 0.999});
+  maybe(f, "contained", s.contained, config::kRatio);
+  maybe(f, "shutdown_after", s.shutdown_after, config::kPositive);
+  maybe(f, "drain", s.drain, config::kPositive);
   maybe(f, "down", s.down, config::kPositive);
   maybe(f, "up", s.up, config::kPositive);
   maybe(f, "cycles", s.cycles, kFlapCycles);
+  if (f.reading() || !s.then.empty()) f.list("then", s.then);
   if (!f.reading()) return;
 
   s.mark = f.mark();
@@ -153,6 +178,9 @@ void describe(config::Fields& f, FaultSpec& s) {
   const YAML::Node kind = f.has("kind") ? static_cast<const YAML::Node&>(f.node())["kind"] : YAML::Node();
   if (!kind.IsScalar() || kind.Scalar() != name_of(s.kind)) return;
   check_parameters(f, s);
+  if (f.has("target") && info(s.kind).targets.empty() && s.kind != FaultKind::placebo) {
+    f.error("target", fmt::format("{} takes no 'target'", name_of(s.kind)), "it strikes the whole fleet");
+  }
   if (s.target.empty() && !info(s.kind).targets.empty() && f.diagnostics().list().size() == errors_before) {
     f.error("kind", fmt::format("{} needs 'target'", name_of(s.kind)));
   }

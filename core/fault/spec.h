@@ -19,6 +19,7 @@
 #include "core/base/quantity.h"
 #include "core/config/fields.h"
 #include "core/fault/kind.h"
+#include "core/fault/laws.h"
 
 namespace faultline::fault {
 
@@ -57,19 +58,20 @@ struct AfterEvent {
   bool operator==(const AfterEvent&) const = default;
 };
 
-enum class GapDistribution : std::uint8_t { exponential, weibull };
-constexpr std::array<std::string_view, 2> enum_names(const GapDistribution*) { return {"exponential", "weibull"}; }
-
 /// Random instants: either a rate of each matching component, or one mean interval between the events of all of them.
 /// A component that is down does not fail again before it is repaired (alternating renewal).
 struct RandomTimes {
   std::optional<double> rate_per_hour;    // of each component that the target matches
   std::optional<Duration> mean_interval;  // of all of them together; each event picks one that is up
-  GapDistribution distribution = GapDistribution::exponential;
-  double shape = 1;  // weibull only; below 1 clusters events (measured fleets: 0.34 to 0.73)
+  std::optional<TargetKind> per;          // only components of this sort, where the kind targets several
+  LifeLaw life;
   Instant from{0};
   std::optional<Instant> until;     // the end of the run where absent
   std::optional<std::int64_t> max;  // events at most, the earliest ones
+  // With rate_per_hour only.
+  Lemons lemons;
+  CommonCause common;
+  Repeat repeat;
   bool operator==(const RandomTimes&) const = default;
 };
 
@@ -87,12 +89,18 @@ struct FaultSpec {
   // At most one; the fault stays to the end of the run where both are absent. They do the same: `duration` reads better
   // for a disturbance that ends by itself, `repair` for a part that is mended or replaced.
   std::optional<Duration> duration, repair;
+  double repair_spread = 0;  // the repair is lognormal of mean `repair` (RepairLaw); 0: fixed
 
-  std::optional<double> factor;      // see Parameters in kind.h
-  std::optional<Duration> down, up;  // link.flap
+  // See Parameters in kind.h.
+  std::optional<double> factor, loss, contained;
+  std::optional<Duration> shutdown_after, drain;
+  std::optional<Duration> down, up;  // flaps
   std::optional<std::int64_t> cycles;
+  std::vector<ChainLink> then;
 
-  /// From application to undoing; kForever = stays. A flap's is cycles * down + (cycles - 1) * up.
+  /// From application to undoing, the mean where it is drawn; kForever = stays. A flap's is cycles * down + (cycles -
+  /// 1)
+  /// * up. A maintenance is down for this long after its drain.
   Duration length() const;
 };
 

@@ -54,6 +54,10 @@ record::RunRecord simulate(const experiment::ExperimentSpec& spec, const experim
   setup.check_every_step = options.check_every_step;
   setup.progress = options.progress;
   World world(std::move(setup), run);
+  if (options.with_faults && !options.placebo) {
+    fault::check_supported(d.faults, world, diagnostics);
+    diagnostics.throw_if_any();
+  }
   world.run();
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);

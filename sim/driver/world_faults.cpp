@@ -3,12 +3,16 @@
 
 #include "core/base/assert.h"
 #include "sim/driver/world.h"
+#include "sim/faults/support.h"
 
 namespace faultline::sim {
 
 using fault::FaultKind;
 
-fault::Support World::supports(const fault::ScheduledFault&) const { return {}; }
+fault::Support World::supports(const fault::ScheduledFault& f) const {
+  const std::string_view reason = why_not_simulated(f.kind);
+  return {reason.empty(), std::string(reason)};
+}
 
 void World::transition(std::uint32_t index, bool active) {
   const fault::ScheduledFault& f = setup_.faults[index];
@@ -123,6 +127,7 @@ Status World::apply(const fault::ScheduledFault& f, Instant) {
         break;
       }
       return ok();
+    case FaultKind::gpu_correctable: return ok();  // a precursor: what follows is in the schedule
     case FaultKind::gpu_hang: truth_.set_hung(f.component, true); break;
     case FaultKind::gpu_slow: truth_.set_slow(f.component, f.factor); break;
     case FaultKind::link_degrade: truth_.set_link_factor(f.component, f.factor); break;
@@ -136,7 +141,7 @@ Status World::apply(const fault::ScheduledFault& f, Instant) {
       return ok();
     default: {
       const std::vector<ComponentId> changed = truth_.set_down(f.component, true);
-      if (f.kind != FaultKind::link_down && f.kind != FaultKind::link_flap) add_disconnected(run_.faults[f.id.v]);
+      if (f.kind != FaultKind::link_down && f.kind != FaultKind::link_flap && f.kind != FaultKind::xgmi_down) add_disconnected(run_.faults[f.id.v]);
       for (const ComponentId c : changed) {
         const topology::Kind kind = topology.graph[c].kind;
         if (kind == topology::Kind::node) drop_transfers_of(topology.node_of(c));
@@ -157,6 +162,7 @@ Status World::revert(const fault::ScheduledFault& f, Instant) {
   const topology::Topology& topology = *setup_.topology;
   switch (f.kind) {
     case FaultKind::placebo:
+    case FaultKind::gpu_correctable:
     case FaultKind::router_crash: return ok();
     case FaultKind::gpu_hang:
       if (truth_.hung(f.component)) truth_.set_hung(f.component, false);

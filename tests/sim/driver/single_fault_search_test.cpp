@@ -7,6 +7,7 @@
 #include <set>
 
 #include "core/fault/kind.h"
+#include "sim/faults/support.h"
 #include "tests/sim/driver/scenario.h"
 
 namespace faultline {
@@ -60,8 +61,11 @@ std::vector<Case> cases_of(const experiment::ExperimentSpec& spec) {
         all.push_back({"gpu.hang", name, length});
         all.push_back({"gpu.slow", name, length + ", factor: 3"});
         break;
-      case Kind::nic: all.push_back({"nic.down", name, length}); break;
-      case Kind::xgmi_link:
+      case Kind::nic:
+        all.push_back({"nic.down", name, length});
+        all.push_back({"nic.flap", name, "down: 2 s, up: 3 s, cycles: 4"});
+        break;
+      case Kind::xgmi_link: all.push_back({"xgmi.down", name, length}); [[fallthrough]];
       case Kind::cable:
       case Kind::fabric_link:
         all.push_back({"link.down", name, length});
@@ -123,7 +127,10 @@ TEST_P(SingleFault, NothingIsLostAndTheFleetServesAgain) {
     }
   }
   std::printf("    %d runs, %zu requests tried again\n", runs, retried);
-  EXPECT_EQ(kinds.size(), fault::kFaultKindCount - 1) << "a kind of fault was not tried (placebo disables nothing)";
+  for (const fault::KindInfo& k : fault::catalogue()) {
+    const bool harmless = k.kind == fault::FaultKind::placebo || k.kind == fault::FaultKind::gpu_correctable;
+    EXPECT_EQ(kinds.contains(std::string(name_of(k.kind))), sim::why_not_simulated(k.kind).empty() && !harmless) << name_of(k.kind);
+  }
   EXPECT_GT(retried, 100u) << "the faults hit nothing";
 }
 

@@ -22,11 +22,11 @@ Candidates many_links(std::uint32_t count) {
               [](std::string_view name) {
                 return ComponentId{static_cast<std::uint32_t>(std::stoul(std::string(name.substr(5))))};
               },
-          .kind_of = [](std::string_view, ComponentId) { return TargetKind::link; },
+          .kind_of = [](std::string_view, ComponentId) { return TargetKind::cable; },
           .names =
-              [count](TargetKind) {
+              [count](TargetKind kind) {
                 std::vector<std::string> out;
-                for (std::uint32_t i = 0; i < count; ++i) out.push_back("link-" + std::to_string(i));
+                for (std::uint32_t i = 0; kind == TargetKind::cable && i < count; ++i) out.push_back("link-" + std::to_string(i));
                 return out;
               }};
 }

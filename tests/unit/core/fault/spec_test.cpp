@@ -14,7 +14,10 @@ using testing::read_faults;
 TEST(FaultCatalogue, EveryKindHasANameATargetAndWhatIsObserved) {
   for (const KindInfo& kind : catalogue()) {
     EXPECT_FALSE(name_of(kind.kind).empty());
-    EXPECT_EQ(kind.targets.empty(), kind.kind == FaultKind::placebo) << name_of(kind.kind);
+    const bool fleet_wide = kind.kind == FaultKind::placebo || kind.kind == FaultKind::registry_loss ||
+                            kind.kind == FaultKind::storage_slow || kind.kind == FaultKind::rollout_bad ||
+                            kind.kind == FaultKind::overload;
+    EXPECT_EQ(kind.targets.empty(), fleet_wide) << name_of(kind.kind);
     EXPECT_FALSE(kind.effect.empty() || kind.observed.empty()) << name_of(kind.kind);
     EXPECT_EQ(&info(kind.kind), &kind);
   }
@@ -98,14 +101,17 @@ TEST_P(MalformedFault, IsRefusedWithItsMessage) {
 
 const Malformed kMalformed[] = {
     {"unknown_kind", "{kind: gpu.failstp, target: node-0.gpu-0, at: 1 s}",
-     "e.yaml:2:12: error: kind: expected one of gpu.failstop, gpu.hang, gpu.slow, nic.down, link.down, link.degrade, "
-     "link.flap, switch.down, node.crash, rack.power, router.crash, placebo, got 'gpu.failstp'\n"
+     "e.yaml:2:12: error: kind: expected one of gpu.failstop, gpu.ecc, gpu.correctable, gpu.hang, gpu.slow, gpu.sdc, "
+     "pcie.degrade, process.crash, xgmi.down, xgmi.degrade, nic.down, nic.flap, link.down, link.degrade, link.flap, "
+     "link.lossy, link.oneway, switch.down, pfc.storm, kv.fail, node.crash, node.maintenance, rack.power, "
+     "cooling.loss, partition, router.crash, registry.loss, storage.slow, rollout.bad, clock.skew, overload, placebo, "
+     "got 'gpu.failstp'\n"
      "  (did you mean 'gpu.failstop'?)\n"},
     {"missing_kind", "{target: leaf-0, at: 1 s}", "e.yaml:2:5: error: 'faults[0]': missing key 'kind'\n"},
     {"unknown_key", "{kind: placebo, at: 1 s, target: leaf-0, durtion: 1 s}",
      "e.yaml:2:46: error: unknown key 'durtion' in 'faults[0]'\n"
-     "  known keys: id, kind, target, at, after, random, duration, repair, factor, down, up, cycles (did you mean "
-     "'duration'?)\n"},
+     "  known keys: id, kind, target, at, after, random, duration, repair, repair_spread, factor, loss, contained, "
+     "shutdown_after, drain, down, up, cycles, then (did you mean 'duration'?)\n"},
     {"no_trigger", "{kind: switch.down, target: leaf-0}",
      "e.yaml:2:5: error: 'faults[0]': no trigger\n  one of 'at', 'after' and 'random' says when\n"},
     {"two_triggers", "{kind: switch.down, target: leaf-0, at: 1 s, after: {event: decode_step}}",
@@ -119,11 +125,11 @@ const Malformed kMalformed[] = {
     {"after_the_end", "{kind: switch.down, target: leaf-0, at: 100 s}",
      "e.yaml:2:5: error: fault 'switch.down' comes at 100 s, after the end of the run at 100 s\n"},
     {"missing_factor", "{kind: gpu.slow, target: node-0.gpu-0, at: 1 s}",
-     "e.yaml:2:12: error: gpu.slow needs 'factor'\n  how many times slower the GPU becomes, such as 1.5\n"},
+     "e.yaml:2:12: error: gpu.slow needs 'factor'\n  how many times slower it becomes, such as 1.5\n"},
     {"factor_not_taken", "{kind: gpu.failstop, target: node-0.gpu-0, at: 1 s, factor: 2}",
      "e.yaml:2:65: error: gpu.failstop takes no 'factor'\n"},
     {"slow_that_is_faster", "{kind: gpu.slow, target: node-0.gpu-0, at: 1 s, factor: 0.5}",
-     "e.yaml:2:61: error: factor: a slowed GPU takes more than 1 times as long, got '0.5'\n"},
+     "e.yaml:2:61: error: factor: what is slowed takes more than 1 times as long, got '0.5'\n"},
     {"degrade_to_nothing", "{kind: link.degrade, target: node-0.nic-0.cable, at: 1 s, factor: 0}",
      "e.yaml:2:71: error: factor: a degraded link keeps more than 0 and less than 1 of its capacity, got '0'\n"
      "  use link.down for a link that carries nothing\n"},
@@ -182,6 +188,20 @@ const Malformed kMalformed[] = {
      "e.yaml:2:83: error: only recovery events take 'fault'\n"},
     {"after_is_a_word", "{kind: switch.down, target: leaf-0, after: decode_step}",
      "e.yaml:2:48: error: 'faults[0].after': expected a mapping of keys to values\n"},
+    {"target_of_the_whole_fleet", "{kind: rollout.bad, target: leaf-0, at: 1 s}",
+     "e.yaml:2:33: error: rollout.bad takes no 'target'\n  it strikes the whole fleet\n"},
+    {"loss_missing", "{kind: link.lossy, target: node-0.nic-0.cable, at: 1 s}",
+     "e.yaml:2:12: error: link.lossy needs 'loss'\n  the share of the packets that is lost, such as 1e-4\n"},
+    {"lemons_of_an_interval",
+     "{kind: switch.down, target: leaf-*, random: {mean_interval: 1 s, lemons: {share: 0.1, factor: 9}}}",
+     "e.yaml:2:78: error: 'lemons' needs 'rate_per_hour'\n  it is a law of single components\n"},
+    {"spread_without_repair", "{kind: node.crash, target: node-0, at: 1 s, repair_spread: 1}",
+     "e.yaml:2:64: error: 'repair_spread' needs 'repair', its mean\n"},
+    {"chain_that_needs_a_factor",
+     "{kind: node.crash, target: node-0, at: 1 s, then: [{kind: gpu.slow, probability: 1}]}",
+     "e.yaml:2:63: error: gpu.slow needs 'factor'\n"},
+    {"crash_with_duration", "{kind: process.crash, target: node-0.gpu-0, at: 1 s, duration: 1 s}",
+     "e.yaml:2:68: error: process.crash takes no 'duration'\n  it is over at once; the engine restarts the process\n"},
     {"entry_is_a_word", "leaf-0", "e.yaml:2:5: error: 'faults[0]': expected a mapping of keys to values\n"},
 };
 

@@ -16,7 +16,7 @@ inline const std::vector<std::pair<std::string, TargetKind>>& world() {
                                                                    {"node-0.gpu-0", TargetKind::gpu},
                                                                    {"node-0.gpu-1", TargetKind::gpu},
                                                                    {"node-0.nic-0", TargetKind::nic},
-                                                                   {"node-0.nic-0.cable", TargetKind::link},
+                                                                   {"node-0.nic-0.cable", TargetKind::cable},
                                                                    {"node-1", TargetKind::node},
                                                                    {"node-1.gpu-0", TargetKind::gpu},
                                                                    {"node-1.gpu-1", TargetKind::gpu},
