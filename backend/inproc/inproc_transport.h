@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-#include "backend/transport/book.h"
+#include "core/ports/book.h"
 #include "core/ports/clock.h"
 #include "core/ports/transport.h"
 

@@ -10,7 +10,7 @@
 #include <thread>
 #include <unordered_map>
 
-#include "backend/transport/book.h"
+#include "core/ports/book.h"
 #include "backend/transport/net.h"
 #include "backend/transport/session.h"
 #include "backend/transport/tcp_transport.h"

@@ -12,7 +12,7 @@
 #include <thread>
 #include <utility>
 
-#include "backend/transport/book.h"
+#include "core/ports/book.h"
 #include "backend/transport/fd.h"
 #include "backend/transport/plan.h"
 #include "backend/transport/verbs_device.h"

@@ -8,12 +8,26 @@ namespace faultline::sim {
 
 using control::PeerChanged;
 
+namespace {
+
+ports::MessageNetSettings message_settings(const WorldSetup& setup) {
+  const control::DetectorSpec& d = setup.fleet.detector;
+  return {.latency = setup.timing.control_latency,
+          .heartbeat = d.heartbeat_period,
+          .suspected_after = std::max(1, d.heartbeats_missed - 1),
+          .lost_after = d.heartbeats_missed,
+          .seed = setup.seed};
+}
+
+}  // namespace
+
 World::World(WorldSetup setup, record::RunRecord& run)
     : setup_(std::move(setup)),
       run_(run),
       observer_(run, setup_.instances.size()),
       truth_(*setup_.topology),
-      paths_(*setup_.topology) {
+      paths_(*setup_.topology),
+      messages_(*this, message_settings(setup_)) {
   const topology::Topology& topology = *setup_.topology;
   const auto& placement = *setup_.placement;
   for (const auto& f : setup_.faults) {
@@ -90,8 +104,8 @@ void World::add_entity(Address a, std::unique_ptr<control::Controller> c, Compon
   e.address = a;
   e.controller = std::move(c);
   e.host = host;
-  e.alive = true;
   entities_.push_back(std::move(e));
+  messages_.add(host.v, true);
 }
 
 std::unique_ptr<control::Controller> World::make_instance(std::uint32_t i, bool up) const {
@@ -129,8 +143,7 @@ void World::run() {
   run_.end = now_;
   if (observer_.unfinished() > 0) {
     for (std::uint32_t i = 0; i < setup_.instances.size(); ++i) {
-      const Entity& e = entities_[first_instance_ + i];
-      if (!e.alive) continue;
+      if (!alive(first_instance_ + i)) continue;
       for (const auto& note : held_by(i)) {
         const auto& n = std::get<control::NoteAttemptLost>(note);
         observer_.unfinished_progress(n.request, n.produced);
@@ -179,10 +192,11 @@ void World::handle_until(Instant t) {
 
 void World::handle(const QueuedEvent& e) {
   switch (static_cast<Kind>(e.kind)) {
-    case kDeliver: {
-      Envelope envelope = std::move(envelopes_[e.index]);
-      free_envelopes_.push_back(e.index);
-      if (entities_[envelope.to].alive) dispatch(envelope.to, envelope.event);
+    case kMessage: messages_.due(e.index); break;
+    case kRequest: {
+      const Envelope envelope = std::move(requests_[e.index]);
+      free_requests_.push_back(e.index);
+      if (alive(envelope.to)) dispatch(envelope.to, envelope.event);
       break;
     }
     case kTimer: {
@@ -191,7 +205,7 @@ void World::handle(const QueuedEvent& e) {
         if (entity.timers[k].generation != e.token) continue;
         const TimerKey key = entity.timers[k].key;
         entity.timers.erase(entity.timers.begin() + static_cast<std::ptrdiff_t>(k));
-        if (entity.alive) dispatch(e.index, control::TimerFired{key});
+        if (alive(e.index)) dispatch(e.index, control::TimerFired{key});
         break;
       }
       break;
@@ -200,13 +214,11 @@ void World::handle(const QueuedEvent& e) {
     case kGroupFail: group_fail(e.index, e.token); break;
     case kArrival: arrive(); break;
     case kTransition: transition(e.index, e.token != 0); break;
-    case kPeer: notify_watcher(notices_[e.index]); break;
     case kLaunch: launch_step(e.index); break;
     case kProbe: {
       const Probe& p = probes_[e.index];
-      const Entity& agent = entities_[p.agent];
-      if (!agent.alive || agent.incarnation != p.incarnation) break;
-      const std::uint32_t n = agent.address.index;
+      if (!alive(p.agent) || incarnation(p.agent) != p.incarnation) break;
+      const std::uint32_t n = entities_[p.agent].address.index;
       control::ProbeEnded ended{.token = p.token};
       for (std::uint32_t g = 0; g < setup_.topology->layout.gpus; ++g) {
         const ComponentId gpu = setup_.topology->gpu({NodeId{n}, g});
@@ -238,7 +250,7 @@ void World::handle(const QueuedEvent& e) {
       break;
     }
     case kRouterBack:
-      if (!entities_[e.index].alive && !truth_.down(entities_[e.index].host)) restart(e.index);
+      if (!alive(e.index) && !truth_.down(entities_[e.index].host)) restart(e.index);
       break;
     case kRouterNotice: {
       // Clients of a dead router see their connections reset.
@@ -271,52 +283,19 @@ control::Commands World::held_by(std::uint32_t instance) {
 }
 
 void World::crash(std::uint32_t index, bool process_only) {
+  if (!alive(index)) return;
   Entity& e = entities_[index];
-  if (!e.alive) return;
-  e.alive = false;
   e.timers.clear();
   if (e.address.role == Role::instance) {
     for (const auto& n : held_by(e.address.index)) observer_.note(now_, n);
   }
-  const Duration latency = setup_.timing.control_latency;
-  const control::DetectorSpec& d = setup_.fleet.detector;
-  for (const std::uint32_t w : e.watchers) {
-    if (w == index) continue;
-    const auto schedule = [&](PeerChanged::To to, Instant at, Cause cause) {
-      notices_.push_back({w, index, e.incarnation, to, cause});
-      queue_.push(at, kPeer, static_cast<std::uint32_t>(notices_.size() - 1), 0);
-    };
-    if (process_only) {  // the host lives and resets the connections
-      schedule(PeerChanged::To::lost, now_ + latency, Cause::peer_lost);
-      continue;
-    }
-    // Heartbeats leave the peer at phase + k * period; the last one before the crash still arrives.
-    const std::int64_t period = d.heartbeat_period.v;
-    const auto phase = static_cast<std::int64_t>(mix64(hash_combine(setup_.seed, index)) % static_cast<std::uint64_t>(period));
-    const std::int64_t k = (now_.ns - phase) >= 0 ? (now_.ns - phase) / period : -1;
-    const Instant last{phase + k * period};
-    const int suspect_after = std::max(1, d.heartbeats_missed - 1);
-    if (suspect_after < d.heartbeats_missed) {
-      schedule(PeerChanged::To::suspected, std::max(now_, last + d.heartbeat_period * suspect_after + latency), Cause::timeout);
-    }
-    schedule(PeerChanged::To::lost, std::max(now_, last + d.heartbeat_period * d.heartbeats_missed + latency), Cause::peer_lost);
-  }
+  messages_.crash(index, process_only);
   if (e.address.role == Role::router) queue_.push(now_ + setup_.timing.control_latency, kRouterNotice, index, 0);
-}
-
-void World::notify_watcher(const PeerNotice& n) {
-  const Entity& peer = entities_[n.peer];
-  // A peer that came back before the silence was long enough was announced by restart().
-  if (peer.incarnation != n.incarnation || peer.alive) return;
-  if (!entities_[n.watcher].alive) return;
-  dispatch(n.watcher, PeerChanged{peer.address, n.to, n.cause});
 }
 
 void World::restart(std::uint32_t index) {
   Entity& e = entities_[index];
-  FAULTLINE_ASSERT(!e.alive, "entity {} is alive", index);
-  ++e.incarnation;
-  e.alive = true;
+  messages_.restart(index);
   const std::uint32_t i = e.address.index;
   switch (e.address.role) {
     case Role::router: {
@@ -336,40 +315,28 @@ void World::restart(std::uint32_t index) {
     case Role::client: break;
   }
   post_local(index, control::Started{});
-  for (const std::uint32_t w : e.watchers) {
-    if (w == index || !entities_[w].alive) continue;
-    // A new incarnation tells everybody that the old one is gone, whether or not its silence was noticed.
-    deliver(w, PeerChanged{e.address, PeerChanged::To::lost, Cause::peer_lost}, setup_.timing.control_latency);
-    deliver(w, PeerChanged{e.address, PeerChanged::To::back, Cause::none}, setup_.timing.control_latency);
-  }
 }
 
 // ---- messages and commands ------------------------------------------------------------------------------------------
 
 void World::post_local(std::uint32_t to, control::Event event) { local_.push_back({to, std::move(event)}); }
 
-void World::deliver(std::uint32_t to, control::Event event, Duration latency) {
-  if (latency.v == 0) {
-    post_local(to, std::move(event));
-    return;
-  }
-  std::uint32_t slot = 0;
-  if (free_envelopes_.empty()) {
-    slot = static_cast<std::uint32_t>(envelopes_.size());
-    envelopes_.emplace_back();
-  } else {
-    slot = free_envelopes_.back();
-    free_envelopes_.pop_back();
-  }
-  envelopes_[slot] = {to, std::move(event)};
-  queue_.push(now_ + latency, kDeliver, slot, 0);
+void World::received(ports::Member to, ports::Member from, control::Message&& message) {
+  post_local(to, control::Received{entities_[from].address, std::move(message)});
+}
+
+void World::changed(ports::Member watcher, ports::Member peer, ports::PeerChange to, Cause cause) {
+  const PeerChanged::To change = to == ports::PeerChange::suspected ? PeerChanged::To::suspected
+                                 : to == ports::PeerChange::lost    ? PeerChanged::To::lost
+                                                                    : PeerChanged::To::back;
+  post_local(watcher, PeerChanged{entities_[peer].address, change, cause});
 }
 
 void World::drain_local() {
   while (!local_.empty()) {
     Envelope envelope = std::move(local_.front());
     local_.pop_front();
-    if (entities_[envelope.to].alive) dispatch(envelope.to, envelope.event);
+    if (alive(envelope.to)) dispatch(envelope.to, envelope.event);
   }
 }
 
@@ -383,18 +350,8 @@ void World::dispatch(std::uint32_t index, const control::Event& event) {
     FAULTLINE_ASSERT(digest == e.controller->full_digest(), "role={} index={}", static_cast<int>(e.address.role), e.address.index);
     e.controller->check();
   }
-  if (setup_.log) setup_.log->append(now_, e.address, e.incarnation, event, commands_, digest);
+  if (setup_.log) setup_.log->append(now_, e.address, incarnation(index), event, commands_, digest);
   for (control::Command& c : commands_) execute(index, c);
-}
-
-Duration World::latency_between(const Entity& a, const Entity& b) const {
-  return a.host == b.host ? Duration{0} : setup_.timing.control_latency;
-}
-
-void World::send(std::uint32_t from, control::Send& s) {
-  const std::uint32_t to = entity_of(s.to);
-  if (!entities_[to].alive) return;  // lost with its peer; heartbeats tell
-  deliver(to, control::Received{entities_[from].address, std::move(s.message)}, latency_between(entities_[from], entities_[to]));
 }
 
 void World::execute(std::uint32_t index, control::Command& command) {
@@ -403,7 +360,7 @@ void World::execute(std::uint32_t index, control::Command& command) {
       [&](auto& c) {
         using C = std::decay_t<decltype(c)>;
         if constexpr (std::is_same_v<C, control::Send>) {
-          send(index, c);
+          messages_.send(index, entity_of(c.to), std::move(c.message));
         } else if constexpr (std::is_same_v<C, control::ArmTimer>) {
           const std::uint64_t generation = ++generation_;
           const auto it = std::find_if(e.timers.begin(), e.timers.end(), [&](const Timer& t) { return t.key == c.key; });
@@ -413,17 +370,9 @@ void World::execute(std::uint32_t index, control::Command& command) {
         } else if constexpr (std::is_same_v<C, control::DisarmTimer>) {
           std::erase_if(e.timers, [&](const Timer& t) { return t.key == c.key; });
         } else if constexpr (std::is_same_v<C, control::Watch>) {
-          const std::uint32_t peer = entity_of(c.peer);
-          auto& watchers = entities_[peer].watchers;
-          if (std::find(watchers.begin(), watchers.end(), index) == watchers.end()) watchers.push_back(index);
-          if (!entities_[peer].alive) {  // never answers: given up after as many periods as one that falls silent
-            const control::DetectorSpec& d = setup_.fleet.detector;
-            notices_.push_back({index, peer, entities_[peer].incarnation, PeerChanged::To::lost, Cause::peer_lost});
-            queue_.push(now_ + d.heartbeat_period * d.heartbeats_missed + setup_.timing.control_latency, kPeer,
-                        static_cast<std::uint32_t>(notices_.size() - 1), 0);
-          }
+          messages_.watch(index, entity_of(c.peer));
         } else if constexpr (std::is_same_v<C, control::Unwatch>) {
-          std::erase(entities_[entity_of(c.peer)].watchers, index);
+          messages_.unwatch(index, entity_of(c.peer));
         } else if constexpr (std::is_same_v<C, control::SubmitStep>) {
           submit_step(index, c);
         } else if constexpr (std::is_same_v<C, control::InterruptStep>) {
@@ -486,7 +435,7 @@ void World::arrive() {
   std::uint32_t router = ~0U;
   for (std::uint32_t k = 0; k < fleet_; ++k) {
     const std::uint32_t r = (next_router_ + k) % fleet_;
-    if (entities_[r].alive) {
+    if (alive(r)) {
       router = r;
       break;
     }
@@ -499,7 +448,17 @@ void World::arrive() {
   }
   next_router_ = (router + 1) % fleet_;
   router_of_.emplace(id, router);
-  deliver(router, event, setup_.timing.client_latency);
+  if (setup_.timing.client_latency.v == 0) return post_local(router, event);
+  std::uint32_t slot = 0;
+  if (free_requests_.empty()) {
+    slot = static_cast<std::uint32_t>(requests_.size());
+    requests_.emplace_back();
+  } else {
+    slot = free_requests_.back();
+    free_requests_.pop_back();
+  }
+  requests_[slot] = {router, event};
+  queue_.push(now_ + setup_.timing.client_latency, kRequest, slot, 0);
 }
 
 }  // namespace faultline::sim

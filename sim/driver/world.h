@@ -19,6 +19,7 @@
 #include "core/control/router.h"
 #include "core/fault/actuator.h"
 #include "core/fault/schedule.h"
+#include "core/ports/message_net.h"
 #include "core/record/event_log.h"
 #include "core/record/observer.h"
 #include "core/record/run_record.h"
@@ -66,7 +67,7 @@ struct WorldSetup {
   std::function<bool(Instant now, std::uint64_t requests_done)> progress;
 };
 
-class World final : public fault::FaultActuator {
+class World final : public fault::FaultActuator, private ports::MessageNet<control::Message>::Owner {
  public:
   /// `run` receives the record; its description fields (gpus, SLO, …) are the caller's.
   World(WorldSetup setup, record::RunRecord& run);
@@ -81,7 +82,7 @@ class World final : public fault::FaultActuator {
 
  private:
   enum Kind : std::uint32_t {
-    kDeliver, kTimer, kGroupEnd, kGroupFail, kArrival, kTransition, kPeer, kLaunch, kProbe, kTransferStart, kTransferDone,
+    kMessage, kTimer, kGroupEnd, kGroupFail, kArrival, kTransition, kRequest, kLaunch, kProbe, kTransferStart, kTransferDone,
     kTransferFail, kRouterBack, kRouterNotice,
   };
   struct Timer {
@@ -92,19 +93,11 @@ class World final : public fault::FaultActuator {
     Address address;
     std::unique_ptr<control::Controller> controller;
     ComponentId host;        // node or host component it runs on
-    std::uint32_t incarnation = 0;
-    bool alive = false;
     std::vector<Timer> timers;
-    std::vector<std::uint32_t> watchers;  // entities
   };
   struct Envelope {
     std::uint32_t to = 0;
     control::Event event;
-  };
-  struct PeerNotice {
-    std::uint32_t watcher, peer, incarnation;
-    control::PeerChanged::To to;
-    Cause cause;
   };
   struct Group {
     std::unique_ptr<GroupExecutor> exec;
@@ -153,11 +146,9 @@ class World final : public fault::FaultActuator {
   std::uint32_t entity_of(Address a) const;
   void add_entity(Address a, std::unique_ptr<control::Controller> c, ComponentId host);
   void start_entity(std::uint32_t e);
-  void deliver(std::uint32_t to, control::Event event, Duration latency);
   void post_local(std::uint32_t to, control::Event event);
   void dispatch(std::uint32_t e, const control::Event& event);
   void execute(std::uint32_t e, control::Command& command);
-  void send(std::uint32_t from, control::Send& send);
   void drain_local();
   void handle(const QueuedEvent& e);
   void handle_until(Instant t);
@@ -166,10 +157,16 @@ class World final : public fault::FaultActuator {
   control::Commands held_by(std::uint32_t instance);
   void crash(std::uint32_t e, bool process_only);
   void restart(std::uint32_t e);
-  void notify_watcher(const PeerNotice& n);
   std::unique_ptr<control::Controller> make_instance(std::uint32_t i, bool up) const;
   bool finished() const;
-  Duration latency_between(const Entity& a, const Entity& b) const;
+  /// Entities are the members of the message net, under the same numbers.
+  bool alive(std::uint32_t e) const { return messages_.alive(e); }
+  std::uint32_t incarnation(std::uint32_t e) const { return messages_.incarnation(e); }
+  Instant message_time() const override { return now_; }
+  void wake_at(Instant at, std::uint32_t token) override { queue_.push(at, kMessage, token, 0); }
+  void received(ports::Member to, ports::Member from, control::Message&& message) override;
+  void changed(ports::Member watcher, ports::Member peer, ports::PeerChange to, Cause cause) override;
+  void vanished(ports::Member, ports::Member) override {}  // heartbeats tell
 
   // world_groups.cpp: steps and workers
   Group& group(std::uint32_t instance, std::uint32_t g) { return groups_[instance * groups_per_instance_ + g]; }
@@ -233,15 +230,15 @@ class World final : public fault::FaultActuator {
   std::unique_ptr<FlowNet> net_;
   EventQueue queue_;
   Instant now_{0};
+  ports::MessageNet<control::Message> messages_;
   std::vector<Entity> entities_;
   std::uint32_t routers_ = 0, fleet_ = 0, first_instance_ = 0, first_node_ = 0;
   std::uint32_t groups_per_instance_ = 0;
   std::vector<Group> groups_;
   std::vector<std::vector<std::uint32_t>> groups_on_node_;
   std::deque<Envelope> local_;
-  std::vector<Envelope> envelopes_;
-  std::vector<std::uint32_t> free_envelopes_;
-  std::vector<PeerNotice> notices_;
+  std::vector<Envelope> requests_;  // on their way from a client to a router
+  std::vector<std::uint32_t> free_requests_;
   std::vector<Transfer> transfers_;
   std::vector<std::uint32_t> free_transfers_;
   std::unordered_map<FlowId, std::uint32_t> transfer_of_flow_;

@@ -175,7 +175,7 @@ Status World::revert(const fault::ScheduledFault& f, Instant) {
         if (kind != topology::Kind::node && kind != topology::Kind::host) continue;
         for (std::uint32_t e = 0; e < entities_.size(); ++e) {
           // Agents, routers and the fleet manager come back with their host; leaders when their workers are started.
-          if (entities_[e].host == c && !entities_[e].alive && entities_[e].address.role != Role::instance) restart(e);
+          if (entities_[e].host == c && !alive(e) && entities_[e].address.role != Role::instance) restart(e);
         }
       }
       break;
@@ -188,7 +188,7 @@ Status World::revert(const fault::ScheduledFault& f, Instant) {
 void World::probe(std::uint32_t agent, const control::RunProbe& p) {
   const Entity& e = entities_[agent];
   const topology::Topology& topology = *setup_.topology;
-  probes_.push_back({agent, e.incarnation, p.token});
+  probes_.push_back({agent, incarnation(agent), p.token});
   // A healthy GPU answers at once; one that hangs costs the whole time-out.
   bool hangs = false;
   for (std::uint32_t g = 0; g < topology.layout.gpus; ++g) hangs |= truth_.hung(topology.gpu({NodeId{e.address.index}, g}));

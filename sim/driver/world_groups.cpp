@@ -55,8 +55,8 @@ void World::end_step(Group& g, Cause cause, std::uint32_t rank) {
 }
 
 bool World::agent_listens(const Group& g) const {
-  const Entity& agent = entities_[first_node_ + g.nodes.front()];
-  return agent.alive && agent.incarnation == g.agent_incarnation;
+  const std::uint32_t agent = first_node_ + g.nodes.front();
+  return alive(agent) && incarnation(agent) == g.agent_incarnation;
 }
 
 void World::group_fail(std::uint32_t index, std::uint64_t generation) {
@@ -99,7 +99,7 @@ void World::kill_group(std::uint32_t instance, std::uint32_t index) {
 void World::launch(std::uint32_t agent, const control::StartGroup& start) {
   kill_group(start.instance.v, start.group);
   const control::EngineSpec& engine = setup_.engine;
-  launches_.push_back({start, agent, entities_[agent].incarnation, false});
+  launches_.push_back({start, agent, incarnation(agent), false});
   // A first check of the hardware once the processes are up; then the rest of the start.
   queue_.push(now_ + start.delay + (start.warm ? Duration{0} : engine.restart_process), kLaunch,
               static_cast<std::uint32_t>(launches_.size() - 1), 0);
@@ -134,8 +134,7 @@ std::uint32_t World::bad_node_of(const std::vector<std::uint32_t>& nodes, bool c
 
 void World::launch_step(std::uint32_t index) {
   Launch& l = launches_[index];
-  const Entity& agent = entities_[l.agent];
-  if (!agent.alive || agent.incarnation != l.agent_incarnation) return;
+  if (!alive(l.agent) || incarnation(l.agent) != l.agent_incarnation) return;
   const control::StartGroup& s = l.start;
   Group& g = group(s.instance.v, s.group);
   const std::uint32_t bad = bad_node_of(s.nodes, true, g);
@@ -164,13 +163,14 @@ void World::launch_step(std::uint32_t index) {
   g.epoch = s.epoch;
   g.workers = true;
   g.dead = false;
-  g.agent_incarnation = entities_[first_node_ + g.nodes.front()].incarnation;
+  g.agent_incarnation = incarnation(first_node_ + g.nodes.front());
   g.fail_pending = false;
   bool broken = false;
   g.healthy_path_load = path_load(g, broken);
   const std::uint32_t leader = first_instance_ + s.instance.v;
-  if (!entities_[leader].alive) {
+  if (!alive(leader)) {
     entities_[leader].host = setup_.topology->node(NodeId{s.leader_node});
+    messages_.move(leader, entities_[leader].host.v);
     restart(leader);
   }
   refresh(g);

@@ -27,7 +27,7 @@ void World::post_write(std::uint32_t agent, const control::PostWrite& w) {
   t.live = true;
   t.op = w.op;
   t.agent = agent;
-  t.agent_incarnation = entities_[agent].incarnation;
+  t.agent_incarnation = incarnation(agent);
   t.push = w.push;
   t.instance = w.instance.v;
   t.generation = ++generation_;
@@ -171,7 +171,7 @@ void World::end_transfer(std::uint32_t index, Cause cause) {
   t.live = false;
   free_transfers_.push_back(index);
   const std::uint32_t agent = t.agent;
-  const bool same = entities_[agent].alive && entities_[agent].incarnation == t.agent_incarnation;
+  const bool same = alive(agent) && incarnation(agent) == t.agent_incarnation;
   if (cause == Cause::none) count_event(fault::CausalEvent::kv_transfer_completed, t.instance);
   else if (cause != Cause::canceled) observer_.symptom(now_, t.instance);
   if (same) post_local(agent, control::WriteEnded{t.op, cause});

@@ -52,10 +52,10 @@ class InprocMessengerWorld final : public MessengerWorld {
     return run_virtual(clock_, done, budget, [this] { return board_.next_due(); });
   }
   Instant now() override { return clock_.now(); }
-  // A heartbeat may have come just before the silence began, and silence is noticed at a heartbeat.
-  Duration loss_budget() override { return board_.settings().lost_after + board_.settings().heartbeat * 2; }
-  std::size_t message_bytes_max() override { return board_.settings().message_bytes_max; }
-  std::size_t queue_messages_max() override { return board_.settings().queue_messages_max; }
+  // A heartbeat may have come just before the silence began.
+  Duration loss_budget() override { return board_.settings().net.heartbeat * board_.settings().net.lost_after + board_.settings().net.latency; }
+  std::size_t message_bytes_max() override { return board_.limits().message_bytes_max; }
+  std::size_t queue_messages_max() override { return board_.limits().queue_messages_max; }
 
  private:
   inproc::ManualClock clock_;

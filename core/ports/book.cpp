@@ -1,4 +1,4 @@
-#include "backend/transport/book.h"
+#include "core/ports/book.h"
 
 #include <algorithm>
 
