@@ -4,17 +4,23 @@
 
 namespace faultline::control {
 
-int Autoscaler::decide(Instant now, std::int32_t active, std::int32_t starting, std::int32_t standby, std::int64_t outstanding_tokens) {
-  if (changed_.ns >= 0 && now < changed_ + spec_.cooldown) return 0;
-  const double per_instance = static_cast<double>(outstanding_tokens) / std::max(1, active + starting);
-  if (per_instance > spec_.scale_up_tokens && standby > 0) {
-    changed_ = now;
+int Autoscaler::decide(const View& view) {
+  // Where nobody serves, nobody reports a load: the minimum is kept without asking for one.
+  if (view.accepting + view.starting < spec_.instances_min && view.standby > 0) {
+    changed_ = view.now;
+    return 1;
+  }
+  if (changed_.ns >= 0 && view.now < changed_ + spec_.cooldown) return 0;
+  const auto tokens = static_cast<double>(view.outstanding_tokens);
+  const double per_instance = tokens / std::max(1, view.active + view.starting);
+  if (per_instance > spec_.scale_up_tokens && view.standby > 0) {
+    changed_ = view.now;
     return 1;
   }
   // Draining one must not push the others over the upper threshold.
-  const double after = static_cast<double>(outstanding_tokens) / std::max(1, active - 1);
-  if (per_instance < spec_.scale_down_tokens && after < spec_.scale_up_tokens && starting == 0 && active > spec_.instances_min) {
-    changed_ = now;
+  const double after = tokens / std::max(1, view.active - 1);
+  if (per_instance < spec_.scale_down_tokens && after < spec_.scale_up_tokens && view.starting == 0 && view.accepting > spec_.instances_min) {
+    changed_ = view.now;
     return -1;
   }
   return 0;

@@ -10,9 +10,16 @@ namespace faultline::control {
 class Autoscaler {
  public:
   explicit Autoscaler(AutoscalerSpec spec) : spec_(spec) {}
-  /// +1: start one, -1: drain one, 0: nothing. `active` counts instances that serve; `starting` those on their way;
-  /// `standby` those that could be started. Called every spec.interval.
-  int decide(Instant now, std::int32_t active, std::int32_t starting, std::int32_t standby, std::int64_t outstanding_tokens);
+  struct View {
+    Instant now;
+    std::int32_t active = 0;     // instances that are to serve, broken ones included
+    std::int32_t accepting = 0;  // of these, the ones that take requests
+    std::int32_t starting = 0;   // on their way
+    std::int32_t standby = 0;    // could be started
+    std::int64_t outstanding_tokens = 0;
+  };
+  /// +1: start one, -1: drain one, 0: nothing. Called every spec.interval.
+  int decide(const View& view);
   const AutoscalerSpec& spec() const { return spec_; }
   std::uint64_t digest() const { return static_cast<std::uint64_t>(changed_.ns); }
 

@@ -39,7 +39,7 @@ FleetManager::FleetManager(FleetSetup setup)
 
 std::uint64_t FleetManager::hash_of(std::size_t i, const Instance& x) const {
   std::uint64_t h = entry_hash(41, i, x.leader_node, x.leader_lost, x.serving, x.accepting, x.draining, x.warm, x.up,
-                               static_cast<int>(x.stage), x.failed, x.starting, x.rank, x.retry_wait.v, x.replacement, x.scaling_up, x.probes.size());
+                               static_cast<int>(x.stage), x.failed, x.starting, x.waiting, x.rank, x.retry_wait.v, x.replacement, x.scaling_up, x.probes.size());
   for (std::size_t g = 0; g < x.groups.size(); ++g) {
     h = hash_combine(h, x.epochs[g]);
     for (const std::uint32_t node : x.groups[g].nodes) h = hash_combine(h, node);
@@ -132,17 +132,20 @@ void FleetManager::open_incident(Instant now, std::uint32_t i, GroupMask groups,
   Instance& x = instances_[i];
   if (!x.warm) return;  // nothing runs there
   const GroupMask fresh = groups & ~x.failed & x.up;
-  x.failed |= groups;
+  x.failed |= groups & ~x.waiting;  // those that wait are to be started anyway
   x.up &= ~groups;
   if (fresh) {
     out.push_back(NotePhase{.phase = Phase::detect, .instance = InstanceId{i}, .groups = fresh});
     tell_routers(i, out);
   }
-  if (x.stage != Stage::none) {  // joins the incident: carry_out() sees it
+  // While others only wait for hardware, a new failure is decided at once; otherwise it joins: carry_out() sees it.
+  const bool waits = x.stage == Stage::waiting && (groups & ~x.waiting);
+  if (x.stage != Stage::none && !waits) {
     if (fresh) x.rank = kUnknownRank;  // more than one rank failed
     return;
   }
-  x.rank = rank;
+  if (waits) out.push_back(DisarmTimer{kRetry | i});
+  x.rank = waits ? kUnknownRank : rank;
   if (policy_.spec().policy == RecoveryAction::none) return;
   x.stage = Stage::deciding;
   out.push_back(ArmTimer{kDecide | i, now + policy_.spec().decision_delay});
@@ -172,8 +175,8 @@ void FleetManager::node_lost(Instant now, std::uint32_t node, Commands& out) {
   for (std::uint32_t i = 0; i < instances_.size(); ++i) {
     Instance& x = instances_[i];
     if (x.stage != Stage::starting || !(groups_on(x, node) & x.starting)) continue;
+    give_up_start(now, i, groups_on(x, node), out);
     if (policy_.spec().policy == RecoveryAction::spare_node && !spare_nodes_.empty()) carry_out(now, i, out);
-    else wait(now, i, out);
   }
 }
 
@@ -203,10 +206,7 @@ void FleetManager::node_usable(Instant now, std::uint32_t node, Commands& out) {
     Instance& x = instances_[i];
     if (!groups_on(x, node)) continue;
     used = true;
-    if (x.stage == Stage::waiting && dead_nodes(x).empty()) {
-      out.push_back(DisarmTimer{kRetry | i});
-      carry_out(now, i, out);
-    }
+    unblock(now, i, out);
   }
   // A repaired node that was replaced meanwhile becomes a spare.
   if (!used && std::find(spare_nodes_.begin(), spare_nodes_.end(), node) == spare_nodes_.end()) spare_nodes_.push_back(node);
@@ -252,12 +252,13 @@ void FleetManager::probe_result(Instant now, const ProbeResult& result, Commands
 /// only another probe can tell.
 void FleetManager::retry(Instant now, std::uint32_t i, Commands& out) {
   Instance& x = instances_[i];
-  if (x.stage != Stage::waiting) return;
+  if (x.waiting == 0 || (x.stage != Stage::waiting && x.stage != Stage::starting)) return;
   for (const std::uint32_t node : detector_.bad_nodes()) {
     probes_.emplace(++tokens_, node);
     if (groups_on(x, node)) x.probes.insert(tokens_);
     out.push_back(Send{agent_of(node), ProbeNode{tokens_}});
   }
+  if (x.stage == Stage::starting) x.probes.clear();  // others are on their way: an answer unblocks what waits for it
   if (x.probes.empty()) carry_out(now, i, out);
   else x.stage = Stage::probing;
 }
@@ -291,7 +292,7 @@ void FleetManager::carry_out(Instant now, std::uint32_t i, Commands& out) {
   Instance& x = instances_[i];
   const std::vector<std::uint32_t> dead = dead_nodes(x);
   const RecoveryPlan plan = policy_.plan({.groups = &x.groups,
-                                          .failed = x.failed | x.starting,
+                                          .failed = x.failed | x.waiting,
                                           .leader_lost = x.leader_lost,
                                           .rank_known = x.rank != kUnknownRank,
                                           .dead_nodes = dead,
@@ -309,25 +310,59 @@ void FleetManager::carry_out(Instant now, std::uint32_t i, Commands& out) {
       out.push_back(NotePhase{.phase = Phase::replace, .instance = InstanceId{i}, .groups = plan.scope, .node = spare});
     }
   }
-  if (!plan.rank_only) {
-    Epoch epoch = 0;
-    for (std::size_t g = 0; g < x.groups.size(); ++g) epoch = std::max(epoch, x.epochs[g]);
-    if (!x.leader_lost) out.push_back(Send{leader_of(i), FenceGroups{plan.scope, epoch + 1, Cause::device_lost}});
-  }
+  if (!plan.rank_only) fence(i, plan.scope, out);
   x.up &= ~plan.scope;
-  tell_routers(i, out);
+  x.starting &= ~plan.scope;
   x.failed = 0;
-  if (plan.wait_for_repair) {
-    x.starting = plan.scope;
-    wait(now, i, out);
-    return;
-  }
-  start(now, i, plan.scope, delay, false, plan.rank_only ? x.rank : kUnknownRank, out);
+  tell_routers(i, out);
+  x.waiting = blocked(x, plan.scope);
+  if (const GroupMask ready = plan.scope & ~x.waiting) start(now, i, ready, delay, false, plan.rank_only ? x.rank : kUnknownRank, out);
+  if (x.waiting) wait(now, i, out);
+}
+
+/// What the groups held is gone; the next start of any of them has at least the epoch that is told here.
+void FleetManager::fence(std::uint32_t i, GroupMask groups, Commands& out) const {
+  const Instance& x = instances_[i];
+  if (!x.leader_lost) out.push_back(Send{leader_of(i), FenceGroups{groups, newest_epoch(x) + 1, Cause::device_lost}});
+}
+
+Epoch FleetManager::newest_epoch(const Instance& x) { return *std::max_element(x.epochs.begin(), x.epochs.end()); }
+
+GroupMask FleetManager::blocked(const Instance& x, GroupMask groups) const {
+  const std::vector<std::uint32_t> dead = dead_nodes(x);
+  // Whoever has lost its leader needs one, and a leader needs a node.
+  if (x.leader_lost && detector_.level(x.leader_node) == FailureDetector::Level::red) return groups;
+  GroupMask lacking = 0;
+  for (const std::uint32_t node : dead) lacking |= groups_on(x, node);
+  lacking &= groups;
+  return lacking ? groups & policy_.unit_of(x.groups, lacking) : 0;
+}
+
+void FleetManager::unblock(Instant now, std::uint32_t i, Commands& out) {
+  Instance& x = instances_[i];
+  if (x.stage != Stage::waiting && x.stage != Stage::starting) return;
+  const GroupMask ready = x.waiting & ~blocked(x, x.waiting);
+  if (!ready) return;
+  x.waiting &= ~ready;
+  x.failed &= ~ready;
+  if (!x.waiting) out.push_back(DisarmTimer{kRetry | i});
+  fence(i, ready, out);
+  start(now, i, ready, Duration{0}, false, kUnknownRank, out);
+}
+
+void FleetManager::give_up_start(Instant now, std::uint32_t i, GroupMask groups, Commands& out) {
+  Instance& x = instances_[i];
+  const GroupMask given_up = x.starting & policy_.unit_of(x.groups, groups);
+  const bool armed = x.waiting != 0;
+  x.starting &= ~given_up;
+  x.waiting |= given_up;
+  if (!armed) wait(now, i, out);
+  else if (!x.starting) x.stage = Stage::waiting;
 }
 
 void FleetManager::wait(Instant now, std::uint32_t i, Commands& out) {
   Instance& x = instances_[i];
-  x.stage = Stage::waiting;
+  if (!x.starting) x.stage = Stage::waiting;
   x.rank = kUnknownRank;
   out.push_back(ArmTimer{kRetry | i, now + x.retry_wait});
   x.retry_wait = std::min(x.retry_wait * 2, policy_.spec().retry_interval_max);
@@ -336,11 +371,9 @@ void FleetManager::wait(Instant now, std::uint32_t i, Commands& out) {
 void FleetManager::start(Instant, std::uint32_t i, GroupMask groups, Duration delay, bool warm, std::uint32_t rank, Commands& out) {
   Instance& x = instances_[i];
   x.stage = Stage::starting;
-  x.starting = groups;
+  x.starting |= groups;
   x.warm = true;
-  Epoch epoch = 0;
-  for (const Epoch e : x.epochs) epoch = std::max(epoch, e);
-  ++epoch;
+  const Epoch epoch = newest_epoch(x) + 1;
   for (std::uint32_t g = 0; g < x.groups.size(); ++g) {
     if (!(groups >> g & 1)) continue;
     x.epochs[g] = epoch;
@@ -363,16 +396,12 @@ void FleetManager::group_started(Instant now, const GroupStarted& started, Comma
   const GroupMask bit = GroupMask{1} << started.group;
   if (started.epoch != x.epochs[started.group] || !(x.starting & bit)) return;
   if (started.cause != Cause::none) {
+    give_up_start(now, i, bit, out);
     if (started.bad_node != kUnknownRank && policy_.spec().policy == RecoveryAction::spare_node) {
       detector_.node_bad(started.bad_node);
       hit_groups_on(now, started.bad_node, out);  // whatever else runs there moves too
-      if (!spare_nodes_.empty() && x.stage == Stage::starting) {
-        x.failed |= x.starting;
-        carry_out(now, i, out);
-        return;
-      }
+      if (!spare_nodes_.empty()) carry_out(now, i, out);
     }
-    if (x.stage != Stage::waiting) wait(now, i, out);
     return;
   }
   x.starting &= ~bit;
@@ -384,8 +413,10 @@ void FleetManager::group_started(Instant now, const GroupStarted& started, Comma
   ready.nodes = x.groups[started.group].nodes;
   out.push_back(Send{leader_of(i), std::move(ready)});
   if (x.starting == 0) {
-    x.stage = Stage::none;
+    x.stage = x.waiting ? Stage::waiting : Stage::none;
     x.rank = kUnknownRank;
+  }
+  if (x.stage == Stage::none) {
     x.retry_wait = policy_.spec().retry_interval;
     if (x.scaling_up) {
       x.scaling_up = false;
@@ -399,6 +430,8 @@ void FleetManager::group_started(Instant now, const GroupStarted& started, Comma
     }
     out.push_back(NotePhase{.phase = Phase::ready, .instance = InstanceId{i}, .groups = x.up});
     if (x.draining) out.push_back(Send{leader_of(i), Drain{true}});  // a new leader does not know
+  }
+  if (x.starting == 0) {
     if (const GroupMask more = x.failed) {
       x.failed = 0;
       x.up |= more;
@@ -437,18 +470,19 @@ void FleetManager::bring_up(Instant now, std::uint32_t s, Commands& out) {
 }
 
 void FleetManager::scale(Instant now, Commands& out) {
-  std::int32_t active = 0, starting = 0, standby = 0;
+  std::int32_t active = 0, starting = 0, standby = 0, accepting = 0;
   std::int64_t tokens = 0;
   for (const Instance& x : instances_) {
     if (x.serving && !x.draining) {
       ++active;
+      accepting += x.accepting;
       tokens += x.load_tokens;
     } else if (x.scaling_up) {
       ++starting;
     }
   }
   standby = find_standby() != kUnknownRank ? 1 : 0;
-  const int change = autoscaler_.decide(now, active, starting, standby, tokens);
+  const int change = autoscaler_.decide({.now = now, .active = active, .accepting = accepting, .starting = starting, .standby = standby, .outstanding_tokens = tokens});
   if (change > 0) {
     bring_up(now, find_standby(), out);
   } else if (change < 0) {
@@ -474,14 +508,13 @@ void FleetManager::drained(std::uint32_t i, Commands& out) {
   x.load_tokens = 0;
   // Its incident, if it has one, is over: nothing of it is to run.
   if (x.stage == Stage::deciding) out.push_back(DisarmTimer{kDecide | i});
-  if (x.stage == Stage::waiting) out.push_back(DisarmTimer{kRetry | i});
+  if (x.waiting) out.push_back(DisarmTimer{kRetry | i});
   x.stage = Stage::none;
-  x.failed = x.starting = 0;
+  x.failed = x.starting = x.waiting = 0;
   x.probes.clear();
   x.replacement = x.rank = kUnknownRank;
   x.retry_wait = policy_.spec().retry_interval;
-  Epoch epoch = 0;
-  for (const Epoch e : x.epochs) epoch = std::max(epoch, e);
+  const Epoch epoch = newest_epoch(x);
   out.push_back(Send{leader_of(i), FenceGroups{mask_of_all(x.groups.size()), epoch + 1, Cause::canceled}});
   out.push_back(Send{leader_of(i), Drain{false}});
   for (std::uint32_t g = 0; g < x.groups.size(); ++g) {

@@ -4,6 +4,8 @@
 // An incident (one per instance at a time; further symptoms join it):
 //   detected -> (decision delay) -> [probing] -> starting -> ready
 //                                       \-> waiting for repair -> starting …     (retry with back-off)
+// Each group goes this way with those it restarts together with (the restart unit): where one waits for its hardware, the
+// others start, and failures of others are decided meanwhile.
 #pragma once
 
 #include <map>
@@ -60,7 +62,8 @@ class FleetManager final : public Controller {
     // the incident
     Stage stage = Stage::none;
     GroupMask failed = 0;    // since the plan was made
-    GroupMask starting = 0;
+    GroupMask starting = 0;  // launched; each answers
+    GroupMask waiting = 0;   // fenced, and started when their hardware is back or the back-off is over
     std::uint32_t rank = kUnknownRank;
     std::set<std::uint64_t> probes;
     Duration retry_wait;
@@ -86,7 +89,17 @@ class FleetManager final : public Controller {
   void decide(Instant now, std::uint32_t i, Commands& out);
   void carry_out(Instant now, std::uint32_t i, Commands& out);
   void start(Instant now, std::uint32_t i, GroupMask groups, Duration delay, bool warm, std::uint32_t rank, Commands& out);
+  /// Arms the next attempt for the groups that wait.
   void wait(Instant now, std::uint32_t i, Commands& out);
+  /// Groups whose start has failed, and those that restart together with them, wait.
+  void give_up_start(Instant now, std::uint32_t i, GroupMask groups, Commands& out);
+  void fence(std::uint32_t i, GroupMask groups, Commands& out) const;
+  static Epoch newest_epoch(const Instance& x);
+  /// Of `groups`, those that cannot start now: they, or groups that restart with them, have a rank on a dead node, or the
+  /// leader that they need has no node.
+  GroupMask blocked(const Instance& x, GroupMask groups) const;
+  /// Starts those of the waiting groups that have all they need.
+  void unblock(Instant now, std::uint32_t i, Commands& out);
   void promote_standby(Instant now, std::uint32_t failed, Commands& out);
   void tell_routers(std::uint32_t i, Commands& out);
   void scale(Instant now, Commands& out);

@@ -26,13 +26,15 @@ struct RecoveryPlan {
   bool rank_only = false;    // restart one rank, the others of its group wait and keep their KV
   bool replace_nodes = false;   // dead nodes are replaced by spares (as many as there are)
   bool promote_standby = false; // the spare instance takes the traffic; this one becomes the spare when rebuilt
-  bool wait_for_repair = false; // nothing can start before the dead nodes come back
+  bool wait_for_repair = false; // some dead nodes are not replaced: what needs them waits
 };
 
 class RecoveryPolicy {
  public:
   RecoveryPolicy(RecoverySpec spec, RestartUnit unit) : spec_(spec), unit_(unit) {}
   RecoveryPlan plan(const RecoveryView& view) const;
+  /// The groups that stop and start together with any of `failed`, these included.
+  GroupMask unit_of(const std::vector<GroupSetup>& groups, GroupMask failed) const;
   const RecoverySpec& spec() const { return spec_; }
 
  private:

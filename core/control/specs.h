@@ -15,7 +15,8 @@ namespace faultline::control {
 
 using namespace faultline::literals;
 
-/// What stops and restarts together when one of its ranks fails; independent of the EP width.
+/// What stops and restarts together when one of its ranks fails; independent of the EP width. `rank`: the other ranks of the
+/// group wait and keep their requests, where the engine's ranks survive the loss of a peer (EngineSpec::peers_die).
 enum class RestartUnit : std::uint8_t { rank, ep_group, role, instance };
 constexpr std::array<std::string_view, 4> enum_names(const RestartUnit*) { return {"rank", "ep_group", "role", "instance"}; }
 
@@ -73,6 +74,11 @@ struct EngineSpec {
     return restart_process + restart_weights + restart_compile + restart_graph_capture + restart_warmup;
   }
 };
+
+/// The unit in effect: where the peers of a dead rank end with it, no rank restarts alone.
+constexpr RestartUnit effective_unit(RestartUnit unit, const EngineSpec& engine) {
+  return unit == RestartUnit::rank && engine.peers_die ? RestartUnit::ep_group : unit;
+}
 
 struct DetectorSpec {
   Duration heartbeat_period = 1_s;

@@ -117,7 +117,7 @@ std::unique_ptr<Deployment> deploy(const ExperimentSpec& spec) {
     control::InstanceSetup s;
     s.id = InstanceId{index++};
     s.engine = spec.engine;
-    s.restart_unit = fleet.restart_unit;
+    s.restart_unit = control::effective_unit(fleet.restart_unit, spec.engine);
     if (d->prefill) add_groups(s.groups, *d->prefill, GroupRole::prefill, nodes.prefill);
     if (d->decode) add_groups(s.groups, *d->decode, GroupRole::decode, nodes.decode);
     if (d->both) add_groups(s.groups, *d->both, GroupRole::both, nodes.mixed);
@@ -143,7 +143,7 @@ std::unique_ptr<Deployment> deploy(const ExperimentSpec& spec) {
   for (const NodeId n : d->placement.spare_nodes) d->fleet.spare_nodes.push_back(n.v);
   d->fleet.routers = static_cast<std::uint32_t>(spec.router.replicas);
   d->fleet.nodes = d->topology.layout.nodes;
-  d->fleet.restart_unit = fleet.restart_unit;
+  d->fleet.restart_unit = control::effective_unit(fleet.restart_unit, spec.engine);
   d->fleet.detector = spec.detector;
   d->fleet.recovery = spec.recovery;
   d->fleet.autoscaler = spec.autoscaler;

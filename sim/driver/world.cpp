@@ -391,7 +391,7 @@ void World::execute(std::uint32_t index, control::Command& command) {
         } else if constexpr (std::is_same_v<C, control::LaunchGroup>) {
           launch(index, c.start);
         } else if constexpr (std::is_same_v<C, control::KillGroup>) {
-          kill_group(c.instance.v, c.group);
+          kill_group(c.instance.v, c.group, c.epoch);
         } else if constexpr (std::is_same_v<C, control::RunProbe>) {
           probe(index, c);
         } else {

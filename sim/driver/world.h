@@ -105,6 +105,7 @@ class World final : public fault::FaultActuator, private ports::MessageNet<contr
     std::uint32_t instance = 0, index = 0;
     std::uint32_t ranks = 1, gpus_per_rank = 1;
     control::Epoch epoch = 0;
+    control::Epoch launching = 0;  // of the newest start that was asked for
     bool workers = false;          // processes run
     // A process of the group is gone, until the next launch, even if its GPU or node comes back before anybody notices.
     bool dead = false;
@@ -176,7 +177,8 @@ class World final : public fault::FaultActuator, private ports::MessageNet<contr
   void group_end(std::uint32_t index, std::uint64_t generation);
   void group_fail(std::uint32_t index, std::uint64_t generation);
   void fail_later(Group& g, Duration after, Cause cause, std::uint32_t rank);
-  void kill_group(std::uint32_t instance, std::uint32_t g);
+  void kill_group(std::uint32_t instance, std::uint32_t g, control::Epoch epoch);
+  void note_dead_ranks(Group& g);
   void launch(std::uint32_t agent, const control::StartGroup& start);
   void launch_step(std::uint32_t index);
   void refresh(Group& g);

@@ -86,8 +86,9 @@ void World::fail_later(Group& g, Duration after, Cause cause, std::uint32_t rank
   queue_.push(now_ + after, kGroupFail, g.instance * groups_per_instance_ + g.index, g.fail_generation);
 }
 
-void World::kill_group(std::uint32_t instance, std::uint32_t index) {
+void World::kill_group(std::uint32_t instance, std::uint32_t index, control::Epoch epoch) {
   Group& g = group(instance, index);
+  if (g.epoch > epoch) return;  // a late command of an incarnation before: these are not the workers it means
   g.workers = false;
   g.fail_pending = false;
   if (g.exec->busy()) end_step(g, Cause::canceled, control::kUnknownRank);
@@ -97,7 +98,9 @@ void World::kill_group(std::uint32_t instance, std::uint32_t index) {
 // ---- launching ------------------------------------------------------------------------------------------------------
 
 void World::launch(std::uint32_t agent, const control::StartGroup& start) {
-  kill_group(start.instance.v, start.group);
+  Group& g = group(start.instance.v, start.group);
+  kill_group(start.instance.v, start.group, start.epoch);
+  g.launching = std::max(g.launching, start.epoch);
   const control::EngineSpec& engine = setup_.engine;
   launches_.push_back({start, agent, incarnation(agent), false});
   // A first check of the hardware once the processes are up; then the rest of the start.
@@ -137,12 +140,25 @@ void World::launch_step(std::uint32_t index) {
   if (!alive(l.agent) || incarnation(l.agent) != l.agent_incarnation) return;
   const control::StartGroup& s = l.start;
   Group& g = group(s.instance.v, s.group);
-  const std::uint32_t bad = bad_node_of(s.nodes, true, g);
+  std::uint32_t bad = bad_node_of(s.nodes, true, g);
+  // A leader that is to start with these workers needs its node too.
+  if (bad == control::kUnknownRank && !alive(first_instance_ + s.instance.v) &&
+      truth_.down(setup_.topology->node(NodeId{s.leader_node}))) {
+    bad = s.leader_node;
+  }
   const auto answer = [&](Cause cause, std::uint32_t node) {
     dispatch(l.agent, control::LaunchEnded{s.instance, s.group, s.epoch, cause, node});
   };
+  if (g.launching > s.epoch) {  // a later start has replaced this one
+    answer(Cause::canceled, control::kUnknownRank);
+    return;
+  }
   if (bad != control::kUnknownRank) {
     answer(Cause::device_lost, bad);
+    return;
+  }
+  if (s.rank != control::kUnknownRank && g.dead && g.dead_rank != s.rank) {  // not the only one that has to restart
+    answer(Cause::device_lost, control::kUnknownRank);
     return;
   }
   if (!l.checked) {
@@ -225,6 +241,7 @@ World::Health World::health_of(const Group& g) {
     const NodeId n{g.nodes[k]};
     if (truth_.down(topology.node(n))) {
       h.stalled = h.node_lost = true;
+      h.rank = control::kUnknownRank;
       h.cause = Cause::peer_lost;
       h.notice = setup_.retransmission_budget;
       continue;
@@ -233,9 +250,10 @@ World::Health World::health_of(const Group& g) {
       const ComponentId gpu = topology.gpu({n, x});
       const std::uint32_t rank = (k * per_node + x) / g.gpus_per_rank;
       if (truth_.down(gpu)) {
+        // Only a rank that is lost alone is named: the others' state must be known to be whole.
+        h.rank = h.node_lost || (h.workers_dead && h.rank != rank) ? control::kUnknownRank : rank;
         h.workers_dead = h.stalled = true;
         h.cause = Cause::device_lost;
-        h.rank = rank;
         h.notice = setup_.engine.process_exit_notice;
       } else if (truth_.hung(gpu) && !h.workers_dead) {
         h.stalled = true;
@@ -284,8 +302,25 @@ World::Health World::health_of(const Group& g) {
   return h;
 }
 
+/// A group that has lost one rank and then loses another has no single dead rank any more, also where nobody has looked yet.
+void World::note_dead_ranks(Group& g) {
+  if (!g.dead || g.dead_rank == control::kUnknownRank) return;
+  const std::uint32_t per_node = g.ranks * g.gpus_per_rank / static_cast<std::uint32_t>(g.nodes.size());
+  for (std::uint32_t k = 0; k < g.nodes.size(); ++k) {
+    bool another = truth_.down(setup_.topology->node(NodeId{g.nodes[k]}));
+    for (std::uint32_t x = 0; x < per_node && !another; ++x) {
+      another = truth_.down(setup_.topology->gpu({NodeId{g.nodes[k]}, x})) && (k * per_node + x) / g.gpus_per_rank != g.dead_rank;
+    }
+    if (!another) continue;
+    g.dead_rank = control::kUnknownRank;
+    if (g.fail_pending) g.fail_rank = control::kUnknownRank;
+    return;
+  }
+}
+
 /// Brings a group in line with the truth.
 void World::refresh(Group& g) {
+  note_dead_ranks(g);
   if (!g.workers) {
     account_instance(g.instance);
     return;

@@ -287,6 +287,80 @@ TEST(Fleet, ARouterThatComesBackIsToldWhoAccepts) {
   EXPECT_TRUE(updates[1].second.accepting);
 }
 
+TEST(Fleet, AGroupOnADeadNodeDoesNotHoldUpTheRestartOfAnotherGroup) {
+  Fixture f(setup());
+  f.event(lost(agent_at(1)));  // group 1 waits for its node …
+  EXPECT_TRUE(starts(f.next()).empty());
+  f.group_failed(0, 0);  // … while group 0 loses a worker on a healthy one
+  auto s = starts(f.next());
+  EXPECT_EQ(f.now, at(200_ms)) << "after the decision delay, not after the back-off of the other";
+  ASSERT_EQ(s.size(), 1U);
+  EXPECT_EQ(s[0].group, 0U);
+  f.started(s[0]);
+  s = starts(f.event(back(agent_at(1))));
+  ASSERT_EQ(s.size(), 1U);
+  EXPECT_EQ(s[0].group, 1U);
+  EXPECT_TRUE(has_phase(f.started(s[0]), Phase::ready));
+  EXPECT_TRUE(f.timers.empty());
+}
+
+TEST(Fleet, BothInOneIncidentTheHealthyGroupStartsAndTheOtherWaits) {
+  Fixture f(setup());
+  f.event(lost(agent_at(1)));
+  f.group_failed(0, 0);
+  auto s = starts(f.next());
+  ASSERT_EQ(s.size(), 1U);
+  EXPECT_EQ(s[0].group, 0U);
+  // The node is back while the first one still starts: the second need not wait for that.
+  const auto second = starts(f.event(back(agent_at(1))));
+  ASSERT_EQ(second.size(), 1U);
+  EXPECT_EQ(second[0].group, 1U);
+  EXPECT_TRUE(sent<GroupReady>(f.started(s[0])).size() == 1U);
+  EXPECT_TRUE(has_phase(f.started(second[0]), Phase::ready));
+  EXPECT_TRUE(f.timers.empty());
+}
+
+TEST(Fleet, WhatRestartsTogetherWaitsTogether) {
+  for (const RestartUnit unit : {RestartUnit::instance, RestartUnit::role}) {
+    FleetSetup setup_of_three = setup(RecoveryAction::restart, unit);
+    setup_of_three.instances[0].groups.push_back({GroupRole::decode, 8, 100, {4}});
+    Fixture f(setup_of_three);
+    f.event(lost(agent_at(1)));
+    EXPECT_TRUE(starts(f.next()).empty());
+    f.group_failed(0, 2);
+    if (unit == RestartUnit::role) {
+      f.next();
+    }
+    EXPECT_TRUE(starts(f.next()).empty()) << "its unit has a dead node";
+    EXPECT_EQ(starts(f.event(back(agent_at(1)))).size(), unit == RestartUnit::role ? 2U : 3U);
+  }
+}
+
+TEST(Fleet, AStartThatFailsDoesNotRestartAnotherGroupThatIsStarting) {
+  Fixture f(setup());
+  f.group_failed(0, 0);
+  f.group_failed(0, 1);
+  const auto s = starts(f.next());
+  ASSERT_EQ(s.size(), 2U);
+  f.started(s[0], Cause::device_lost);
+  const auto again = starts(f.next());
+  EXPECT_EQ(f.now, at(10'100_ms));
+  ASSERT_EQ(again.size(), 1U);
+  EXPECT_EQ(again[0].group, 0U);
+  f.started(s[1]);
+  EXPECT_TRUE(has_phase(f.started(again[0]), Phase::ready));
+  EXPECT_TRUE(f.timers.empty());
+}
+
+TEST(Fleet, ALateLossOfTheLeaderOfGroupsThatWaitIsNotASecondFailure) {
+  Fixture f(setup(RecoveryAction::restart, RestartUnit::instance));
+  f.event(lost(agent_at(0)));
+  EXPECT_TRUE(starts(f.next()).empty());
+  f.event(lost(leader_at(0)));
+  for (const StartGroup& s : starts(f.event(back(agent_at(0))))) f.started(s);
+  EXPECT_TRUE(f.timers.empty()) << "a second restart of what has just started";
+}
+
 // ---- spare nodes ----------------------------------------------------------------------------------------------------
 
 FleetSetup with_spares(std::vector<std::uint32_t> spares) {
@@ -466,6 +540,25 @@ TEST(Fleet, AColdStandbyIsStartedFirst) {
   f.started(standby[0]);
   const auto updates = sent<InstanceUpdate>(f.started(standby[1]));
   ASSERT_EQ(updates.size(), 1U);
+  EXPECT_TRUE(updates[0].second.accepting);
+}
+
+TEST(Fleet, AColdStandbyWhoseLeaderHasDiedIsStillStarted) {
+  FleetSetup s = setup(RecoveryAction::spare_instance, RestartUnit::instance);
+  s.instances[1].serving = s.instances[1].warm = false;
+  Fixture f(s);
+  EXPECT_TRUE(f.event(lost(leader_at(1))).empty()) << "nothing runs there that could be missed";
+  f.group_failed(0, 1);
+  std::vector<StartGroup> standby;
+  for (const StartGroup& x : starts(f.next())) {
+    if (x.instance == InstanceId{1}) standby.push_back(x);
+  }
+  ASSERT_EQ(standby.size(), 2U);
+  f.started(standby[0]);
+  f.event(back(leader_at(1)));  // with the first of its workers
+  const auto updates = sent<InstanceUpdate>(f.started(standby[1]));
+  ASSERT_EQ(updates.size(), 1U);
+  EXPECT_EQ(updates[0].second.instance, InstanceId{1});
   EXPECT_TRUE(updates[0].second.accepting);
 }
 

@@ -100,6 +100,15 @@ TEST(RecoveryPolicy, TheRestartUnitIsWhatRestartsTogether) {
   EXPECT_EQ(plan_of(RecoveryAction::restart, RestartUnit::instance, view).scope, 0b1111U);
 }
 
+TEST(RecoveryPolicy, AUnitIsWhatEachFailedGroupTakesWithIt) {
+  const auto unit = [](RestartUnit u, GroupMask failed) { return RecoveryPolicy({}, u).unit_of(kGroups, failed); };
+  EXPECT_EQ(unit(RestartUnit::ep_group, 0b0110), 0b0110U);
+  EXPECT_EQ(unit(RestartUnit::role, 0b0010), 0b0011U);
+  EXPECT_EQ(unit(RestartUnit::role, 0b0110), 0b1111U);
+  EXPECT_EQ(unit(RestartUnit::instance, 0b0010), 0b1111U);
+  EXPECT_EQ(unit(RestartUnit::instance, 0), 0U);
+}
+
 TEST(RecoveryPolicy, FailuresOfBothRolesRestartBoth) {
   EXPECT_EQ(plan_of(RecoveryAction::restart, RestartUnit::role, {.failed = 0b0101}).scope, 0b1111U);
 }
@@ -152,36 +161,53 @@ AutoscalerSpec scaler() {
   return {.enabled = true, .instances_min = 1, .interval = 10_s, .scale_up_tokens = 1000, .scale_down_tokens = 100, .cooldown = 60_s};
 }
 
+/// All that are to serve do.
+Autoscaler::View seen(Instant now, std::int32_t active, std::int32_t starting, std::int32_t standby, std::int64_t tokens) {
+  return {.now = now, .active = active, .accepting = active, .starting = starting, .standby = standby, .outstanding_tokens = tokens};
+}
+
 TEST(Autoscaler, StartsOneAboveTheUpperThresholdWhereThereIsAStandby) {
-  EXPECT_EQ(Autoscaler(scaler()).decide(at(0_s), 2, 0, 1, 2001), 1);
-  EXPECT_EQ(Autoscaler(scaler()).decide(at(0_s), 2, 0, 1, 2000), 0);
-  EXPECT_EQ(Autoscaler(scaler()).decide(at(0_s), 2, 0, 0, 2001), 0);
+  EXPECT_EQ(Autoscaler(scaler()).decide(seen(at(0_s), 2, 0, 1, 2001)), 1);
+  EXPECT_EQ(Autoscaler(scaler()).decide(seen(at(0_s), 2, 0, 1, 2000)), 0);
+  EXPECT_EQ(Autoscaler(scaler()).decide(seen(at(0_s), 2, 0, 0, 2001)), 0);
 }
 
 TEST(Autoscaler, AnInstanceOnItsWayCountsAsCapacity) {
-  EXPECT_EQ(Autoscaler(scaler()).decide(at(0_s), 2, 1, 1, 2001), 0);
-  EXPECT_EQ(Autoscaler(scaler()).decide(at(0_s), 2, 1, 1, 3001), 1);
+  EXPECT_EQ(Autoscaler(scaler()).decide(seen(at(0_s), 2, 1, 1, 2001)), 0);
+  EXPECT_EQ(Autoscaler(scaler()).decide(seen(at(0_s), 2, 1, 1, 3001)), 1);
 }
 
 TEST(Autoscaler, DrainsOneBelowTheLowerThresholdButKeepsTheMinimum) {
-  EXPECT_EQ(Autoscaler(scaler()).decide(at(0_s), 3, 0, 0, 299), -1);
-  EXPECT_EQ(Autoscaler(scaler()).decide(at(0_s), 3, 0, 0, 300), 0);
-  EXPECT_EQ(Autoscaler(scaler()).decide(at(0_s), 3, 1, 0, 10), 0);
-  EXPECT_EQ(Autoscaler(scaler()).decide(at(0_s), 1, 0, 0, 0), 0);
+  EXPECT_EQ(Autoscaler(scaler()).decide(seen(at(0_s), 3, 0, 0, 299)), -1);
+  EXPECT_EQ(Autoscaler(scaler()).decide(seen(at(0_s), 3, 0, 0, 300)), 0);
+  EXPECT_EQ(Autoscaler(scaler()).decide(seen(at(0_s), 3, 1, 0, 10)), 0);
+  EXPECT_EQ(Autoscaler(scaler()).decide(seen(at(0_s), 1, 0, 0, 0)), 0);
+}
+
+TEST(Autoscaler, StartsUpToTheMinimumWhereNobodyServesAndSoNobodyReportsALoad) {
+  EXPECT_EQ(Autoscaler(scaler()).decide({.now = at(0_s), .standby = 1}), 1);
+  EXPECT_EQ(Autoscaler(scaler()).decide({.now = at(0_s), .active = 1, .standby = 1}), 1) << "the only one is broken";
+  EXPECT_EQ(Autoscaler(scaler()).decide({.now = at(0_s), .active = 1, .starting = 1, .standby = 1}), 0) << "help is on its way";
+  EXPECT_EQ(Autoscaler(scaler()).decide({.now = at(0_s)}), 0) << "there is nothing to start";
+}
+
+TEST(Autoscaler, ABrokenInstanceDoesNotCountTowardsTheMinimumThatStays) {
+  EXPECT_EQ(Autoscaler(scaler()).decide({.now = at(0_s), .active = 2, .accepting = 1}), 0);
+  EXPECT_EQ(Autoscaler(scaler()).decide({.now = at(0_s), .active = 2, .accepting = 2}), -1);
 }
 
 TEST(Autoscaler, DoesNotDrainWhatWouldPushTheRestOverTheUpperThreshold) {
   AutoscalerSpec s = scaler();
   s.scale_down_tokens = 900;
-  EXPECT_EQ(Autoscaler(s).decide(at(0_s), 2, 0, 0, 1'700), 0);  // 850 each, 1700 on the one left
-  EXPECT_EQ(Autoscaler(s).decide(at(0_s), 4, 0, 0, 2'900), -1);  // 725 each, 967 on the three left
+  EXPECT_EQ(Autoscaler(s).decide(seen(at(0_s), 2, 0, 0, 1'700)), 0);  // 850 each, 1700 on the one left
+  EXPECT_EQ(Autoscaler(s).decide(seen(at(0_s), 4, 0, 0, 2'900)), -1);  // 725 each, 967 on the three left
 }
 
 TEST(Autoscaler, WaitsItsCooldownBetweenTwoChangesButNotBeforeTheFirst) {
   Autoscaler a(scaler());
-  EXPECT_EQ(a.decide(at(0_s), 1, 0, 3, 5000), 1);
-  EXPECT_EQ(a.decide(at(59_s), 2, 0, 2, 5000), 0);
-  EXPECT_EQ(a.decide(at(60_s), 2, 0, 2, 5000), 1);
+  EXPECT_EQ(a.decide(seen(at(0_s), 1, 0, 3, 5000)), 1);
+  EXPECT_EQ(a.decide(seen(at(59_s), 2, 0, 2, 5000)), 0);
+  EXPECT_EQ(a.decide(seen(at(60_s), 2, 0, 2, 5000)), 1);
 }
 
 }  // namespace

@@ -357,11 +357,12 @@ void RandomWorld::plan_fault(int k) {
 std::string RandomWorld::settled() const {
   const auto expected = static_cast<std::size_t>(options_.requests) * 2;
   if (ended_.size() != expected) return fmt::format("{} of {} requests ended", ended_.size(), expected);
+  int leaderless = 0;
   for (const auto& [a, e] : entities_) {
-    if (!e.alive && options_.scaling && a.role == Role::instance) {
-      // An instance that is scaled down has no leader to miss; it gets one with its workers.
+    if (!e.alive && a.role == Role::instance && (options_.scaling || options_.policy == RecoveryAction::spare_instance)) {
+      // An instance that is scaled down, or a cold spare, has no leader to miss; it gets one with its workers.
       const bool cold = std::none_of(groups_.begin(), groups_.end(), [&](const auto& g) { return g.first.first == a.index && g.second.workers; });
-      if (cold) continue;
+      if (cold && ++leaderless <= (options_.scaling ? 2 : 1)) continue;
     }
     if (!e.alive) return fmt::format("{}/{} never came back", static_cast<int>(a.role), a.index);
     if (a.role == Role::router && static_cast<const Router&>(*e.controller).in_flight() > 0) return fmt::format("router {} holds requests", a.index);
