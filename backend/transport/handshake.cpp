@@ -7,6 +7,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "backend/transport/wire.h"
 #include "core/base/assert.h"
 
 namespace faultline::transport {
@@ -15,17 +16,6 @@ namespace {
 constexpr std::uint32_t kMagic = 0x31746c66;  // "flt1": a later protocol has another number and is refused
 constexpr std::uint32_t kOpsMax = 1 << 20;
 constexpr std::uint16_t kStreamsMax = 64;
-
-template <class T>
-void put(std::byte*& at, const T& value) {
-  std::memcpy(at, &value, sizeof value);
-  at += sizeof value;
-}
-template <class T>
-void take(const std::byte*& at, T& value) {
-  std::memcpy(&value, at, sizeof value);
-  at += sizeof value;
-}
 
 std::array<std::byte, 32> mac(const std::string& secret, std::string_view role, std::initializer_list<std::span<const std::byte>> parts) {
   std::vector<std::byte> text(role.size());
@@ -54,32 +44,14 @@ constexpr std::size_t kChallengeHead = kChallengeBytes - 32;
 
 std::array<std::byte, kHelloBytes> encode(const Hello& hello) {
   std::array<std::byte, kHelloBytes> bytes{};
-  std::byte* at = bytes.data();
-  put(at, kMagic);
-  put(at, hello.from);
-  put(at, hello.to);
-  put(at, hello.session);
-  put(at, hello.stream);
-  put(at, hello.streams);
-  put(at, hello.ops_in_flight_max);
-  put(at, hello.info_length);
-  put(at, hello.nonce);
+  WireWriter(bytes).put(kMagic, hello.from, hello.to, hello.session, hello.stream, hello.streams, hello.ops_in_flight_max, hello.info_length, hello.nonce);
   return bytes;
 }
 
 std::optional<Hello> decode_hello(std::span<const std::byte, kHelloBytes> bytes) {
-  const std::byte* at = bytes.data();
   std::uint32_t magic = 0;
   Hello hello;
-  take(at, magic);
-  take(at, hello.from);
-  take(at, hello.to);
-  take(at, hello.session);
-  take(at, hello.stream);
-  take(at, hello.streams);
-  take(at, hello.ops_in_flight_max);
-  take(at, hello.info_length);
-  take(at, hello.nonce);
+  WireReader(bytes).get(magic, hello.from, hello.to, hello.session, hello.stream, hello.streams, hello.ops_in_flight_max, hello.info_length, hello.nonce);
   if (magic != kMagic || hello.streams == 0 || hello.streams > kStreamsMax || hello.stream >= hello.streams || hello.ops_in_flight_max == 0 ||
       hello.ops_in_flight_max > kOpsMax || hello.info_length > kHelloInfoMax || hello.from == hello.to) {
     return std::nullopt;
@@ -90,25 +62,16 @@ std::optional<Hello> decode_hello(std::span<const std::byte, kHelloBytes> bytes)
 std::array<std::byte, kChallengeBytes> make_challenge(const std::string& secret, std::span<const std::byte> hello_and_info,
                                                       const Challenge& challenge, std::span<const std::byte> info) {
   std::array<std::byte, kChallengeBytes> bytes{};
-  std::byte* at = bytes.data();
-  put(at, kMagic);
-  put(at, challenge.from);
-  put(at, challenge.ops_in_flight_max);
-  put(at, challenge.info_length);
-  put(at, challenge.nonce);
-  put(at, mac(secret, "acceptor", {hello_and_info, std::span(bytes).first(kChallengeHead), info}));
+  WireWriter out(bytes);
+  out.put(kMagic, challenge.from, challenge.ops_in_flight_max, challenge.info_length, challenge.nonce);
+  out.put(mac(secret, "acceptor", {hello_and_info, std::span(bytes).first(kChallengeHead), info}));
   return bytes;
 }
 
 std::optional<Challenge> peek_challenge(std::span<const std::byte, kChallengeBytes> bytes) {
-  const std::byte* at = bytes.data();
   std::uint32_t magic = 0;
   Challenge challenge;
-  take(at, magic);
-  take(at, challenge.from);
-  take(at, challenge.ops_in_flight_max);
-  take(at, challenge.info_length);
-  take(at, challenge.nonce);
+  WireReader(bytes).get(magic, challenge.from, challenge.ops_in_flight_max, challenge.info_length, challenge.nonce);
   if (magic != kMagic || challenge.ops_in_flight_max == 0 || challenge.ops_in_flight_max > kOpsMax || challenge.info_length > kHelloInfoMax) {
     return std::nullopt;
   }

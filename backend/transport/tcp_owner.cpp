@@ -3,10 +3,10 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 
-#include <cstring>
 #include <stdexcept>
 
 #include "backend/transport/tcp_engine.h"
+#include "backend/transport/wire.h"
 
 namespace faultline::transport {
 namespace {
@@ -14,64 +14,21 @@ namespace {
 constexpr std::uint64_t kAddressMagic = 0x3161'7063'7466'6c66ULL;
 constexpr std::uint64_t kRegionMagic = 0x3172'7063'7466'6c66ULL;
 
-struct AddressBlob {
-  std::uint64_t magic = kAddressMagic;
-  Uuid id{};
-  std::uint64_t host = 0;
-  std::uint32_t ipv4 = 0;
-  std::uint16_t port = 0;
-  std::uint16_t flags = 0;
-};
-static_assert(sizeof(AddressBlob) == 40);
-
-struct RegionBlob {
-  std::uint64_t magic = kRegionMagic;
-  Uuid owner{};
-  std::uint64_t key = 0;
-  std::int64_t length = 0;
-};
-static_assert(sizeof(RegionBlob) == 40);
-
-template <class Blob>
-std::vector<std::byte> to_bytes(const Blob& blob) {
-  std::vector<std::byte> bytes(sizeof blob);
-  std::memcpy(bytes.data(), &blob, sizeof blob);
-  return bytes;
-}
-template <class Blob>
-std::optional<Blob> from_bytes(std::span<const std::byte> bytes) {
-  Blob blob;
-  const auto magic = blob.magic;
-  if (bytes.size() != sizeof blob) return std::nullopt;
-  std::memcpy(&blob, bytes.data(), sizeof blob);
-  if (blob.magic != magic) return std::nullopt;
-  return blob;
-}
-
 }  // namespace
 
 std::vector<std::byte> encode(const TcpAddress& address) {
-  AddressBlob blob;
-  blob.id = address.id;
-  blob.host = address.host;
-  blob.ipv4 = address.ipv4;
-  blob.port = address.port;
-  blob.flags = address.flags;
-  return to_bytes(blob);
+  return to_blob(kAddressMagic, address.id, address.host, address.ipv4, address.port, address.flags);
 }
 
 std::optional<TcpAddress> decode_address(std::span<const std::byte> bytes) {
-  const auto blob = from_bytes<AddressBlob>(bytes);
-  if (!blob) return std::nullopt;
-  return TcpAddress{.id = blob->id, .host = blob->host, .ipv4 = blob->ipv4, .port = blob->port, .flags = blob->flags};
+  TcpAddress address;
+  if (!from_blob(bytes, kAddressMagic, address.id, address.host, address.ipv4, address.port, address.flags)) return std::nullopt;
+  return address;
 }
 
 TcpTransport::Engine::Engine(const TcpSettings& settings)
     : settings_(settings),
-      book_({.ops_in_flight_max = settings.ops_in_flight_max,
-             .spans_per_batch_max = settings.spans_per_batch_max,
-             .failure_budget = settings.failure_budget,
-             .device_memory = false}) {
+      book_(settings.limits(settings.failure_budget)) {
   FAULTLINE_ASSERT(!settings.secret.empty(), "a cluster has a secret");
   const auto where = parse_ipv4(settings.bind_address, settings.port);
   if (!where) throw std::runtime_error("not a numeric IPv4 address: " + settings.bind_address);
@@ -175,20 +132,18 @@ std::vector<std::byte> TcpTransport::Engine::export_region(RegionId region) cons
   const std::lock_guard lock(mutex_);
   const auto key = keys_.find(region);
   if (key == keys_.end()) return {};
-  RegionBlob blob;
-  blob.owner = address_.id;
-  blob.key = key->second;
-  blob.length = static_cast<std::int64_t>(book_.region(region).size());
-  return to_bytes(blob);
+  return to_blob(kRegionMagic, address_.id, key->second, static_cast<std::int64_t>(book_.region(region).size()));
 }
 
 Status TcpTransport::Engine::import_region(RegionId region, EndpointId owner, std::span<const std::byte> blob) {
-  const auto decoded = from_bytes<RegionBlob>(blob);
-  if (!decoded) return Cause::protection;
+  Uuid from{};
+  std::uint64_t key = 0;
+  std::int64_t length = 0;
+  if (!from_blob(blob, kRegionMagic, from, key, length)) return Cause::protection;
   const std::lock_guard lock(mutex_);
   const auto id = ids_.find(owner);
-  if (id == ids_.end() || id->second != decoded->owner) return Cause::protection;
-  return book_.add_remote(region, {.owner = owner, .key = decoded->key, .address = 0, .length = decoded->length});
+  if (id == ids_.end() || id->second != from) return Cause::protection;
+  return book_.add_remote(region, {.owner = owner, .key = key, .address = 0, .length = length});
 }
 
 Status TcpTransport::Engine::post(const WriteBatch& batch) {

@@ -12,10 +12,7 @@ void describe(config::Fields& f, TcpSettings& s) {
   f.field("same_host_path", s.same_host_path);
   f.field("failure_budget", s.failure_budget, {.min = 20e6, .max = 600e9});
   f.field("connect_timeout", s.connect_timeout, {.min = 1e6, .max = 600e9});
-  f.field("ops_in_flight_max", s.ops_in_flight_max, {.min = 1, .max = 1 << 20});
-  f.field("spans_per_batch_max", s.spans_per_batch_max, {.min = 1, .max = 1 << 20});
-  f.field("chunk", s.chunk, {.min = 4096, .max = 8 << 20});
-  f.field("stripe_min", s.stripe_min, config::kNotNegative);
+  describe_batches(f, s, 1 << 20, 8 << 20);
   f.field("backlog", s.backlog, config::kPositive);
   f.field("handshakes_max", s.handshakes_max, config::kPositive);
   f.field("notifies_unread_max", s.notifies_unread_max, config::kPositive);

@@ -14,12 +14,13 @@
 #include <string>
 #include <vector>
 
+#include "backend/transport/batch_settings.h"
 #include "core/config/fields.h"
 #include "core/ports/transport.h"
 
 namespace faultline::transport {
 
-struct TcpSettings {
+struct TcpSettings : BatchSettings {
   std::string secret;                     // of the cluster; must not be empty (asserted)
   std::string bind_address = "127.0.0.1"; // numeric IPv4; where to listen and what peers are told
   std::uint16_t port = 0;                 // 0: any
@@ -27,10 +28,6 @@ struct TcpSettings {
   bool same_host_path = true;
   Duration failure_budget{500'000'000};
   Duration connect_timeout{2'000'000'000};
-  std::uint32_t ops_in_flight_max = 256;
-  std::uint32_t spans_per_batch_max = 1 << 16;
-  Bytes chunk{1 << 20};
-  Bytes stripe_min{1 << 20};
   Bytes backlog{4 << 20};  // queued per connection; later batches can still be canceled
   std::uint32_t handshakes_max = 64;        // unauthenticated connections at a time; more are closed at once
   std::uint32_t notifies_unread_max = 1 << 16;  // a peer that floods a sleeping owner is dropped with overload
