@@ -277,7 +277,7 @@ void compare_verbs(const Options& o) {
   settings.region_bytes = 4 << 20;
   settings.make = [&devices](int side) -> std::unique_ptr<Transport> {
     VerbsSettings verbs;
-    verbs.device = devices[static_cast<std::size_t>(side)];
+    verbs.devices = {devices[static_cast<std::size_t>(side)]};
     verbs.timeout = 18;
     verbs.transfer_deadline = Duration{20'000'000'000};
     verbs.control.secret = "bench";

@@ -1,5 +1,7 @@
 #include "backend/transport/nic_choice.h"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
@@ -20,6 +22,11 @@ std::int32_t numa_of(const fs::path& device) {
   std::int32_t node = -1;
   file >> node;
   return node;
+}
+
+std::int32_t own_numa_node() {
+  unsigned int cpu = 0, node = 0;
+  return ::getcpu(&cpu, &node) == 0 ? static_cast<std::int32_t>(node) : -1;
 }
 
 std::vector<Nic> list(bool rdma) {
@@ -89,7 +96,7 @@ std::vector<std::size_t> order_nics(const std::vector<NicDistance>& nics) {
 
 std::vector<Nic> nics_near(const std::string& target_pci, bool rdma) {
   std::vector<Nic> all = list(rdma);
-  const std::int32_t numa = target_pci.empty() ? -1 : numa_of(fs::path("/sys/bus/pci/devices") / target_pci);
+  const std::int32_t numa = target_pci.empty() ? own_numa_node() : numa_of(fs::path("/sys/bus/pci/devices") / target_pci);
 #ifdef FAULTLINE_HWLOC
   const Machine machine;
   for (Nic& nic : all) nic.depth = target_pci.empty() ? 0 : machine.common_depth(nic.pci, target_pci);

@@ -6,6 +6,8 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "backend/transport/nic_choice.h"
+
 namespace faultline::transport {
 namespace {
 
@@ -40,24 +42,35 @@ int choose_gid(ibv_context* context, std::uint32_t port, int count) {
 
 }  // namespace
 
-std::vector<std::string> verbs_devices() {
+std::vector<std::string> verbs_devices(const std::string& near) {
+  std::vector<std::string> active;
+  {
+    const DeviceList list;
+    for (int i = 0; i < list.count; ++i) {
+      const ContextHandle context(ibv_open_device(list.devices[i]));
+      ibv_port_attr port{};
+      if (context && ibv_query_port(context.get(), 1, &port) == 0 && port.state == IBV_PORT_ACTIVE) active.emplace_back(ibv_get_device_name(list.devices[i]));
+    }
+  }
   std::vector<std::string> names;
-  const DeviceList list;
-  for (int i = 0; i < list.count; ++i) {
-    const ContextHandle context(ibv_open_device(list.devices[i]));
-    ibv_port_attr port{};
-    if (context && ibv_query_port(context.get(), 1, &port) == 0 && port.state == IBV_PORT_ACTIVE) names.emplace_back(ibv_get_device_name(list.devices[i]));
+  for (const Nic& nic : nics_near(near, true)) {
+    if (std::find(active.begin(), active.end(), nic.name) != active.end()) names.push_back(nic.name);
   }
   return names;
 }
 
-VerbsDevice open_verbs_device(const VerbsSettings& settings) {
-  std::string name = settings.device;
-  if (name.empty()) {
-    const auto names = verbs_devices();
+std::vector<std::string> choose_devices(const VerbsSettings& settings) {
+  std::vector<std::string> names = settings.devices;
+  if (names.empty()) {
+    names = verbs_devices(settings.near);
     if (names.empty()) throw std::runtime_error("no RDMA device with an active port");
-    name = names.front();
+    names.resize(std::min<std::size_t>(names.size(), settings.rails));
   }
+  if (names.size() > kRailsMax) throw std::runtime_error(fmt::format("{} RDMA devices, at most {} make rails", names.size(), kRailsMax));
+  return names;
+}
+
+VerbsDevice open_verbs_device(const VerbsSettings& settings, const std::string& name) {
   VerbsDevice device;
   const DeviceList list;
   for (int i = 0; i < list.count; ++i) {
@@ -65,6 +78,11 @@ VerbsDevice open_verbs_device(const VerbsSettings& settings) {
   }
   if (!device.context) throw std::runtime_error(fmt::format("no RDMA device '{}'", name));
   device.name = name;
+  for (const Nic& nic : nics_near(settings.near, true)) {
+    if (nic.name != name) continue;
+    device.pci = nic.pci;
+    device.numa_node = nic.numa_node;
+  }
   device.soft = name.starts_with("rxe");
   if (ibv_query_device(device.context.get(), &device.attributes) != 0 ||
       ibv_query_port(device.context.get(), static_cast<std::uint8_t>(settings.port), &device.port) != 0) {

@@ -24,6 +24,8 @@ using MrHandle = std::unique_ptr<ibv_mr, VerbsDeleter<ibv_mr, ibv_dereg_mr>>;
 struct VerbsDevice {
   ContextHandle context;
   std::string name;
+  std::string pci;  // empty for software devices
+  std::int32_t numa_node = -1;
   ibv_device_attr attributes{};
   ibv_port_attr port{};
   ibv_gid gid{};
@@ -32,8 +34,12 @@ struct VerbsDevice {
   bool soft = false;  // rxe
 };
 
+inline constexpr std::size_t kRailsMax = 8;  // an MI300X node has eight NICs
+
+/// The devices that the settings name, or the nearest ones. Throws std::runtime_error if there are none.
+std::vector<std::string> choose_devices(const VerbsSettings& settings);
 /// Throws std::runtime_error that says what is missing.
-VerbsDevice open_verbs_device(const VerbsSettings& settings);
+VerbsDevice open_verbs_device(const VerbsSettings& settings, const std::string& name);
 
 /// What a peer must know of one side's queue pairs; goes over the control connection.
 struct QpInfo {

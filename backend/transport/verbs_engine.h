@@ -42,20 +42,49 @@ class VerbsTransport::Engine {
  private:
   using Time = std::chrono::steady_clock::time_point;
 
-  /// Requests of one operation for one queue pair, posted as one doorbell; only the last is signalled.
+  /// A device of ours.
+  struct Rail {
+    VerbsDevice device;
+    PdHandle pd;
+    ChannelHandle channel;
+    CqHandle cq;
+    std::map<std::uint32_t, EndpointId> by_qp;
+    bool port_down = false;
+  };
+  /// Requests of one operation for one queue pair, posted as one doorbell; only the last is signalled. Kept whole until it
+  /// has completed, so that it can be posted again over another rail.
   struct Chain {
-    std::uint64_t id = 0;
+    std::uint64_t id = 0;  // given when it is posted
     OpId op;
-    std::vector<ibv_send_wr> requests;
-    std::vector<ibv_sge> sges;
+    std::vector<Request> requests;  // first_sge counts in `sges`
+    std::vector<Sge> sges;
+    std::optional<std::uint32_t> notify;  // with the last request
+    std::uint32_t length() const { return static_cast<std::uint32_t>(std::max<std::size_t>(1, requests.size())); }
   };
   /// The ledger of a queue pair: what was posted, in order; a completion frees everything up to its chain.
   struct Queue {
     QpHandle qp;
-    std::deque<std::pair<std::uint64_t, std::uint32_t>> posted;  // chain, requests
-    std::map<std::uint64_t, OpId> ops;
-    std::uint32_t used = 0;  // requests in the send queue
+    std::deque<Chain> posted;
     std::deque<Chain> waiting;
+    std::uint32_t used = 0;          // requests in the send queue
+    std::uint32_t receives = 0;      // posted and not completed
+    std::uint32_t notifies_in = 0;   // received
+    std::uint32_t notifies_done = 0; // sent and acknowledged
+  };
+  /// One rail towards one peer. Every incarnation has an epoch; both ends fence one before anything of it goes elsewhere.
+  struct Link {
+    enum class State : std::uint8_t { paused, connecting, up, fencing } state = State::paused;
+    std::uint32_t epoch = 0;
+    QpInfo mine;
+    std::vector<Queue> queues;
+    bool connected = false;   // our queue pairs are in RTS
+    bool peer_ready = false;  // theirs are
+    bool fenced_here = false;
+    std::optional<std::vector<std::uint32_t>> fenced_there;  // notifies that each of their queue pairs received
+    Cause cause = Cause::none;  // why it is being fenced
+    Time progress;  // last completion, or first post after idleness
+    Time since;     // of the state
+    bool busy() const;
   };
   struct Operation {
     EndpointId peer;
@@ -65,58 +94,71 @@ class VerbsTransport::Engine {
   struct Peer {
     EndpointId id;
     std::uint64_t identity = 0;
-    std::vector<Queue> queues;
-    QpInfo mine;
-    std::map<std::uint32_t, std::uint32_t> words;  // of the peer's QpInfo, as they come
-    bool connected = false;   // our queue pairs are in RTS
-    bool peer_ready = false;  // theirs are
+    std::vector<Link> links;  // by rail
     bool up = false;
-    std::uint32_t in_flight = 0;
-    Time progress;  // last completion, or first post after idleness
     Time connect_deadline;
     std::uint32_t rotation = 0;
+    std::deque<std::uint32_t> words_out;
+    std::size_t message_length = 0;  // of the control message that is coming in
+    std::vector<std::byte> message;
   };
+  /// What the two ends tell each other over the control connection, about one rail and one epoch of it.
+  enum class Say : std::uint8_t { queue_pairs = 1, ready, fence, fenced };
 
   void run();
-  void take_control();
-  void take_completions();
-  void completion(const ibv_wc& wc);
-  void take_async();
-  void deadlines();
-  bool make_queues(Peer& peer);
-  void send_words(const Peer& peer);
-  void send_word(const Peer& peer, std::uint32_t index, std::uint32_t value);
-  void word(Peer& peer, std::uint32_t tag);
-  void maybe_up(Peer& peer);
-  void enqueue(Peer& peer, std::size_t queue, Chain chain);
-  void flush_waiting(Peer& peer, Queue& queue);
-  void post_notify(Peer& peer, OpId op, std::uint32_t tag);
+  void take_completions(std::size_t rail);
+  void completion(std::size_t rail, const ibv_wc& wc);
+  void received(Peer& peer, std::size_t rail, Queue& queue, const ibv_wc& wc);
   void chain_done(Peer& peer, OpId op);
-  void lose(EndpointId peer, Cause op_cause, Cause down_cause);
-  bool post_receive(ibv_qp* qp, std::uint32_t count);
+  void take_async(std::size_t rail);
+  void deadlines();
   void wake();
 
+  // verbs_control.cpp
+  void take_control();
+  void say(Peer& peer, Say what, std::size_t rail, const void* payload = nullptr, std::size_t bytes = 0);
+  void flush_words(Peer& peer);
+  void word(Peer& peer, std::uint32_t tag);
+  void heard(Peer& peer);
+
+  // verbs_links.cpp
+  bool start_link(Peer& peer, std::size_t rail, std::uint32_t epoch);
+  void connect_link(Peer& peer, std::size_t rail, std::uint32_t epoch, const QpInfo& theirs);
+  void maybe_up(Peer& peer, Link& link);
+  void fail_link(EndpointId peer, std::size_t rail, Cause cause);
+  void fence(Peer& peer, std::size_t rail, Cause cause);
+  void step_fence(Peer& peer, std::size_t rail);
+  void resolve(Peer& peer, std::size_t rail);
+  void step_links(Peer& peer, Time now);
+  void forget_queues(std::size_t rail, Link& link);
+  bool post_receive(Queue& queue, std::uint32_t count);
+  void flush_waiting(EndpointId peer, std::size_t rail, std::size_t queue);
+  void lose(EndpointId peer, Cause op_cause, Cause down_cause);
+  Queue* usable_queue(Peer& peer, std::size_t& rail, std::size_t& queue);
+
   VerbsSettings settings_;
-  VerbsDevice device_;
+  std::vector<Rail> rails_;
   std::uint64_t identity_;
-  PdHandle pd_;
-  ChannelHandle channel_;
-  CqHandle cq_;
   Fd wake_event_;
 
   mutable std::mutex mutex_;
   Book book_;
   std::unique_ptr<TcpTransport> control_;  // used by whoever holds the mutex: one owner at a time
-  std::map<RegionId, MrHandle> regions_;
+  std::map<RegionId, std::vector<MrHandle>> regions_;  // by rail
+  struct RemoteKeys {
+    EndpointId owner;
+    std::vector<std::uint32_t> by_rail;
+  };
+  std::map<RegionId, RemoteKeys> remote_keys_;
   std::map<EndpointId, Peer> peers_;
   std::map<OpId, Operation> operations_;
-  std::map<std::uint32_t, EndpointId> by_qp_;
   std::map<EndpointId, std::pair<Cause, Cause>> ending_;  // given up; EndpointDown follows that of the control connection
   std::set<EndpointId> notifies_due_;
+  std::vector<ibv_send_wr> requests_;  // scratch of flush_waiting()
+  std::vector<ibv_sge> sges_;
   VerbsCounters counters_;
   std::uint64_t chains_ = 0;
   std::uint64_t control_ops_ = 0;
-  bool port_down_ = false;
 
   std::atomic<bool> stop_{false};
   std::thread thread_;

@@ -5,7 +5,9 @@
 namespace faultline::transport {
 
 void describe(config::Fields& f, VerbsSettings& s) {
-  f.field("device", s.device);
+  f.list("devices", s.devices);
+  f.field("rails", s.rails, {.min = 1, .max = kRailsMax});
+  f.field("near", s.near);
   f.field("port", s.port, {.min = 1, .max = 255});
   f.field("gid_index", s.gid_index, {.min = -1, .max = 255});
   f.field("qps", s.qps, {.min = 1, .max = 16});
@@ -18,11 +20,9 @@ void describe(config::Fields& f, VerbsSettings& s) {
   f.field("send_queue", s.send_queue, {.min = 2, .max = 32768});
   f.field("sge_max", s.sge_max, {.min = 1, .max = 256});
   f.field("inline_max", s.inline_max, {.min = 0, .max = 1024});
-  f.field("chunk", s.chunk, {.min = 4096, .max = 1 << 30});
-  f.field("stripe_min", s.stripe_min, config::kNotNegative);
   f.field("transfer_deadline", s.transfer_deadline, {.min = 10e6, .max = 600e9});
-  f.field("ops_in_flight_max", s.ops_in_flight_max, {.min = 1, .max = 16384});
-  f.field("spans_per_batch_max", s.spans_per_batch_max, {.min = 1, .max = 1 << 20});
+  describe_batches(f, s, 16384, 1 << 30);
+  f.field("rail_pause", s.rail_pause, {.min = 1e6, .max = 600e9});
   f.field("polling", s.polling);
   f.object("control", s.control);
 }

@@ -1,5 +1,7 @@
-// Transport over RDMA verbs (RC). One object is one rail: a device, a port, a GID. Several rails are several objects; the
-// KV engine spreads and fails over between them.
+// Transport over RDMA verbs (RC), over one or several rails (devices): rail i of one side is joined with rail i of the other.
+// Batches are spread over the rails that are up. A rail that fails (error completion, port event, deadline) is fenced at both
+// ends, what it had not delivered goes over another one, each notify once; after a pause it is tried again. Only when the last
+// rail fails is the peer lost.
 //
 // Control (authentication, addresses of queue pairs, heartbeats, death of the peer's process) runs over an inner
 // TcpTransport: completions alone never tell that a peer was killed before the whole retransmission budget is over, and
@@ -21,8 +23,11 @@
 
 namespace faultline::transport {
 
-struct VerbsSettings {
-  std::string device;           // name, e.g. mlx5_0; empty: the first with an active port
+struct VerbsSettings : BatchSettings {
+  VerbsSettings() : BatchSettings{.ops_in_flight_max = 128, .spans_per_batch_max = 1 << 14, .chunk = Bytes{1 << 20}, .stripe_min = Bytes{1 << 18}} {}
+  std::vector<std::string> devices;  // names, e.g. mlx5_0, one a rail; empty: the `rails` nearest with an active port
+  std::uint32_t rails = 1;
+  std::string near;             // PCI address of the GPU whose memory moves; empty: the calling thread's NUMA node
   std::uint32_t port = 1;
   std::int64_t gid_index = -1;  // -1: the first RoCE v2 GID that maps an IPv4 address, else the first RoCE v2, else 0
   std::uint32_t qps = 1;        // per peer
@@ -36,11 +41,8 @@ struct VerbsSettings {
   std::uint32_t send_queue = 256;  // requests per queue pair
   std::uint32_t sge_max = 16;
   std::uint32_t inline_max = 0;
-  Bytes chunk{1 << 20};
-  Bytes stripe_min{1 << 18};
   Duration transfer_deadline{1'000'000'000};  // without any completion of the peer: timeout
-  std::uint32_t ops_in_flight_max = 128;
-  std::uint32_t spans_per_batch_max = 1 << 14;
+  Duration rail_pause{1'000'000'000};  // a failed rail is tried again after this
   bool polling = false;  // the progress thread polls the completion queue instead of waiting for events
   TcpSettings control;   // secret, bind_address, connect_timeout, failure_budget
 };
@@ -53,6 +55,10 @@ struct VerbsCounters {
   std::uint64_t flushed = 0;
   std::uint64_t port_errors = 0;
   std::uint64_t queue_pairs = 0;   // that exist now
+  std::uint64_t rails_up = 0;      // now, over all peers
+  std::uint64_t rails_lost = 0;    // while another rail of that peer was up
+  std::uint64_t rails_back = 0;    // after a pause
+  std::uint64_t chains_moved = 0;  // from a lost rail to another
   std::string first_error;         // text of the first error completion; empty if none
 };
 
@@ -88,7 +94,8 @@ class VerbsTransport final : public Transport {
   std::unique_ptr<Engine> engine_;
 };
 
-/// Names of devices with an active port. Empty where there is no RDMA.
-std::vector<std::string> verbs_devices();
+/// Names of devices with an active port, nearest to the PCI device `near` first (empty: to the calling thread's NUMA node).
+/// Empty where there is no RDMA.
+std::vector<std::string> verbs_devices(const std::string& near = {});
 
 }  // namespace faultline::transport

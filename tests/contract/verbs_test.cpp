@@ -21,7 +21,7 @@ class VerbsWorld final : public TransportWorld {
   explicit VerbsWorld(std::uint32_t qps) {
     for (std::size_t i = 0; i < 2; ++i) {
       VerbsSettings settings;
-      settings.device = "rxe" + std::to_string(i);
+      settings.devices = {"rxe" + std::to_string(i)};
       settings.qps = qps;
       settings.timeout = 16;  // 1.9 s with 6 retries: a starved virtual machine is late without being broken
       settings.transfer_deadline = Duration{3'000'000'000};
@@ -57,7 +57,7 @@ class VerbsWorld final : public TransportWorld {
   }
   Instant now() override { return clock_.now(); }
   Duration slack() const override { return Duration{30'000'000'000}; }
-  std::uint64_t random_operations() const override { return 1'000; }
+  std::uint64_t random_operations() const override { return 10'000; }
 
  private:
   static void run(const char* command) {

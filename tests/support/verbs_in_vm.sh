@@ -1,6 +1,7 @@
 #!/bin/bash
 # Runs the verbs tests on software RoCE in a throw-away virtual machine. Usage: verbs_in_vm.sh BIN_FOLDER [part]
-#   part: contract | matrix | all (default)
+#   part: contract | matrix | rails | cycles | all (default: the first three, and 40 cycles)
+#   FAULTLINE_CYCLES=1000 for the long run of `cycles`
 # Exit status 77 and a sentence where something is missing (programs, the guest kernel's package).
 here=$(cd "$(dirname "$0")" && pwd)
 bin=$1 part=${2:-all}
@@ -17,8 +18,14 @@ fi
 # On an emulated, shared core a queue pair may run out of retries with no fault injected (measured once in 30 runs); such a run is
 # repeated once, a real failure fails twice.
 # Two virtual cores: with one, rxe's resend loop after a lost local carrier starves everything else for seconds.
-run() { "$here/rxe-vm.sh" -c 2 -t "$1" -- "$2" || { echo "second try"; "$here/rxe-vm.sh" -c 2 -t "$1" -- "$2"; }; }
+run() { # seconds, devices, command
+  "$here/rxe-vm.sh" -c 2 -n "$2" -t "$1" -- "$3" || { echo "second try"; "$here/rxe-vm.sh" -c 2 -n "$2" -t "$1" -- "$3"; }
+}
 status=0
-if [ "$part" != matrix ]; then run 240 "'$bin/test_contract' --gtest_brief=1 --gtest_filter='Transport_Verbs*'" || status=1; fi
-if [ "$part" != contract ]; then run 90 "'$bin/test_verbs'" || status=1; fi
+wants() { [ "$part" = all ] || [ "$part" = "$1" ]; }
+if wants contract; then run 240 2 "'$bin/test_contract' --gtest_brief=1 --gtest_filter='Transport_Verbs*'" || status=1; fi
+if wants matrix; then run 90 2 "'$bin/test_verbs' --gtest_brief=1 --gtest_filter='FailureMatrix.*'" || status=1; fi
+if wants rails; then run 120 4 "'$bin/test_verbs' --gtest_brief=1 --gtest_filter='RailFailover.*'" || status=1; fi
+cycles=${FAULTLINE_CYCLES:-40}
+if wants cycles; then run $((60 + cycles * 2)) 2 "FAULTLINE_CYCLES=$cycles '$bin/test_verbs' --gtest_brief=1 --gtest_filter='PeerCycles.*'" || status=1; fi
 exit $status
