@@ -19,7 +19,10 @@ Registration::Registration(Command command) { registered_commands().push_back(st
 namespace {
 
 /// Help of a command that only holds others ("bench sim", "bench kernels").
-std::string group_help(const std::string& group) { return group == "bench" ? "Measure this machine and this program" : group; }
+std::string group_help(const std::string& group) {
+  if (group == "bench") return "Measure this machine and this program";
+  return group == "cluster" ? "Run experiments on live processes" : group;
+}
 
 int run(int argc, char** argv) {
   CLI::App app{"faultline: what a GPU, link or switch failure costs a fleet that serves large MoE models", "faultline"};

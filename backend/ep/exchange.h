@@ -12,6 +12,7 @@
 // lack its experts are flagged. From then on nothing is sent to it and nobody waits for it.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -77,6 +78,10 @@ class Exchange {
   /// results[i * hidden, +hidden): this rank's weighted sum over arrivals()[i].experts.
   void combine(Instant now, std::span<const float> results);
   bool combined() const { return phase_ == Phase::idle; }
+  /// `rank` has begun the step after ours and waits for our dispatch(): for ranks that follow another's pace.
+  bool awaited_by(std::uint32_t rank) const {
+    return std::any_of(early_.begin(), early_.end(), [rank](const Early& early) { return early.from == rank; });
+  }
   const Combined& result() const { return combined_; }
 
   void handle(const TransportEvent& event, Instant now);

@@ -39,13 +39,16 @@ void PacedExecutor::advance(Instant now) {
     if (!work.start) {
       work.start = work.reached = free_at_;
       work.boundary = *work.start + price(work);
+      begin_step();
     }
     if (hung_ || work.boundary > now) return;
+    if (prices_.rendezvous != nullptr && !prices_.rendezvous->ended()) return;
     work.reached = work.boundary;
     ++work.steps;
     const auto* run = std::get_if<DecodeRun>(&work.step.work);
     if (run && work.steps < run->steps_max && !work.stop) {
       work.boundary = work.boundary + price(work);
+      begin_step();
       continue;
     }
     events_.push_back(StepDone{work.step.op, work.steps, work.reached - *work.start});
@@ -89,6 +92,9 @@ Instant PacedExecutor::next_due() {
   if (queue_.empty() || hung_) return kNever;
   Work ahead = queue_.front();
   if (!ahead.start) return free_at_;
+  if (prices_.rendezvous != nullptr) {  // its owner hears of the meeting's end
+    return ahead.boundary <= clock_->now() && !prices_.rendezvous->ended() ? kNever : ahead.boundary;
+  }
   const auto* run = std::get_if<DecodeRun>(&ahead.step.work);
   while (run && ++ahead.steps < run->steps_max && !ahead.stop) ahead.boundary = ahead.boundary + price(ahead);
   return ahead.boundary;
