@@ -1,4 +1,5 @@
-// faultline compare A B: what differs between two runs. With more than two, one table of all.
+// faultline compare A B: what differs between two runs; of a simulated and a live one, prediction beside observation. With more
+// than two, one table of all.
 #include <fmt/format.h>
 
 #include <cstdio>
@@ -6,8 +7,10 @@
 #include <memory>
 
 #include "cli/command.h"
+#include "cli/run_logs.h"
 #include "core/report/compare.h"
 #include "core/report/html.h"
+#include "core/report/twin.h"
 #include "core/report/variants.h"
 
 namespace faultline::cli {
@@ -51,6 +54,14 @@ int run(const Options& o) {
     std::fputs(text.c_str(), stdout);
     return 0;
   }
+  if (report::is_live(variants[0].summary) != report::is_live(variants[1].summary) && !o.all) {
+    const std::size_t live = report::is_live(variants[0].summary) ? 0 : 1, sim = 1 - live;
+    const auto lines = report::twin_lines(variants[sim].summary, variants[live].summary, instances_hit(o.runs[sim]), instances_hit(o.runs[live]));
+    const std::string twin = o.json ? report::twin_json(o.runs[sim], o.runs[live], lines).dump(2) + "\n"
+                                    : report::twin_text(o.runs[sim], o.runs[live], lines);
+    std::fputs(twin.c_str(), stdout);
+    return o.exit_code && !report::all_within(lines) ? 1 : 0;
+  }
   const auto list = report::differences(variants[0].summary, variants[1].summary);
   const std::string text = o.json ? report::differences_json(o.runs[0], o.runs[1], list).dump(2) + "\n"
                                   : report::differences_text(o.runs[0], o.runs[1], list, o.all);
@@ -61,15 +72,15 @@ int run(const Options& o) {
 const Registration kCompare{
     {.order = 60,
      .name = "compare",
-     .help = "Compare the summaries of two or more runs",
+     .help = "Compare the summaries of two or more runs; a simulated with a live one: prediction beside observation",
      .setup = [](CLI::App& app) -> std::function<int()> {
        auto o = std::make_shared<Options>();
        app.add_option("runs", o->runs, "Output folders or summary.json files")->required()->expected(2, 1000);
-       app.add_flag("--all", o->all, "Show equal fields, too");
+       app.add_flag("--all", o->all, "Every field, equal ones too");
        app.add_flag("--table", o->table, "One row a run, also for two runs");
        app.add_flag("--json", o->json, "Print JSON");
        app.add_option("--html", o->html, "Write the table and charts to this file");
-       app.add_flag("--exit-code", o->exit_code, "Exit with 1 if two runs differ (machine figures apart)");
+       app.add_flag("--exit-code", o->exit_code, "Exit with 1 if two runs differ (machine figures apart), or a prediction is outside what is allowed");
        return [o] { return run(*o); };
      }}};
 

@@ -2,10 +2,8 @@
 // for each process; then what one received must be what another sent, too.
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <filesystem>
-
 #include "cli/command.h"
+#include "cli/run_logs.h"
 #include "core/experiment/delivery.h"
 #include "core/experiment/replay.h"
 #include "core/experiment/spec.h"
@@ -15,25 +13,8 @@
 namespace faultline::cli {
 namespace {
 
-struct Log {
-  std::string path, bytes;
-};
-
-std::vector<Log> logs_of(const std::string& given) {
-  if (given.ends_with(".flog")) return {{given, must_read_file(given)}};
-  std::vector<Log> logs;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(given + "/logs", error)) {
-    if (entry.path().extension() == ".flog") logs.push_back({entry.path().string(), {}});
-  }
-  if (error || logs.empty()) return {{given + "/events.flog", must_read_file(given + "/events.flog")}};
-  std::sort(logs.begin(), logs.end(), [](const Log& a, const Log& b) { return a.path < b.path; });
-  for (Log& log : logs) log.bytes = must_read_file(log.path);
-  return logs;
-}
-
 /// The log up to its last whole record. Only a live log may end in the middle of one: its process was killed while it wrote.
-std::string_view whole_part(const Log& log, bool& cut) {
+std::string_view whole_part(const StoredLog& log, bool& cut) {
   record::EventLogReader in(log.bytes);
   record::LogRecord r;
   try {
@@ -45,11 +26,11 @@ std::string_view whole_part(const Log& log, bool& cut) {
 }
 
 int replay(const std::string& given) {
-  const std::vector<Log> logs = logs_of(given);
+  const std::vector<StoredLog> logs = logs_of(given);
   const bool live = logs.size() > 1;
   std::uint64_t records = 0, cut_logs = 0;
   std::vector<std::string_view> whole;
-  for (const Log& log : logs) {
+  for (const StoredLog& log : logs) {
     bool cut = false;
     whole.push_back(live ? whole_part(log, cut) : std::string_view(log.bytes));
     cut_logs += cut;
