@@ -87,7 +87,10 @@ World::World(WorldSetup setup, record::RunRecord& run)
   const bool any_transfer = std::any_of(setup_.instances.begin(), setup_.instances.end(), [](const auto& i) {
     return std::any_of(i.groups.begin(), i.groups.end(), [](const auto& g) { return g.role == control::GroupRole::prefill; });
   });
-  if (any_transfer) net_ = FlowNet::open(paths_.capacity());
+  if (any_transfer) {
+    net_ = FlowNet::open(paths_.capacity());
+    writes_.emplace(static_cast<WriteEngine::Owner&>(*this), *net_, paths_, truth_.links(), setup_.retransmission_budget);
+  }
   for (std::uint32_t f = 0; f < setup_.faults.size(); ++f) {
     if (const auto* at = std::get_if<Instant>(&setup_.faults[f].trigger)) {
       queue_.push(*at, kTransition, f, 1);
@@ -241,14 +244,10 @@ void World::handle(const QueuedEvent& e) {
     case kTransferDone:
       if (transfers_[e.index].live && transfers_[e.index].generation == e.token) end_transfer(e.index, Cause::none);
       break;
-    case kTransferFail: {
-      Transfer& t = transfers_[e.index];
-      if (t.live && t.generation == e.token) {
-        const bool peer = truth_.down(setup_.topology->node(t.to_node));
-        end_transfer(e.index, t.canceled ? Cause::canceled : peer ? Cause::peer_lost : Cause::link_down);
-      }
+    case kTransferCanceled:
+      if (transfers_[e.index].live && transfers_[e.index].generation == e.token) end_transfer(e.index, Cause::canceled);
       break;
-    }
+    case kWriteGivesUp: writes_->due(e.index, e.token); break;
     case kRouterBack:
       if (!alive(e.index) && !truth_.down(entities_[e.index].host)) restart(e.index);
       break;

@@ -29,6 +29,7 @@
 #include "core/workload/arrival.h"
 #include "sim/engine/event_queue.h"
 #include "sim/engine/flow_net.h"
+#include "sim/engine/write_engine.h"
 #include "sim/executor/group_executor.h"
 #include "sim/faults/truth.h"
 
@@ -67,7 +68,7 @@ struct WorldSetup {
   std::function<bool(Instant now, std::uint64_t requests_done)> progress;
 };
 
-class World final : public fault::FaultActuator, private ports::MessageNet<control::Message>::Owner {
+class World final : public fault::FaultActuator, private ports::MessageNet<control::Message>::Owner, private WriteEngine::Owner {
  public:
   /// `run` receives the record; its description fields (gpus, SLO, …) are the caller's.
   World(WorldSetup setup, record::RunRecord& run);
@@ -83,7 +84,7 @@ class World final : public fault::FaultActuator, private ports::MessageNet<contr
  private:
   enum Kind : std::uint32_t {
     kMessage, kTimer, kGroupEnd, kGroupFail, kArrival, kTransition, kRequest, kLaunch, kProbe, kTransferStart, kTransferDone,
-    kTransferFail, kRouterBack, kRouterNotice,
+    kTransferCanceled, kWriteGivesUp, kRouterBack, kRouterNotice,
   };
   struct Timer {
     TimerKey key;
@@ -130,11 +131,9 @@ class World final : public fault::FaultActuator, private ports::MessageNet<contr
     control::PushKv push;
     std::uint32_t instance = 0;
     NodeId from_node, to_node;
-    FlowId flow = 0;
-    Bytes bytes;                   // on the representative path
+    WriteEngine::Write write = WriteEngine::kNone;  // while its bytes move
     Duration tail;                 // last layer's bytes after the step's end
-    bool step_done = false, flow_done = false, broken = false, canceled = false, live = false;
-    std::vector<topology::LinkIndex> path;
+    bool step_done = false, flow_done = false, live = false;
     std::uint64_t generation = 0;
   };
   struct Launch {
@@ -208,7 +207,7 @@ class World final : public fault::FaultActuator, private ports::MessageNet<contr
   void post_write(std::uint32_t agent, const control::PostWrite& w);
   void cancel_write(OpId op);
   void start_flow(std::uint32_t t);
-  bool choose_path(Transfer& t);
+  bool choose_path(Transfer& t, std::vector<topology::LinkIndex>& path, Bytes& bytes);
   void step_bound(OpId step, bool done);
   void share_with_exchange(topology::LinkIndex link);
   void flows_done(Instant now, std::span<const FlowId> flows);
@@ -216,6 +215,13 @@ class World final : public fault::FaultActuator, private ports::MessageNet<contr
   void end_transfer(std::uint32_t t, Cause cause);
   void transfers_after_link_change();
   void drop_transfers_of(NodeId node);
+  // The write engine asks and answers by index into transfers_.
+  Instant write_time() const override { return now_; }
+  void wake_at(Instant at, WriteEngine::Write write, std::uint64_t stamp) override { queue_.push(at, kWriteGivesUp, write, stamp); }
+  bool route(std::uint32_t transfer, std::vector<topology::LinkIndex>& path, Bytes& bytes) override;
+  bool peer_up(std::uint32_t transfer) const override;
+  void written(std::uint32_t transfer) override;
+  void gave_up(std::uint32_t transfer) override;
 
   // world_faults.cpp
   void transition(std::uint32_t fault, bool active);
@@ -243,7 +249,8 @@ class World final : public fault::FaultActuator, private ports::MessageNet<contr
   std::vector<std::uint32_t> free_requests_;
   std::vector<Transfer> transfers_;
   std::vector<std::uint32_t> free_transfers_;
-  std::unordered_map<FlowId, std::uint32_t> transfer_of_flow_;
+  std::optional<WriteEngine> writes_;  // there where net_ is
+  std::vector<topology::LinkIndex> other_path_;  // scratch
   std::unordered_map<OpId, std::uint32_t> transfer_of_op_;
   std::unordered_map<OpId, std::vector<std::uint32_t>> transfers_of_step_;
   std::vector<Launch> launches_;

@@ -21,9 +21,7 @@ void World::post_write(std::uint32_t agent, const control::PostWrite& w) {
     free_transfers_.pop_back();
   }
   Transfer& t = transfers_[index];
-  const std::vector<topology::LinkIndex> path_storage = std::move(t.path);
   t = Transfer{};
-  t.path = path_storage;
   t.live = true;
   t.op = w.op;
   t.agent = agent;
@@ -52,47 +50,51 @@ void World::post_write(std::uint32_t agent, const control::PostWrite& w) {
   queue_.push(now_ + wait, kTransferStart, index, t.generation);
 }
 
-bool World::choose_path(Transfer& t) {
+bool World::choose_path(Transfer& t, std::vector<topology::LinkIndex>& path, Bytes& bytes) {
   const Group& from = group(t.instance, t.push.from_group);
   const Group& to = group(t.instance, t.push.to_group);
   const std::uint32_t shards = std::min(from.gpus_per_rank, to.gpus_per_rank);
   const std::uint32_t candidates = truth_.fabric_healthy() ? 1 : shards;
   // Ranks of the two sides with unequal shard counts pair up in order; extra receivers get copies within their node.
-  std::vector<topology::LinkIndex> path;
   BytesPerSecond worst{0};
   for (std::uint32_t s = 0; s < candidates; ++s) {
-    if (!paths_.choose(gpu_of(from, t.push.from_rank, s), gpu_of(to, t.push.to_rank, s), t.op.v, truth_.links(), path)) return false;
-    const BytesPerSecond rate = path.empty() ? BytesPerSecond{1} : paths_.bottleneck_of(path, truth_.links());
-    if (s == 0 || rate < worst) {
-      worst = rate;
-      t.path = path;
-    }
+    auto& way = s == 0 ? path : other_path_;
+    if (!paths_.choose(gpu_of(from, t.push.from_rank, s), gpu_of(to, t.push.to_rank, s), t.op.v, truth_.links(), way)) return false;
+    const BytesPerSecond rate = way.empty() ? BytesPerSecond{1} : paths_.bottleneck_of(way, truth_.links());
+    if (s > 0 && rate >= worst) continue;
+    worst = rate;
+    if (s > 0) path.swap(other_path_);
   }
-  t.bytes = t.push.bytes / shards;
+  bytes = t.push.bytes / shards;
   const std::int64_t layers = std::max(1U, setup_.groups[t.push.from_group].layers);
-  t.tail = t.path.empty() ? Duration{0}
-                          : Duration{static_cast<std::int64_t>(static_cast<double>((t.bytes / layers).v) * 1e9 / static_cast<double>(worst.v))} +
-                                paths_.latency_of(t.path);
+  t.tail = path.empty() ? Duration{0}
+                        : Duration{static_cast<std::int64_t>(static_cast<double>((bytes / layers).v) * 1e9 / static_cast<double>(worst.v))} +
+                              paths_.latency_of(path);
   return true;
 }
 
 void World::start_flow(std::uint32_t index) {
-  Transfer& t = transfers_[index];
-  const topology::Topology& topology = *setup_.topology;
-  if (truth_.down(topology.node(t.to_node)) || !choose_path(t)) {
-    t.broken = true;
-    t.generation = ++generation_;
-    queue_.push(now_ + setup_.retransmission_budget, kTransferFail, index, t.generation);
-    return;
-  }
-  if (t.path.empty()) {
-    t.flow_done = true;
-    maybe_complete(index);
-    return;
-  }
-  for (const topology::LinkIndex l : t.path) share_with_exchange(l);
-  t.flow = net_->start(t.path, t.bytes, paths_.latency_of(t.path));
-  transfer_of_flow_.emplace(t.flow, index);
+  transfers_[index].write = writes_->add(index);
+  writes_->start(transfers_[index].write);
+}
+
+bool World::route(std::uint32_t index, std::vector<topology::LinkIndex>& path, Bytes& bytes) {
+  if (!peer_up(index) || !choose_path(transfers_[index], path, bytes)) return false;
+  for (const topology::LinkIndex l : path) share_with_exchange(l);
+  return true;
+}
+
+bool World::peer_up(std::uint32_t index) const { return !truth_.down(setup_.topology->node(transfers_[index].to_node)); }
+
+void World::written(std::uint32_t index) {
+  transfers_[index].write = WriteEngine::kNone;
+  transfers_[index].flow_done = true;
+  maybe_complete(index);
+}
+
+void World::gave_up(std::uint32_t index) {
+  transfers_[index].write = WriteEngine::kNone;
+  end_transfer(index, peer_up(index) ? Cause::link_down : Cause::peer_lost);
 }
 
 /// Expert-parallel traffic loads the same NICs as the pushes. It is not made of flows at this fidelity: when a push starts,
@@ -118,16 +120,7 @@ void World::share_with_exchange(topology::LinkIndex link) {
 void World::flows_done(Instant at, std::span<const FlowId> flows) {
   if (stop_) return;
   now_ = std::max(now_, at);
-  for (const FlowId f : flows) {
-    const auto it = transfer_of_flow_.find(f);
-    if (it == transfer_of_flow_.end()) continue;
-    const std::uint32_t index = it->second;
-    transfer_of_flow_.erase(it);
-    ++events_;
-    transfers_[index].flow = 0;
-    transfers_[index].flow_done = true;
-    maybe_complete(index);
-  }
+  events_ += writes_->flows_done(flows);
   drain_local();
   if (finished()) stop_ = true;
   net_->rearm();
@@ -157,16 +150,13 @@ void World::step_bound(OpId step, bool done) {
 
 void World::maybe_complete(std::uint32_t index) {
   Transfer& t = transfers_[index];
-  if (t.flow_done && t.step_done && !t.broken) end_transfer(index, Cause::none);
+  if (t.flow_done && t.step_done) end_transfer(index, Cause::none);
 }
 
 void World::end_transfer(std::uint32_t index, Cause cause) {
   Transfer& t = transfers_[index];
-  if (t.flow != 0) {
-    transfer_of_flow_.erase(t.flow);
-    net_->cancel(t.flow);
-    t.flow = 0;
-  }
+  if (t.write != WriteEngine::kNone) writes_->cancel(t.write);
+  t.write = WriteEngine::kNone;
   transfer_of_op_.erase(t.op);
   t.live = false;
   free_transfers_.push_back(index);
@@ -181,12 +171,12 @@ void World::cancel_write(OpId op) {
   const auto it = transfer_of_op_.find(op);
   if (it == transfer_of_op_.end()) return;
   Transfer& t = transfers_[it->second];
-  t.canceled = true;
+  if (t.write != WriteEngine::kNone) writes_->cancel(t.write);
+  t.write = WriteEngine::kNone;
   t.generation = ++generation_;
-  queue_.push(now_, kTransferFail, it->second, t.generation);
+  queue_.push(now_, kTransferCanceled, it->second, t.generation);
 }
 
-/// Flows over dead links stop; they go on where their path is back within the retransmission budget.
 void World::transfers_after_link_change() {
   if (!net_) return;
   for (std::uint32_t l = 0; l < paths_.size(); ++l) {
@@ -195,26 +185,7 @@ void World::transfers_after_link_change() {
     const double effective = static_cast<double>(paths_.capacity()[l].v) * truth_.links().factor(link);
     net_->set_capacity(link, BytesPerSecond{std::max<std::int64_t>(1, static_cast<std::int64_t>(effective))});
   }
-  for (std::uint32_t index = 0; index < transfers_.size(); ++index) {
-    Transfer& t = transfers_[index];
-    if (!t.live) continue;
-    const bool path_up = std::all_of(t.path.begin(), t.path.end(), [&](topology::LinkIndex l) { return truth_.links().up(l); }) &&
-                         !truth_.down(setup_.topology->node(t.to_node));
-    if (t.flow != 0 && !path_up) {
-      t.bytes = net_->remaining(t.flow);
-      transfer_of_flow_.erase(t.flow);
-      net_->cancel(t.flow);
-      t.flow = 0;
-      t.broken = true;
-      t.generation = ++generation_;
-      queue_.push(now_ + setup_.retransmission_budget, kTransferFail, index, t.generation);
-    } else if (t.broken && !t.canceled && path_up && !t.path.empty()) {
-      t.broken = false;
-      t.generation = ++generation_;
-      t.flow = net_->start(t.path, t.bytes, paths_.latency_of(t.path));
-      transfer_of_flow_.emplace(t.flow, index);
-    }
-  }
+  writes_->links_changed();
   net_->rearm();
 }
 

@@ -43,6 +43,9 @@ class FlowNet {
   /// within a nanosecond of an own event, either may come first; one seed always gives the same order.
   virtual void run(const std::function<Instant()>& next, const std::function<void(Instant)>& handle,
            const std::function<void(Instant, std::span<const FlowId>)>& done) = 0;
+  /// The same up to `end`, for owners that look in between (a port that is polled); may be called again and again.
+  virtual void run_until(Instant end, const std::function<Instant()>& next, const std::function<void(Instant)>& handle,
+                         const std::function<void(Instant, std::span<const FlowId>)>& done) = 0;
   /// Call after the owner's earliest event may have become earlier than it was (from inside handle or done).
   virtual void rearm() = 0;
 

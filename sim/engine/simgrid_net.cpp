@@ -53,6 +53,8 @@ class SimGridNet final : public FlowNet {
   std::size_t running() const override { return flows_.size(); }
   void run(const std::function<Instant()>& next, const std::function<void(Instant)>& handle,
            const std::function<void(Instant, std::span<const FlowId>)>& done) override;
+  void run_until(Instant end, const std::function<Instant()>& next, const std::function<void(Instant)>& handle,
+                 const std::function<void(Instant, std::span<const FlowId>)>& done) override;
   void rearm() override { arm(); }
 
  private:
@@ -71,8 +73,10 @@ class SimGridNet final : public FlowNet {
   std::vector<Link> links_;
   std::unordered_map<FlowId, Flow> flows_;
   std::vector<FlowId> ended_;
-  // The kernel still looks at a canceled or completed flow later in the same turn: it must live until the clock has moved on.
+  // The kernel still looks at a canceled or completed flow later in the same turn, and where it was canceled between two
+  // runs, in the turn after: it must live until the clock has moved on twice.
   std::vector<std::pair<double, sg::CommPtr>> parked_;
+  double turn_ = 0, turn_before_ = 0;
   FlowId last_ = 0;
   double latency_ = 0;
   simgrid::kernel::timer::Timer* armed_ = nullptr;
@@ -84,7 +88,10 @@ class SimGridNet final : public FlowNet {
   Instant now() const { return Instant{static_cast<std::int64_t>(std::llround(sg::Engine::get_clock() * 1e9))}; }
   void forget_parked() {
     const double t = sg::Engine::get_clock();
-    std::erase_if(parked_, [t](const auto& c) { return c.first < t; });
+    if (t == turn_) return;
+    turn_before_ = turn_;
+    turn_ = t;
+    std::erase_if(parked_, [this](const auto& c) { return c.first < turn_before_; });
   }
   void deliver_ended() {
     while (!ended_.empty()) {
@@ -215,6 +222,19 @@ void SimGridNet::run(const std::function<Instant()>& next, const std::function<v
   done_ = done;
   arm();
   engine_->run();
+}
+
+void SimGridNet::run_until(Instant end, const std::function<Instant()>& next, const std::function<void(Instant)>& handle,
+                           const std::function<void(Instant, std::span<const FlowId>)>& done) {
+  next_ = next;
+  handle_ = handle;
+  done_ = done;
+  arm();
+  // A timer of its own, so that time gets there where nothing else is to come; and one turn of the kernel at a time,
+  // because run_until() takes a date within 10 us for reached.
+  bool reached = false;
+  simgrid::kernel::timer::Timer::set(seconds(end), [&reached] { reached = true; });
+  while (!reached) engine_->run_until(seconds(end));
 }
 
 }  // namespace faultline::sim
