@@ -142,7 +142,7 @@ INSTANTIATE_TEST_SUITE_P(
         {"kind: azure_conversation", "kind: azure",
          "e.yaml:15:19: error: kind: expected one of independent, azure_conversation, azure_code, trace, got 'azure'\n"},
         {"kind: switch.down", "kind: switch.dwn",
-         "e.yaml:18:22: error: kind: expected one of gpu.failstop, gpu.hang, gpu.slow, nic.down, link.down, link.degrade, link.flap, switch.down, node.crash, rack.power, router.crash, placebo, got 'switch.dwn'\n"
+         "e.yaml:18:22: error: kind: expected one of gpu.failstop, gpu.ecc, gpu.correctable, gpu.hang, gpu.slow, gpu.sdc, pcie.degrade, process.crash, xgmi.down, xgmi.degrade, nic.down, nic.flap, link.down, link.degrade, link.flap, link.lossy, link.oneway, switch.down, pfc.storm, kv.fail, node.crash, node.maintenance, rack.power, cooling.loss, partition, router.crash, registry.loss, storage.slow, rollout.bad, clock.skew, overload, placebo, got 'switch.dwn'\n"
          "  (did you mean 'switch.down'?)\n"},
         {"kind: switch.down", "kind: gpu.failstop",
          "e.yaml:18:44: error: gpu.failstop targets a gpu, 'leaf-0' is a switch\n"},
