@@ -45,6 +45,7 @@ constexpr std::size_t kRegion = 72 << 20;  // holds the KV of the prompt below
 LinkSettings tcp_link(bool same_host, int connections) {
   LinkSettings settings;
   settings.region_bytes = kRegion;
+  settings.shared_memory = same_host;
   settings.make = [same_host, connections](int) -> std::unique_ptr<Transport> {
     TcpSettings tcp;
     tcp.secret = "bench";
@@ -325,7 +326,7 @@ int run(const Options& o) {
       ours.values.push_back(gbps(timed(link, 0.7, 8, [](std::uint64_t k) { return shape(k, 4 << 20, 1, false); })));
       theirs.values.push_back(memcpy_rate(0.7));
     }
-    print_ratio("same-host ring", ours, theirs, "memcpy");
+    print_ratio("same host, shared regions", ours, theirs, "memcpy");
   }
   compare_kv(o);
   if (!o.out.empty()) {

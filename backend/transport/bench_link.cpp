@@ -16,6 +16,7 @@
 #include <stdexcept>
 #include <thread>
 
+#include "backend/transport/tcp_transport.h"
 #include "core/base/hash.h"
 
 namespace faultline::transport {
@@ -43,8 +44,9 @@ std::span<std::byte> map_memory(std::size_t bytes) {
 }
 
 /// Exchanges addresses and regions over the control socket; false if the link did not come up.
-bool connect(Transport& transport, int socket, std::span<std::byte> memory, std::vector<std::byte>& blob_out) {
-  if (!transport.register_memory(kLinkLocal, memory)) return false;
+bool connect(Transport& transport, int socket, std::span<std::byte> memory, const std::optional<SharedMemory>& shared, std::vector<std::byte>& blob_out) {
+  const Status registered = shared ? dynamic_cast<TcpTransport&>(transport).register_shared(kLinkLocal, *shared) : transport.register_memory(kLinkLocal, memory);
+  if (!registered) return false;
   put(socket, transport.local_address());
   const auto address = get(socket);
   if (!address || !transport.open(kLinkPeer, *address)) return false;
@@ -68,10 +70,12 @@ bool connect(Transport& transport, int socket, std::span<std::byte> memory, std:
 [[noreturn]] void serve(const LinkSettings& settings, int socket) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (!settings.child_netns.empty() && !enter_netns(settings.child_netns)) ::_exit(3);
-  const auto memory = map_memory(settings.region_bytes);
+  std::optional<SharedMemory> shared;
+  if (settings.shared_memory) shared.emplace(settings.region_bytes);
+  const auto memory = shared ? shared->bytes() : map_memory(settings.region_bytes);
   auto transport = settings.make(1);
   std::vector<std::byte> blob;
-  if (!transport || !connect(*transport, socket, memory, blob)) ::_exit(2);
+  if (!transport || !connect(*transport, socket, memory, shared, blob)) ::_exit(2);
   put(socket, {});
   std::array<TransportEvent, 64> events{};
   for (;;) {
@@ -123,11 +127,12 @@ ProcessLink::ProcessLink(const LinkSettings& settings) {
   }
   ::close(ends[1]);
   socket_ = ends[0];
-  memory_ = map_memory(settings.region_bytes);
+  if (settings.shared_memory) shared_.emplace(settings.region_bytes);
+  memory_ = shared_ ? shared_->bytes() : map_memory(settings.region_bytes);
   const int home = settings.parent_netns.empty() ? -1 : ::open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
   if (home >= 0 && !enter_netns(settings.parent_netns)) throw std::runtime_error("cannot enter network namespace " + settings.parent_netns);
   transport_ = settings.make(0);  // its threads stay in the namespace
-  const bool up = transport_ && connect(*transport_, socket_, memory_, remote_blob_);
+  const bool up = transport_ && connect(*transport_, socket_, memory_, shared_, remote_blob_);
   if (home >= 0) {
     const int back = ::setns(home, CLONE_NEWNET);
     ::close(home);
@@ -144,7 +149,7 @@ ProcessLink::~ProcessLink() {
     ::kill(child_, SIGKILL);
     ::waitpid(child_, nullptr, 0);
   }
-  ::munmap(memory_.data(), memory_.size());
+  if (!shared_) ::munmap(memory_.data(), memory_.size());
 }
 
 Cause ProcessLink::write(std::vector<WriteSpan> spans, std::int64_t timeout_ms) {

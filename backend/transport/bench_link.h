@@ -7,10 +7,12 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "backend/transport/shared_memory.h"
 #include "core/ports/transport.h"
 
 namespace faultline::transport {
@@ -19,6 +21,7 @@ struct LinkSettings {
   /// Makes the transport of the parent (side 0) or the child (side 1), in that process.
   std::function<std::unique_ptr<Transport>(int side)> make;
   std::size_t region_bytes = 64 << 20;  // registered on both sides, region id 1; imported as 101
+  bool shared_memory = false;           // the regions lie in SharedMemory and are registered as such (TcpTransport only)
   std::string child_netns;              // name under /run/netns; empty: the caller's
   std::string parent_netns;
 };
@@ -61,6 +64,7 @@ class ProcessLink {
   OpId next_op() { return OpId{++ops_}; }
   pid_t child_ = -1;
   int socket_ = -1;
+  std::optional<SharedMemory> shared_;
   std::span<std::byte> memory_;
   std::unique_ptr<Transport> transport_;
   std::vector<std::byte> remote_blob_;

@@ -24,7 +24,9 @@ std::optional<Frame> decode(std::span<const std::byte, kFrameBytes> bytes) {
   frame.type = static_cast<FrameType>(type);
   if (frame.type == FrameType::data) {
     const bool empty = (frame.flags & kEmptyFlag) != 0;
-    if (frame.flags > (kNotifyFlag | kEmptyFlag) || frame.length > kPayloadMax || frame.parts == 0 || frame.parts > kPartsMax) return std::nullopt;
+    if (frame.flags > (kNotifyFlag | kEmptyFlag | kSharedFlag) || frame.length > kPayloadMax || frame.parts == 0 || frame.parts > kPartsMax) return std::nullopt;
+    const bool shared = (frame.flags & kSharedFlag) != 0;
+    if (shared && (empty || frame.length % sizeof(SharedPiece) != 0 || frame.length > kPiecesMax * sizeof(SharedPiece))) return std::nullopt;
     if (empty != (frame.length == 0) || (empty && frame.parts != 1)) return std::nullopt;
   } else if (frame.length != 0 || frame.flags != 0 || frame.parts != 0) {
     return std::nullopt;

@@ -19,6 +19,7 @@ enum class FrameType : std::uint8_t {
 };
 
 inline constexpr std::uint8_t kNotifyFlag = 1;  // the batch carries `tag` as its notify
+inline constexpr std::uint8_t kSharedFlag = 4;  // the payload is a list of SharedPiece, to be read from the sender's shared memory
 inline constexpr std::uint8_t kEmptyFlag = 2;   // the batch has no bytes: key and offset mean nothing
 
 struct Frame {
@@ -36,6 +37,14 @@ struct Frame {
 inline constexpr std::size_t kFrameBytes = 40;
 inline constexpr std::uint32_t kPayloadMax = 16 << 20;  // of one frame; a longer one is a broken or hostile peer
 inline constexpr std::uint32_t kPartsMax = 1 << 20;
+
+/// Where bytes lie in memory that the sender has shared; as it is on the wire.
+struct SharedPiece {
+  std::uint64_t memory = 0;  // the sender's number
+  std::uint64_t offset = 0;
+  std::uint64_t length = 0;
+};
+inline constexpr std::uint32_t kPiecesMax = 1024;  // of one frame
 
 std::array<std::byte, kFrameBytes> encode(const Frame& frame);
 /// nullopt for anything that no honest peer sends.

@@ -11,6 +11,7 @@ namespace {
 
 constexpr std::size_t kStagingBytes = 64 << 10;
 constexpr std::size_t kDirectBytes = 16 << 10;  // a rest of payload at least this long is read straight to its place
+constexpr std::int64_t kShareBytes = 32 << 10;  // a part at least this long is read from shared memory if it lies there
 constexpr std::size_t kIovecsMax = 64;
 constexpr std::size_t kTurnBytes = 4 << 20;  // per stream and direction in one pump, so that no stream starves another
 
@@ -80,12 +81,33 @@ void Session::start(std::unique_ptr<Outgoing> batch) {
       frame.key = part.key;
       frame.offset = part.offset;
       Line& line = streams_[(base + part.queue) % streams_.size()];
-      const std::size_t size = kFrameBytes + static_cast<std::size_t>(part.length);
-      line.out.push_back({.header = encode(frame), .batch = raw, .part = &part, .sent = 0, .size = size});
+      std::vector<SharedPiece> pieces;
+      Frame head = frame;
+      if (share_part(line, *raw, part, pieces)) {
+        head.flags |= kSharedFlag;
+        head.length = static_cast<std::uint32_t>(pieces.size() * sizeof(SharedPiece));
+      }
+      const std::size_t size = kFrameBytes + head.length;
+      line.out.push_back({.header = encode(head), .batch = raw, .part = &part, .sent = 0, .size = size, .pieces = std::move(pieces)});
       line.backlog += static_cast<std::int64_t>(size);
     }
   }
   sent_.emplace(sequence, std::move(batch));
+}
+
+/// Large parts whose sources all lie in shared memory are not copied: the receiver gets to know where they are.
+bool Session::share_part(Line& line, const Outgoing& batch, const Outgoing::Part& part, std::vector<SharedPiece>& pieces) {
+  if (batch.origins.empty() || part.length < kShareBytes || part.count > kPiecesMax) return false;
+  for (std::uint32_t k = part.first; k < part.first + part.count; ++k) {
+    const Outgoing::Origin& origin = batch.origins[k];
+    if (origin.number == 0) return false;
+    if (!shared_.contains(origin.number)) {
+      if (!line.stream->share(origin.number, origin.memory)) return false;
+      shared_.insert(origin.number);
+    }
+    pieces.push_back({origin.number, origin.offset, batch.sources[k].iov_len});
+  }
+  return true;
 }
 
 void Session::start_waiting() {
@@ -120,6 +142,10 @@ Cause Session::write_line(Line& line, bool& more) {
     for (auto it = line.out.begin(); it != line.out.end() && count < kIovecsMax && offered < (1U << 20); ++it) {
       std::size_t skip = it->sent;
       offer(it->header.data(), kFrameBytes, skip);
+      if (!it->pieces.empty() && count < kIovecsMax) {
+        offer(it->pieces.data(), it->pieces.size() * sizeof(SharedPiece), skip);
+        continue;
+      }
       for (std::uint32_t k = 0; it->part && k < it->part->count && count < kIovecsMax; ++k) {
         const iovec& source = it->batch->sources[it->part->first + k];
         offer(source.iov_base, source.iov_len, skip);
@@ -159,10 +185,41 @@ Cause Session::begin_data(Line& line) {
   line.payload_done = 0;
   line.in_payload = frame.length > 0;
   if ((frame.flags & kEmptyFlag) != 0) return Cause::none;
+  if ((frame.flags & kSharedFlag) != 0) {
+    line.landing = false;
+    line.pieces.resize(frame.length / sizeof(SharedPiece));
+    return Cause::none;
+  }
   const std::lock_guard lock(regions_->mutex());
   line.landing = regions_->find(frame.key, frame.offset, frame.length) != nullptr;
   if (!line.landing) it->second.refused = Cause::protection;
   return Cause::none;
+}
+
+/// Copies what a shared frame names, piece by piece, each after the same checks as bytes that come by the stream.
+Cause Session::land_shared(Line& line) {
+  const Frame& frame = line.frame;
+  std::uint64_t total = 0;
+  for (const SharedPiece& piece : line.pieces) {
+    if (piece.length > kPayloadMax || (total += piece.length) > kPayloadMax) return Cause::protection;
+  }
+  std::uint64_t done = 0;
+  for (const SharedPiece& piece : line.pieces) {
+    const auto memory = line.stream->shared(piece.memory);
+    if (piece.offset > memory.size() || piece.length > memory.size() - piece.offset) return Cause::protection;
+    if (regions_->wanted()) std::this_thread::yield();
+    const std::lock_guard lock(regions_->mutex());
+    std::byte* place = regions_->find(frame.key, frame.offset, total);
+    if (!place) {
+      incoming_.at(frame.sequence).refused = Cause::protection;
+      return Cause::none;
+    }
+    std::memcpy(place + done, memory.data() + piece.offset, piece.length);
+    done += piece.length;
+  }
+  line.copied += done;
+  // A sender that ended this session may have changed its memory while it was read; then nobody may be notified.
+  return line.stream->still_there() ? Cause::none : Cause::peer_lost;
 }
 
 Cause Session::end_part(const Frame& frame) {
@@ -216,6 +273,8 @@ Cause Session::parse(std::size_t index, std::size_t& used) {
   while (used < line.staged) {
     if (line.in_payload) {
       const std::size_t piece = std::min<std::size_t>(line.staged - used, line.frame.length - line.payload_done);
+      const bool shared = (line.frame.flags & kSharedFlag) != 0;
+      if (shared) std::memcpy(reinterpret_cast<std::byte*>(line.pieces.data()) + line.payload_done, line.staging.data() + used, piece);
       if (line.landing) {
         const std::lock_guard lock(regions_->mutex());
         std::byte* place = regions_->find(line.frame.key, line.frame.offset, line.frame.length);
@@ -230,6 +289,9 @@ Cause Session::parse(std::size_t index, std::size_t& used) {
       used += piece;
       if (line.payload_done < line.frame.length) return Cause::none;
       line.in_payload = false;
+      if (shared) {
+        if (const Cause cause = land_shared(line); cause != Cause::none) return cause;
+      }
       if (const Cause cause = end_part(line.frame); cause != Cause::none) return cause;
       continue;
     }
@@ -284,7 +346,7 @@ Cause Session::read_line(std::size_t index, bool& more) {
       line.staged += result.bytes;
     }
     heard_ += result.bytes;
-    turn += result.bytes;
+    turn += result.bytes + std::exchange(line.copied, 0);
     if (line.in_payload && line.payload_done == line.frame.length) {
       line.in_payload = false;
       if (const Cause cause = end_part(line.frame); cause != Cause::none) return cause;

@@ -64,9 +64,16 @@ struct Outgoing {
     std::uint32_t count = 0;
     std::uint32_t queue = 0;
   };
+  /// The shared memory that a source lies in.
+  struct Origin {
+    std::uint64_t number = 0;  // 0: in none
+    int memory = -1;
+    std::uint64_t offset = 0;  // of the source in it
+  };
   OpId op;
   std::optional<std::uint32_t> notify;
   std::vector<iovec> sources;
+  std::vector<Origin> origins;  // of each source; empty if no source is shared
   std::vector<Part> parts;
   std::int64_t bytes = 0;
   std::uint32_t unsent = 0;  // parts
@@ -117,6 +124,7 @@ class Session {
     const Outgoing::Part* part = nullptr;
     std::size_t sent = 0;
     std::size_t size = kFrameBytes;
+    std::vector<SharedPiece> pieces = {};  // instead of the bytes
   };
   struct Line {  // a stream and its state
     std::unique_ptr<Stream> stream;
@@ -130,6 +138,8 @@ class Session {
     Frame frame;
     std::size_t payload_done = 0;
     bool landing = false;  // false: refused, the payload is thrown away
+    std::vector<SharedPiece> pieces;  // payload of a shared frame
+    std::size_t copied = 0;           // from shared memory, in this turn
   };
   struct Incoming {
     std::uint32_t parts_left = 0;
@@ -144,6 +154,8 @@ class Session {
   Cause read_line(std::size_t index, bool& more);
   Cause parse(std::size_t index, std::size_t& used);
   Cause begin_data(Line& line);
+  bool share_part(Line& line, const Outgoing& batch, const Outgoing::Part& part, std::vector<SharedPiece>& pieces);
+  Cause land_shared(Line& line);
   Cause end_part(const Frame& frame);
   Cause handle(std::size_t index, const Frame& frame);
 
@@ -156,6 +168,7 @@ class Session {
   std::uint64_t acknowledged_ = 0;  // by the peer: everything below
   std::uint64_t pings_ = 0;
   std::uint32_t rotation_ = 0;
+  std::set<std::uint64_t> shared_;  // numbers that the peer has
 
   std::map<std::uint64_t, Incoming> incoming_;
   std::uint64_t ended_ = 0;               // every incoming batch below has ended

@@ -12,9 +12,12 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cerrno>
 #include <cstring>
+#include <map>
 #include <new>
 
+#include "backend/transport/shared_memory.h"
 #include "backend/transport/stream.h"
 
 namespace faultline::transport {
@@ -34,6 +37,42 @@ struct Shared {
 };
 
 constexpr int kDescriptors = 3;  // memory, acceptor's eventfd, initiator's eventfd
+
+bool send_descriptors(const Fd& socket, const void* text, std::size_t bytes, std::span<const int> fds) {
+  iovec part{const_cast<void*>(text), bytes};
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(kDescriptors * sizeof(int))> control{};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control.data();
+  message.msg_controllen = CMSG_SPACE(fds.size_bytes());
+  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(fds.size_bytes());
+  std::memcpy(CMSG_DATA(header), fds.data(), fds.size_bytes());
+  return ::sendmsg(socket.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT) == static_cast<ssize_t>(bytes);
+}
+
+ssize_t receive_descriptors(const Fd& socket, void* text, std::size_t bytes, std::vector<Fd>& fds) {
+  iovec part{text, bytes};
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(kDescriptors * sizeof(int))> control{};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control.data();
+  message.msg_controllen = control.size();
+  const ssize_t count = ::recvmsg(socket.get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  for (cmsghdr* header = CMSG_FIRSTHDR(&message); count > 0 && header; header = CMSG_NXTHDR(&message, header)) {
+    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
+    for (std::size_t i = 0; i < (header->cmsg_len - CMSG_LEN(0)) / sizeof(int); ++i) {
+      int fd = -1;
+      std::memcpy(&fd, CMSG_DATA(header) + i * sizeof(int), sizeof fd);
+      fds.emplace_back(fd);
+    }
+  }
+  return count;
+}
 
 class ShmStream final : public Stream {
  public:
@@ -125,16 +164,45 @@ class ShmStream final : public Stream {
     std::uint64_t count = 0;
     const ssize_t got = ::read(mine_.get(), &count, sizeof count);
     (void)got;  // non-blocking; nothing to read is fine
-    std::array<pollfd, 2> ends{{{socket_.get(), POLLIN, 0}, {process_.get(), POLLIN, 0}}};
-    if (::poll(ends.data(), process_ ? 2 : 1, 0) > 0 && (ends[0].revents != 0 || ends[1].revents != 0)) gone_ = true;
+    static_cast<void>(still_there());
     return Cause::none;  // what the dead peer had written is still read; then read() tells
   }
   Cause cause_of_silence() const override { return Cause::timeout; }  // the path is memory: it is the peer
+  bool share(std::uint64_t number, int memory) override { return send_descriptors(socket_, &number, sizeof number, {&memory, 1}); }
+  std::span<const std::byte> shared(std::uint64_t number) override {
+    if (!peers_.contains(number)) take_shared();
+    const auto it = peers_.find(number);
+    return it == peers_.end() ? std::span<const std::byte>{} : it->second.bytes();
+  }
+  bool still_there() override {
+    take_shared();
+    std::array<pollfd, 1> end{{{process_.get(), POLLIN, 0}}};
+    if (process_ && ::poll(end.data(), end.size(), 0) > 0) gone_ = true;
+    return !gone_;
+  }
   void abandon() override {}  // the peer sees the socket's end and reads no further than what was written
   const char* kind() const override { return "shm"; }
 
  private:
+  static constexpr std::size_t kSharedMax = 256;  // memories of one peer
   static constexpr std::size_t kPublishBytes = 128 << 10;
+
+  /// What the socket has for us: descriptors of the peer's memory, or its end.
+  void take_shared() {
+    for (;;) {
+      std::uint64_t number = 0;
+      std::vector<Fd> fds;
+      const ssize_t count = receive_descriptors(socket_, &number, sizeof number, fds);
+      if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
+      PeerMemory memory;
+      if (count == sizeof number && fds.size() == 1 && peers_.size() < kSharedMax) memory = PeerMemory(fds[0]);
+      if (memory.bytes().empty()) {  // its end, or nothing that an honest peer sends
+        gone_ = true;
+        return;
+      }
+      peers_[number] = std::move(memory);
+    }
+  }
 
   void wake(std::atomic<std::uint32_t>& sleeps) {
     if (sleeps.load() == 0 || sleeps.exchange(0) == 0) return;
@@ -153,6 +221,7 @@ class ShmStream final : public Stream {
   std::uint64_t written_ = 0;  // our own copies: the shared ones are the peer's to spoil
   std::uint64_t read_ = 0;
   bool gone_ = false;
+  std::map<std::uint64_t, PeerMemory> peers_;  // shared by the peer
 };
 
 Shared* map(int memory) {
@@ -173,21 +242,9 @@ std::unique_ptr<Stream> offer_shm_stream(Fd socket) {
   if (!shared) return nullptr;
   new (shared) Shared{};
 
-  std::byte greeting{1};
-  iovec part{&greeting, 1};
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(kDescriptors * sizeof(int))> control{};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control.data();
-  message.msg_controllen = control.size();
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(kDescriptors * sizeof(int));
+  const std::byte greeting{1};
   const std::array<int, kDescriptors> fds{memory.get(), mine.get(), theirs.get()};
-  std::memcpy(CMSG_DATA(header), fds.data(), sizeof fds);
-  if (::sendmsg(socket.get(), &message, MSG_NOSIGNAL) != 1) {
+  if (!send_descriptors(socket, &greeting, 1, fds)) {
     ::munmap(shared, sizeof(Shared));
     return nullptr;
   }
@@ -197,25 +254,10 @@ std::unique_ptr<Stream> offer_shm_stream(Fd socket) {
 std::unique_ptr<Stream> accept_shm_stream(Fd& socket, bool& bad) {
   bad = false;
   std::byte greeting{};
-  iovec part{&greeting, 1};
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(kDescriptors * sizeof(int))> control{};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control.data();
-  message.msg_controllen = control.size();
-  const ssize_t count = ::recvmsg(socket.get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  std::vector<Fd> fds;
+  const ssize_t count = receive_descriptors(socket, &greeting, 1, fds);
   if (count < 0 && (errno == EAGAIN || errno == EINTR)) return nullptr;
   bad = true;
-  std::vector<Fd> fds;
-  for (cmsghdr* header = CMSG_FIRSTHDR(&message); count > 0 && header; header = CMSG_NXTHDR(&message, header)) {
-    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
-    for (std::size_t i = 0; i < (header->cmsg_len - CMSG_LEN(0)) / sizeof(int); ++i) {
-      int fd = -1;
-      std::memcpy(&fd, CMSG_DATA(header) + i * sizeof(int), sizeof fd);
-      fds.emplace_back(fd);
-    }
-  }
   struct stat status {};
   if (fds.size() != kDescriptors || ::fstat(fds[0].get(), &status) != 0 || status.st_size != sizeof(Shared)) return nullptr;
   if ((::fcntl(fds[0].get(), F_GET_SEALS) & F_SEAL_SHRINK) == 0) return nullptr;  // else it could be cut off under our feet

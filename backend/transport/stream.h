@@ -5,6 +5,7 @@
 #include <sys/uio.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <vector>
@@ -37,6 +38,20 @@ class Stream {
   /// From now on nothing that was written and not yet sent goes out (a reset, not an orderly end).
   virtual void abandon() = 0;
   virtual const char* kind() const = 0;
+
+  // Same host only: memory that the receiver reads in place.
+  /// Gives the peer the descriptor of a SharedMemory under a number of ours. False: send the bytes instead.
+  virtual bool share(std::uint64_t number, int memory) {
+    (void)number, (void)memory;
+    return false;
+  }
+  /// What the peer shared under its number. Empty: no such memory.
+  virtual std::span<const std::byte> shared(std::uint64_t number) {
+    (void)number;
+    return {};
+  }
+  /// The peer had not given this session up a moment ago: what was read from its memory before was meant.
+  virtual bool still_there() { return true; }
 };
 
 /// A connected TCP socket. `user_timeout`: unacknowledged data older than this ends the connection (TCP_USER_TIMEOUT);

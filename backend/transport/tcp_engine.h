@@ -37,6 +37,7 @@ class TcpTransport::Engine {
   Status open(EndpointId peer, std::span<const std::byte> address);
   void close(EndpointId peer);
   Status register_memory(RegionId region, std::span<std::byte> memory);
+  Status register_shared(RegionId region, const SharedMemory& memory);
   Status deregister(RegionId region);
   std::vector<std::byte> export_region(RegionId region) const;
   Status import_region(RegionId region, EndpointId owner, std::span<const std::byte> blob);
@@ -140,6 +141,12 @@ class TcpTransport::Engine {
   mutable std::mutex mutex_;  // guards what follows up to told_
   Book book_;
   std::map<RegionId, std::uint64_t> keys_;
+  struct Share {
+    std::uint64_t number = 0;
+    int memory = -1;
+  };
+  std::map<RegionId, Share> shares_;  // regions in shared memory
+  std::uint64_t share_numbers_ = 0;
   std::map<EndpointId, Uuid> ids_;  // of open endpoints
   std::vector<Command> commands_;
   std::map<EndpointId, std::uint32_t> unread_notifies_;

@@ -116,6 +116,13 @@ Status TcpTransport::Engine::register_memory(RegionId region, std::span<std::byt
   return ok();
 }
 
+Status TcpTransport::Engine::register_shared(RegionId region, const SharedMemory& memory) {
+  if (Status status = register_memory(region, memory.bytes()); !status) return status;
+  const std::lock_guard lock(mutex_);
+  shares_[region] = {++share_numbers_, memory.descriptor().get()};
+  return ok();
+}
+
 Status TcpTransport::Engine::deregister(RegionId region) {
   std::uint64_t key = 0;
   {
@@ -123,6 +130,7 @@ Status TcpTransport::Engine::deregister(RegionId region) {
     if (Status status = book_.remove_region(region); !status) return status;
     key = keys_.at(region);
     keys_.erase(region);
+    shares_.erase(region);
   }
   regions_.remove(key);  // waits until a landing write is out of it
   return ok();
@@ -166,11 +174,15 @@ Status TcpTransport::Engine::post(const WriteBatch& batch) {
     if (!book_.in_flight(batch.op)) return ok();  // the peer went down meanwhile: its end is queued
     RegionId local;
     std::byte* base = nullptr;
+    Share share;
     for (const Sge& sge : plan.sges) {
       if (sge.local != local || !base) {
         local = sge.local;
         base = book_.region(local).data();
+        const auto it = shares_.find(local);
+        share = it == shares_.end() ? Share{} : it->second;
       }
+      if (!shares_.empty()) outgoing->origins.push_back({share.number, share.memory, static_cast<std::uint64_t>(sge.offset)});
       outgoing->sources.push_back({base + sge.offset, static_cast<std::size_t>(sge.length)});
     }
     for (const Request& request : plan.requests) {

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "backend/transport/batch_settings.h"
+#include "backend/transport/shared_memory.h"
 #include "core/config/fields.h"
 #include "core/ports/transport.h"
 
@@ -57,6 +58,8 @@ class TcpTransport final : public Transport {
   Status open(EndpointId peer, std::span<const std::byte> address) override;
   void close(EndpointId peer) override;
   Status register_memory(RegionId region, std::span<std::byte> memory) override;
+  /// As register_memory() of its bytes, and peers on this host read them in place. The memory outlives the registration.
+  Status register_shared(RegionId region, const SharedMemory& memory);
   Status deregister(RegionId region) override;
   std::vector<std::byte> export_region(RegionId region) const override;
   Status import_region(RegionId region, EndpointId owner, std::span<const std::byte> blob) override;
