@@ -91,7 +91,7 @@ class ClusterRun : public ::testing::Test {
 };
 
 TEST_F(ClusterRun, ANodeDiesTheInstanceRecoversOnASpareAndEveryLogReplays) {
-  const Finished run = call({"cluster", "run", experiment("node_crash"), "--speed", "8", "--out", out(), "--quiet", "--set", "workload.duration=30 s",
+  const Finished run = call({"cluster", "run", experiment("node_crash"), "--speed", "4", "--out", out(), "--quiet", "--set", "workload.duration=30 s", "--set", "network.rdma_timeout=15",
                              "--set", "faults.0.at=8 s"});
   ASSERT_EQ(run.status, 0) << run.text;
   const auto s = summary();
