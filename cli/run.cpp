@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <memory>
 
+#include "cli/fluid_run.h"
 #include "cli/run.h"
 #include "core/experiment/deployment.h"
 #include "core/report/html.h"
@@ -67,6 +68,10 @@ std::string default_out(const std::string& name) { return "out/" + name; }
 int run_one(const RunOptions& options) {
   const LoadedExperiment loaded = load_experiment(options.experiment);
   const experiment::ExperimentSpec& spec = loaded.spec;
+  if (spec.fidelity == experiment::Fidelity::fluid) return run_fluid(options, spec);
+  if (!options.prices.empty() || !options.state.empty() || options.check_fidelity) {
+    throw config::ConfigError(options.experiment.file + ": error: --prices, --state and --against-step need 'fidelity: fluid'\n  add --set fidelity=fluid\n");
+  }
   const auto deployment = experiment::deploy(spec);
   const std::string out = options.out.empty() ? default_out(spec.name) : options.out;
   make_folder(out);
@@ -153,6 +158,9 @@ const Registration kRun{
        app.add_flag("--json", o->json, "Print summary.json (with several: comparison.json) instead of the report");
        app.add_flag("--unpaired", o->unpaired, "Only the run with the faults: no paired runs, no losses by difference");
        app.add_flag("--quiet,-q", o->quiet, "Print nothing but errors");
+       app.add_option("--prices", o->prices, "Price file (fidelity fluid)");
+       app.add_option("--state", o->state, "Start from this state of the fleet (fidelity fluid)");
+       app.add_flag("--against-step", o->check_fidelity, "Run a fluid experiment at step fidelity, too, and print the difference");
        app.add_flag("--no-html", o->no_html, "Do not write report.html");
        return [o] {
          const std::vector<std::string> files = experiment_files(o->files);

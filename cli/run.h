@@ -14,6 +14,9 @@ struct RunOptions {
   std::vector<std::string> files;  // as given: files and folders
   std::string out;                 // empty: out/<name of the experiment>
   bool json = false, unpaired = false, quiet = false, no_html = false;
+  // Fidelity fluid only.
+  std::string prices, state;       // files
+  bool check_fidelity = false;     // also run it at step fidelity and print the difference
   bool report = true;              // false: progress and errors only, for one run of many
 };
 

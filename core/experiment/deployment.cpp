@@ -149,18 +149,23 @@ std::unique_ptr<Deployment> deploy(const ExperimentSpec& spec) {
   d->fleet.autoscaler = spec.autoscaler;
   d->router.spec = spec.router;
   d->router.replays = spec.engine.gateway_replays;
-  d->router.seed = spec.seed;
   d->agent.detector = spec.detector;
   d->agent.transfer = spec.transfer;
 
-  const fault::Candidates candidates = candidates_of(d->topology, d->placement, spec.risk);
+  reseed(*d, spec);
+  return d;
+}
+
+void reseed(Deployment& d, const ExperimentSpec& spec) {
+  config::Diagnostics diagnostics;
+  d.router.seed = spec.seed;
+  const fault::Candidates candidates = candidates_of(d.topology, d.placement, spec.risk);
   fault::ExpandOptions options;
   options.seed = spec.seed;
   if (spec.end) options.run_end = Instant{spec.end->v};
   else if (spec.workload.duration) options.run_end = Instant{spec.workload.duration->v};
-  d->faults = fault::expand(spec.faults, options, candidates, diagnostics);
+  d.faults = fault::expand(spec.faults, options, candidates, diagnostics);
   diagnostics.throw_if_any();
-  return d;
 }
 
 record::RunRecord Deployment::describe_run(const ExperimentSpec& spec) const {

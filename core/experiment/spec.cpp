@@ -48,6 +48,11 @@ void describe(Fields& f, NetworkSpec& s) {
   f.field("rdma_retry", s.rdma_retry, {.min = 0, .max = 7});
 }
 
+void describe(Fields& f, FluidSpec& s) {
+  f.field("effects", s.effects);
+  f.field("repair_crews", s.repair_crews, config::kNotNegative);
+}
+
 void describe(Fields& f, CostSpec& s) { f.field("gpu_hour", s.gpu_hour, config::kNotNegative); }
 
 namespace {
@@ -94,6 +99,7 @@ void describe(Fields& f, Reading& r) {
   f.field("answer", s.answer);
   f.field("seed", s.seed, {.min = 0, .max = 9.2e18});
   f.field("fidelity", s.fidelity);
+  f.object("fluid", s.fluid);
   f.field("end", s.end, config::kPositive);
   static const config::FileReader none = [](const std::string&) { return std::nullopt; };
   const config::FileReader& reader = r.reader ? *r.reader : none;

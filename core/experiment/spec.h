@@ -66,8 +66,19 @@ struct CostSpec {
   double gpu_hour = 2.0;  // price of one GPU-hour, in any currency; assumed, set your own
 };
 
-enum class Fidelity : std::uint8_t { step };
-constexpr std::array<std::string_view, 1> enum_names(const Fidelity*) { return {"step"}; }
+/// How finely a run looks: `step` simulates requests and steps, `fluid` the states of instances over months.
+enum class Fidelity : std::uint8_t { step, fluid };
+constexpr std::array<std::string_view, 2> enum_names(const Fidelity*) { return {"step", "fluid"}; }
+
+/// Where a fluid run takes detection and recovery times from: closed forms of the same settings, or step runs around one
+/// fault of each kind, measured once and kept.
+enum class FluidEffects : std::uint8_t { formula, step };
+constexpr std::array<std::string_view, 2> enum_names(const FluidEffects*) { return {"formula", "step"}; }
+
+struct FluidSpec {
+  FluidEffects effects = FluidEffects::formula;
+  std::int64_t repair_crews = 0;  // hardware repairs at a time; 0: no limit
+};
 
 struct ExperimentSpec {
   std::string name;
@@ -75,6 +86,7 @@ struct ExperimentSpec {
   std::string answer;  // what the run is expected to show
   std::uint64_t seed = 1;
   Fidelity fidelity = Fidelity::step;
+  FluidSpec fluid;
   std::optional<Duration> end;  // the run stops here whatever is left; none: when all requests have ended
   topology::TopologySpec topology;
   model::ModelShape model;
@@ -103,6 +115,7 @@ struct ExperimentSpec {
 void describe(config::Fields& f, FleetSpec& s);
 void describe(config::Fields& f, NetworkSpec& s);
 void describe(config::Fields& f, CostSpec& s);
+void describe(config::Fields& f, FluidSpec& s);
 
 /// What the command line changes.
 struct Overrides {

@@ -106,6 +106,9 @@ Duration draw_outage(const FaultSpec& s, std::uint64_t seed, std::uint64_t unit,
   return draw_repair(random, {*s.repair, s.repair_spread});
 }
 
+/// A process that dies leaves its unit as it was: the engine starts another, which may die, too.
+bool momentary(const FaultSpec& s) { return !info(s.kind).takes_duration && info(s.kind).parameters != Parameters::flap; }
+
 bool lasts(Duration outage, Instant t) { return outage == kForever || t.ns > kNever.ns - outage.v; }
 
 /// What strikes whole shared-risk groups: one renewal process a group, keyed by its number.
@@ -124,10 +127,12 @@ void draw_groups(const FaultSpec& s, const std::vector<Named>& components, Insta
       if (t >= until) break;
       const Duration outage = draw_outage(s, options.seed, hash_combine(number, 1), n);
       for (const std::size_t c : members) out.push_back({t, c, outage});
+      if (momentary(s)) continue;
       if (lasts(outage, t)) break;
       t = t + outage;
     }
   }
+  if (momentary(s)) return;
   // What is down already does not fail: of two overlapping failures of one component the later does not happen.
   std::stable_sort(out.begin(), out.end(), [](const Drawn& a, const Drawn& b) { return a.at < b.at; });
   std::vector<Instant> up_again(components.size(), Instant{0});
@@ -157,8 +162,10 @@ void draw_per_component(const FaultSpec& s, const std::vector<Named>& components
       if (t >= until) break;
       const Duration outage = draw_outage(s, options.seed, unit, n);
       out.push_back({t, c, outage});
-      if (lasts(outage, t)) break;
-      t = t + outage;  // it fails again only after it was repaired
+      if (!momentary(s)) {
+        if (lasts(outage, t)) break;
+        t = t + outage;  // it fails again only after it was repaired
+      }
       again = p > 0 && random.chance(p);
     }
   }
@@ -186,7 +193,7 @@ void draw_together(const FaultSpec& s, const std::vector<Named>& components, Ins
     const std::size_t c = up[random.below(up.size())];
     const Duration outage = draw_outage(s, seed, 0, n);
     out.push_back({t, c, outage});
-    up_again[c] = lasts(outage, t) ? kNever : t + outage;
+    if (!momentary(s)) up_again[c] = lasts(outage, t) ? kNever : t + outage;
   }
 }
 

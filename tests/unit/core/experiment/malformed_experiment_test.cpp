@@ -45,7 +45,7 @@ INSTANTIATE_TEST_SUITE_P(
          "e.yaml:3:1: error: key 'seed' appears twice\n"
          "  first at e.yaml:2:1\n"},
         {"seed: 1", "fidelity: flow",
-         "e.yaml:2:11: error: fidelity: expected one of step, got 'flow'\n"},
+         "e.yaml:2:11: error: fidelity: expected one of step, fluid, got 'flow'\n"},
         {"seed: 1", "end: 0 s",
          "e.yaml:2:6: error: end: must be greater than 0, got '0 s'\n"},
         {"seed: 1", "end: 10 GiB",

@@ -170,6 +170,13 @@ TEST(FaultSchedule, WithoutRepairEachComponentFailsOnce) {
   EXPECT_EQ(hits.size(), 20u);
 }
 
+TEST(FaultSchedule, AProcessThatDiedMayDieAgain) {
+  // Nothing of the hardware is down afterwards: four GPUs at one an hour for 100 h, within four standard deviations.
+  const auto schedule = expand_text("faults: [{kind: process.crash, target: \"*gpu-*\", random: {rate_per_hour: 1, until: 100 h}}]");
+  EXPECT_GT(schedule.size(), 320U);
+  EXPECT_LT(schedule.size(), 480U);
+}
+
 TEST(FaultSchedule, MaxKeepsTheEarliest) {
   const std::string text =
       "faults:\n  - {kind: link.down, target: '*', repair: 1 s, random: {rate_per_hour: 60, until: 1 h";
