@@ -1,27 +1,20 @@
 // faultline sweep: one experiment under many settings and seeds, over the cores of this machine; resumable.
 #include <fmt/format.h>
-#include <poll.h>
-#include <signal.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
 #include <cmath>
-#include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "cli/distributed.h"
 #include "cli/run.h"
 #include "cli/sweep_store.h"
 #include "core/base/hash.h"
 #include "core/experiment/deployment.h"
 #include "core/experiment/sweep.h"
-#include "core/report/summary_json.h"
-#include "sim/driver/replicas.h"
-#include "sim/driver/simulate.h"
 
 namespace faultline::cli {
 namespace {
@@ -40,41 +33,6 @@ struct Replica {
   std::string key;
 };
 
-struct Worker {
-  pid_t pid = -1;
-  int fd = -1;
-  std::size_t replica = 0;
-  std::string bytes;
-};
-
-/// In a process of its own: both runs of the pair, and the summary as JSON on the pipe.
-[[noreturn]] void child(int fd, const experiment::ExperimentSpec& spec) {
-  int status = 1;
-  try {
-    signal(SIGINT, SIG_IGN);  // the parent decides; what runs is finished
-    const auto deployment = experiment::deploy(spec);
-    std::vector<sim::ReplicaJob> jobs;
-    if (!deployment->faults.empty()) jobs.push_back({.with_faults = false});
-    sim::Replicas others(spec, *deployment, read_text, jobs);
-    const record::RunRecord run = sim::simulate(spec, *deployment, read_text, {});
-    const auto pair = others.collect();
-    metrics::Options metric_options;
-    metric_options.gpu_price_per_hour = spec.cost.gpu_hour;
-    const report::Report report = report::make_report(run, pair.empty() ? nullptr : &pair[0], nullptr, metric_options);
-    const std::string text = report::summary_json(report).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-    std::string_view rest = text;
-    while (!rest.empty()) {
-      const ssize_t n = write(fd, rest.data(), rest.size());
-      if (n <= 0) break;
-      rest.remove_prefix(static_cast<std::size_t>(n));
-    }
-    status = rest.empty() ? 0 : 1;
-  } catch (const std::exception& e) {
-    fmt::print(stderr, "{}\n", e.what());
-  }
-  _exit(status);
-}
-
 /// The figures that the table shows; absent ones are left out of a point's mean.
 struct Figure {
   const char* name;
@@ -84,7 +42,16 @@ const std::vector<Figure> kFigures{{"goodput tok/s", {"throughput", "goodput_tok
                                    {"failed", {"requests", "failed"}},
                                    {"retried", {"requests", "retried"}},
                                    {"lost GPU-s", {"faults", "*", "blast_radius", "capacity_loss_gpu_s"}},
-                                   {"ready s", {"faults", "*", "phases_s", "ready"}}};
+                                   {"ready s", {"faults", "*", "phases_s", "ready"}},
+                                   // Of fluid runs; a figure that no replica has is not shown.
+                                   {"capacity req/s", {"capacity", "mean_requests_per_s"}},
+                                   {"hit", {"requests", "hit"}},
+                                   {"late", {"requests", "late"}},
+                                   {"available", {"availability"}},
+                                   {"within SLO", {"attainment"}},
+                                   {"all up", {"all_instances_up"}},
+                                   {"spare waits", {"spares", "waits"}},
+                                   {"out 1M cost", {"cost", "per_1m_output_tokens"}}};
 
 std::optional<double> value_at(const nlohmann::json& node, const std::vector<const char*>& path, std::size_t at) {
   if (at == path.size()) return node.is_number() ? std::optional(node.get<double>()) : std::nullopt;
@@ -101,7 +68,7 @@ std::optional<double> value_at(const nlohmann::json& node, const std::vector<con
 
 std::string interval(const experiment::Estimate& e) {
   if (e.count == 0) return "–";
-  const int digits = std::abs(e.mean) >= 1000 ? 0 : std::abs(e.mean) >= 10 ? 1 : 2;
+  const int digits = std::abs(e.mean) >= 1000 ? 0 : std::abs(e.mean) >= 10 ? 1 : std::abs(e.mean) >= 1 ? 2 : 5;
   if (!std::isfinite(e.half_width)) return fmt::format("{:.{}f}", e.mean, digits);
   return fmt::format("{:.{}f} ±{:.{}f}", e.mean, digits, e.half_width, digits);
 }
@@ -131,74 +98,46 @@ int run_sweep(const Options& options) {
   }
   const std::string out = options.out.empty() ? "out/" + sweep.name + ".sqlite" : options.out;
   if (const auto folder = std::filesystem::path(out).parent_path(); !folder.empty()) make_folder(folder.string());
-  SweepStore store(out);
-  std::vector<std::size_t> todo;
-  for (std::size_t k = 0; k < replicas.size(); ++k) {
-    if (!store.has(replicas[k].key)) todo.push_back(k);
+  // Under MPI only the leader has the file; the other ranks run what it hands out.
+  std::unique_ptr<SweepStore> store;
+  TaskRun tasks;
+  if (job_rank() == 0) {
+    store = std::make_unique<SweepStore>(out);
+    for (std::size_t k = 0; k < replicas.size(); ++k) {
+      if (!store->has(replicas[k].key)) tasks.todo.push_back(k);
+    }
   }
   catch_interrupts();
-  const std::size_t jobs = static_cast<std::size_t>(options.jobs > 0 ? options.jobs : std::max(1U, std::thread::hardware_concurrency()));
-  std::vector<Worker> workers;
-  std::size_t next = 0, done = 0;
+  tasks.jobs = static_cast<std::size_t>(options.jobs > 0 ? options.jobs : std::max(1U, std::thread::hardware_concurrency()));
+  std::vector<ReplicaTask> replica_tasks;
+  for (const Replica& r : replicas) replica_tasks.push_back({r.point, static_cast<std::uint64_t>(r.seed)});
+  std::size_t done = 0;
   const auto began = std::chrono::steady_clock::now();
   const bool tty = isatty(STDERR_FILENO) != 0;
-  bool failed = false;
-  while ((next < todo.size() && !interrupted && !failed) || !workers.empty()) {
-    while (workers.size() < jobs && next < todo.size() && !interrupted && !failed) {
-      int ends[2];
-      if (pipe(ends) != 0) throw std::runtime_error(fmt::format("cannot make a pipe: {}", std::strerror(errno)));
-      const std::size_t k = todo[next++];
-      experiment::ExperimentSpec spec = specs[replicas[k].point];
-      spec.seed = static_cast<std::uint64_t>(replicas[k].seed);
-      std::fflush(nullptr);
-      const pid_t pid = fork();
-      if (pid < 0) throw std::runtime_error(fmt::format("cannot start a process: {}", std::strerror(errno)));
-      if (pid == 0) {
-        close(ends[0]);
-        for (const Worker& w : workers) close(w.fd);
-        child(ends[1], spec);
-      }
-      close(ends[1]);
-      workers.push_back({pid, ends[0], k, {}});
-    }
-    std::vector<pollfd> fds;
-    for (const Worker& w : workers) fds.push_back({w.fd, POLLIN, 0});
-    if (poll(fds.data(), fds.size(), 500) < 0 && errno != EINTR) throw std::runtime_error("poll failed");
-    for (std::size_t i = workers.size(); i-- > 0;) {
-      if (!(fds[i].revents & (POLLIN | POLLHUP))) continue;
-      char buffer[1 << 16];
-      const ssize_t n = read(workers[i].fd, buffer, sizeof buffer);
-      if (n > 0) {
-        workers[i].bytes.append(buffer, static_cast<std::size_t>(n));
-        continue;
-      }
-      if (n < 0 && errno == EINTR) continue;
-      close(workers[i].fd);
-      int status = 0;
-      while (waitpid(workers[i].pid, &status, 0) < 0 && errno == EINTR) {
-      }
-      const Replica& r = replicas[workers[i].replica];
-      if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
-        store.put({r.key, sweep.points[r.point].name, r.seed, workers[i].bytes});
-        ++done;
-      } else {
-        failed = true;
-        std::string sets;
-        for (const auto& s : options.set) sets += fmt::format(" --set '{}'", s);
-        for (const auto& s : sweep.points[r.point].set) sets += fmt::format(" --set '{}'", s);
-        fmt::print(stderr, "\nfaultline: error: a replica failed; reproduce it with:\n  faultline run {} --seed {}{}\n", sweep.experiment, r.seed, sets);
-      }
-      workers.erase(workers.begin() + static_cast<std::ptrdiff_t>(i));
-    }
-    if (tty && !options.quiet) {
-      const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
-      const double left = done ? elapsed / static_cast<double>(done) * static_cast<double>(todo.size() - done) : 0;
-      fmt::print(stderr, "\r{}/{} replicas, {} were there already, {:.0f} s left   ", done, todo.size(), replicas.size() - todo.size(), left);
-    }
-  }
+  const std::size_t missing = tasks.todo.size();
+  tasks.done = [&](std::size_t task, const std::string& summary) {
+    const Replica& r = replicas[task];
+    store->put({r.key, sweep.points[r.point].name, r.seed, summary});
+    ++done;
+  };
+  tasks.progress = [&] {
+    if (!tty || options.quiet) return;
+    const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+    const double left = done ? elapsed / static_cast<double>(done) * static_cast<double>(missing - done) : 0;
+    fmt::print(stderr, "\r{}/{} replicas, {} were there already, {:.0f} s left   ", done, missing, replicas.size() - missing, left);
+  };
+  const std::optional<std::size_t> failed_task = run_tasks(replica_work(specs, std::move(replica_tasks), false), std::move(tasks));
+  const bool failed = failed_task.has_value();
   if (tty && !options.quiet) fmt::print(stderr, "\r{:70}\r", "");
+  if (failed) {
+    const Replica& r = replicas[*failed_task];
+    std::string sets;
+    for (const auto& s : options.set) sets += fmt::format(" --set '{}'", s);
+    for (const auto& s : sweep.points[r.point].set) sets += fmt::format(" --set '{}'", s);
+    fmt::print(stderr, "\nfaultline: error: a replica failed; reproduce it with:\n  faultline run {} --seed {}{}\n", sweep.experiment, r.seed, sets);
+  }
 
-  const auto found = store.summaries(keys);
+  const auto found = store->summaries(keys);
   nlohmann::ordered_json result{{"sweep", sweep.name}, {"experiment", sweep.experiment}, {"seeds", seeds}, {"points", nlohmann::json::array()}};
   if (!options.json) {
     fmt::print("{}: {} points, {} seeds; means with 95 % intervals over seeds\n", sweep.name, specs.size(), seeds);
@@ -222,7 +161,7 @@ int run_sweep(const Options& options) {
       const experiment::Estimate e = experiment::estimate(values[f]);
       row[kFigures[f].name] = {{"count", e.count}, {"mean", e.count ? nlohmann::json(e.mean) : nlohmann::json()},
                                {"half_width_95", std::isfinite(e.half_width) ? nlohmann::json(e.half_width) : nlohmann::json()}};
-      if (!options.json) fmt::print("  {:<14} {:>24}\n", kFigures[f].name, interval(e));
+      if (!options.json && (e.count > 0 || f < 5)) fmt::print("  {:<14} {:>24}\n", kFigures[f].name, interval(e));
     }
     result["points"].push_back(row);
   }
