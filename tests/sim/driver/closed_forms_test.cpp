@@ -205,5 +205,114 @@ faults: [{{kind: node.crash, target: node-2, at: {} ms}}]
   EXPECT_NEAR(delay.mean(), 2 + 1.0 / 3, delay.half_width(2.6));
 }
 
+// Closed form 8, by length: a request of service time w meets a failure with probability 1 - exp(-rate * w).
+TEST(ClosedForms, TheChanceToBeHitGrowsWithTheLengthOfARequest) {
+  constexpr double kRate = 1.0 / 200;  // failures per second of the one GPU
+  for (const int steps : {20, 80, 320}) {  // of 100 ms
+    SCOPED_TRACE(steps);
+    const double w = 0.1 * steps;
+    const auto spec = station(0.02, fmt::format("{{kind: fixed, tokens: {}}}", steps + 1), "poisson",
+                              fmt::format("{{kind: gpu.failstop, target: node-0.gpu-0, random: {{rate_per_hour: {}, until: 300000 s}}, repair: 1 s}}", kRate * 3600),
+                              static_cast<std::uint64_t>(steps), 300'000);
+    const test::Outcome o = test::simulate(spec, test::with_cost(spec, 100_ms));
+    // Arrivals while the instance is down wait and are not in service; the failure is noticed 10 ms later.
+    const auto up_at = [&](Instant t) {
+      return std::none_of(o.run.capacity.begin(), o.run.capacity.end(), [t](const auto& c) { return c.usable == 0 && c.from <= t && t < c.to; });
+    };
+    double count = 0, hit = 0;
+    for (const auto& r : o.run.requests) {
+      if (!up_at(r.arrival)) continue;
+      ++count;
+      hit += r.attempts > 1 ? 1 : 0;
+    }
+    const double expected = 1 - std::exp(-kRate * w);
+    // One failure hits all that are in service, 0.02 w on average: hits come in groups, which widens the interval.
+    const double tolerance = 3.3 * std::sqrt(expected * (1 - expected) / count * (1 + 2 * 0.02 * w));
+    std::printf("    %4.0f s: %.0f of %.0f hit = %.4f, closed form %.4f +- %.4f\n", w, hit, count, hit / count, expected, tolerance);
+    EXPECT_GT(count, 3'000);
+    EXPECT_NEAR(hit / count, expected, tolerance);
+  }
+}
+
+// Closed form 10, on use: what nobody uses nobody misses. A hang is noticed at the next request plus the time-out.
+TEST(ClosedForms, AHangIsNoticedAtTheNextUsePlusTheTimeOut) {
+  for (const int at_ms : {12'500, 15'000, 19'990, 27'125}) {
+    SCOPED_TRACE(at_ms);
+    const auto spec = station(0.1, "{kind: fixed, tokens: 10}", "constant", fmt::format("{{kind: gpu.hang, target: node-0.gpu-0, at: {} ms}}", at_ms), 1, 60);
+    const test::Outcome o = test::simulate(spec, test::with_cost(spec, 1_ms));
+    ASSERT_EQ(o.completed(), o.run.requests.size());
+    ASSERT_TRUE(o.run.faults[0].applied);
+    Instant use = kNever;
+    for (const auto& r : o.run.requests) {
+      if (r.arrival > o.run.faults[0].at) use = std::min(use, r.arrival);
+    }
+    ASSERT_NE(use, kNever);
+    ASSERT_NE(o.run.faults[0].phases.detect, kNever);
+    const Duration late = o.run.faults[0].phases.detect - use - spec.engine.collective_timeout;
+    std::printf("    hang at %.3f s, next use %.3f s, noticed %.6f s after it (time-out %.1f s)\n", at_ms * 1e-3, seconds(use),
+                seconds(o.run.faults[0].phases.detect - use), seconds(spec.engine.collective_timeout));
+    EXPECT_GE(late.v, 0);
+    EXPECT_LE(late.v, 2'000'000);  // the request's way to the instance and the report's way back
+  }
+}
+
+/// One instance of g GPUs that serves one request after another, a decode step taking some microseconds of device time.
+experiment::ExperimentSpec barrier(int g, double seconds_apart, double duration, const std::string& faults) {
+  experiment::ExperimentSpec spec = test::spec_of(fmt::format(R"(
+name: barrier
+topology: {{name: nodes, nodes: {}, hosts: 1, node: ../../topologies/nodes/mi300x-8gpu.yaml, fabric: {{from: ../../topologies/fabrics/rail-optimised.yaml, nodes_per_leaf: 8}}}}
+model: ../../topologies/models/qwen3-235b-a22b.yaml
+device: ../../topologies/devices/mi300x.yaml
+engine: ../../topologies/engines/ideal.yaml
+fleet: {{instances: 1, layout: {}PD, both: {{dp: {}, ep: {}}}, restart_unit: instance}}
+workload: {{arrivals: {{kind: constant, rate: {}}}, lengths: {{kind: independent, prompt: {{kind: fixed, tokens: 1}}, output: {{kind: fixed, tokens: 101}}}}, duration: {} s}}
+faults: [{}]
+)",
+                                                             g / 8, g / 8, g, g, 1 / seconds_apart, duration, faults));
+  spec.engine.mixed_prefill = false;
+  return spec;
+}
+
+/// Decode time of each request, from its first token to its end without the last report's way to the router.
+std::vector<double> decode_times(const test::Outcome& o, Duration control_latency) {
+  std::vector<double> all;
+  for (const auto& r : o.run.requests) all.push_back(seconds(r.end - r.first_token - control_latency));
+  return all;
+}
+
+// Closed form 12 through whole runs: the group is a barrier. A gpu.slow of factor s on the rank that serves makes every step s
+// times as long, whatever the width; on a rank without a request it stretches what that rank takes part in, the experts.
+TEST(ClosedForms, ASlowGpuSlowsAWholeRunByItsOwnFactorWhateverTheWidth) {
+  constexpr double kFactor = 2.5;
+  for (const int g : {8, 16, 32}) {
+    for (const bool serving : {true, false}) {
+      SCOPED_TRACE(fmt::format("{} GPUs, the slow one {}", g, serving ? "serves" : "has no request"));
+      const std::size_t rank = serving ? 0 : static_cast<std::size_t>(g) - 3;  // the first of idle ranks gets the request
+      const auto spec = barrier(g, 2, 20, fmt::format("{{kind: gpu.slow, target: node-{}.gpu-{}, factor: {}, at: 9 s, duration: 100 s}}", rank / 8, rank % 8, kFactor));
+      const test::Outcome o = test::simulate(spec, test::with_cost(spec, 0_ns, 1_us));
+      ASSERT_EQ(o.completed(), o.run.requests.size());
+      const model::StepPricer pricer(spec.model, spec.device, {.dp = g, .ep = g}, std::make_shared<test::FixedCost>(0_ns, 1_us));
+      std::vector<model::RankLoad> loads(static_cast<std::size_t>(g));
+      loads[0] = {1, 50};
+      std::vector<double> slowdown(static_cast<std::size_t>(g), 1.0);
+      slowdown[rank] = kFactor;
+      const double ratio = model::nanoseconds(pricer.step({}, loads, {.rank_slowdown = slowdown})) / model::nanoseconds(pricer.step({}, loads, {}));
+      const auto times = decode_times(o, spec.timing.control_latency);
+      ASSERT_GE(times.size(), 9u);
+      std::printf("    %2d GPUs, slow rank %2zu: steps %.6f times as long, by the plan %.6f\n", g, rank, times.back() / times.front(), ratio);
+      if (serving) {
+        EXPECT_NEAR(ratio, kFactor, 1e-9);
+      } else {
+        EXPECT_GT(ratio, 1.1);
+        EXPECT_LT(ratio, kFactor - 0.1);
+      }
+      for (std::size_t k = 0; k < times.size(); ++k) {
+        // 100 steps of about a millisecond, each end rounded to a nanosecond
+        EXPECT_NEAR(times[k] / times.front(), o.run.requests[k].arrival.ns < 9'000'000'000 ? 1 : ratio, 1e-6) << "request " << k;
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace faultline

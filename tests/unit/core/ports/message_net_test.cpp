@@ -3,8 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <map>
 #include <string>
+#include <vector>
 
 namespace faultline::ports {
 namespace {
@@ -83,6 +86,29 @@ TEST(MessageNet, SilenceIsCountedFromTheLastBeatAtTheMembersOwnPhase) {
     EXPECT_LE(last_beat, 10'400);
   }
   EXPECT_NE(at["0: 1 lost"], at["0: 2 lost"]);  // phases of their own
+}
+
+// Closed form 10 of leases: one of length T renewed every r is noticed to have ended after a time uniform on [T - r, T].
+TEST(MessageNet, ALeaseEndsAfterATimeUniformOnOneRenewalPeriod) {
+  std::vector<double> after;
+  for (std::uint64_t seed = 1; seed <= 400; ++seed) {
+    Net n;
+    n.net.watch(0, 1);
+    n.now = Instant{static_cast<std::int64_t>(20'000 + mix64(seed) % 100'000)};
+    const Instant crash = n.now;
+    n.net.crash(1, false);
+    n.run_to(Instant{1'000'000});
+    ASSERT_EQ(n.heard.size(), 2u);
+    after.push_back(static_cast<double>(n.heard.back().first - crash.ns - kLatency.v) / static_cast<double>(kBeat.v));
+  }
+  std::sort(after.begin(), after.end());
+  EXPECT_GT(after.front(), 2.0 - 1e-9);  // lost_after = 3 periods
+  EXPECT_LE(after.back(), 3.0);
+  double distance = 0;  // Kolmogorov-Smirnov against the uniform distribution
+  for (std::size_t k = 0; k < after.size(); ++k) {
+    distance = std::max(distance, std::abs(after[k] - 2 - (static_cast<double>(k) + 0.5) / static_cast<double>(after.size())));
+  }
+  EXPECT_LT(distance, 1.63 / std::sqrt(static_cast<double>(after.size())) + 0.00125);  // 1% critical value
 }
 
 TEST(MessageNet, APeerThatWasReportedLostIsNotReportedLostAgainWhenItIsBack) {
