@@ -6,6 +6,7 @@
 #include "cli/command.h"
 #include "core/config/diagnostics.h"
 #include "kernels/bench/bench.h"
+#include "kernels/bench/graph.h"
 #include "kernels/runtime/code_objects.h"
 
 namespace faultline::cli {
@@ -19,7 +20,7 @@ struct Options {
   std::string log;
   double seconds = 0.3;
   double memory_gib = 0;
-  bool compare = false, resources = false;
+  bool compare = false, resources = false, graph = false;
 };
 
 int print_resources() {
@@ -42,6 +43,10 @@ int run(const Options& options) {
     }
   } catch (const std::invalid_argument& e) {
     throw config::ConfigError(fmt::format("bench kernels: error: {}\n", e.what()));
+  }
+  if (options.graph) {
+    fmt::print("device: {}\n{}", device->name(), bench::graph_table(*device));
+    return 0;
   }
   const bool host = device->limits().memory_bytes == 0;
   bench::Options settings;
@@ -71,6 +76,7 @@ const Registration kKernels{{.order = 81, .name = "bench kernels", .help = "Time
   app.add_option("--seconds", options->seconds, "Least time for each case")->capture_default_str()->check(CLI::Range(0.0, 3600.0));
   app.add_option("--memory", options->memory_gib, "GiB a case may take; larger ones are skipped (default: 2 on a CPU)");
   app.add_flag("--compare", options->compare, "On a CPU: against OpenBLAS sgemm and plain loops, one thread, in the same run");
+  app.add_flag("--graph", options->graph, "Launch overhead instead: a decode step of the tiny model, eager against captured graph");
   app.add_flag("--resources", options->resources, "Print registers, LDS and occupancy of the gfx942 code instead");
   return [options] { return run(*options); };
 }}};

@@ -10,7 +10,7 @@ std::string_view name_of(Format format) {
   static constexpr std::array<std::string_view, 19> kNames{
       "unknown", "AITER tuned GEMM", "AITER tuned fused MoE", "MoRI EP tuning JSON", "MoRI EP tuning table",
       "MoRI README table", "MORI-IO benchmark", "MORI-IO table", "DeepEP table", "MLA decode points", "perftest",
-      "rccl-tests", "vllm bench serve", "op log", "Kineto trace", "rocprofv3 CSV", "rocprofv3 JSON", "kernel classes", ""};
+      "rccl-tests", "vllm bench serve", "op log", "Kineto trace", "rocprofv3 CSV", "rocprofv3 JSON", "kernel classes", "kernel benchmark"};
   return kNames[static_cast<std::size_t>(format)];
 }
 
@@ -22,6 +22,7 @@ Format detect_format(std::string_view head) {
   if (body.starts_with("{") || body.starts_with("[")) {
     const std::string_view first_line = body.substr(0, body.find('\n'));
     if (first_line.find("\"op\"") != std::string_view::npos && first_line.find("\"duration_ns\"") != std::string_view::npos) return Format::op_log;
+    if (first_line.find("\"op\"") != std::string_view::npos && first_line.find("\"kind\"") != std::string_view::npos && first_line.find("\"ns\"") != std::string_view::npos) return Format::kernel_bench;
     if (has("\"rocprofiler-sdk-tool\"")) return Format::rocprofv3_json;
     if (has("\"kernel_type\"") && has("\"phase\"")) return Format::mori_tuning;
     if (has("\"traceEvents\"") || has("\"deviceProperties\"") || has("\"schemaVersion\"") || has("\"ph\"") || has("\"metadata\"")) return Format::kineto;
@@ -60,6 +61,7 @@ bool import_measurements(Format format, std::istream& in, const std::string& fil
     case Format::mla_points: import_mla_points(in, options, data, errors); return true;
     case Format::perftest: import_perftest(in, options, data, errors); return true;
     case Format::rccl_tests: import_rccl_tests(in, options, data, errors); return true;
+    case Format::kernel_bench: import_kernel_bench(in, options, data, errors); return true;
     case Format::vllm_bench: import_vllm_bench(in, options, data, errors); return true;
     default: return false;
   }

@@ -33,6 +33,7 @@ enum class Format {
   rocprofv3_csv,   // kernel_trace.csv
   rocprofv3_json,
   h800_classes,    // kernel times per class, CSV
+  kernel_bench,    // the op log of `faultline bench kernels`: one measured shape a line
 };
 std::string_view name_of(Format format);
 
@@ -69,6 +70,7 @@ void import_deepep_table(std::istream&, const ImportOptions&, Dataset&, workload
 void import_mla_points(std::istream&, const ImportOptions&, Dataset&, workload::RowErrors&);
 void import_perftest(std::istream&, const ImportOptions&, Dataset&, workload::RowErrors&);
 void import_rccl_tests(std::istream&, const ImportOptions&, Dataset&, workload::RowErrors&);
+void import_kernel_bench(std::istream&, const ImportOptions&, Dataset&, workload::RowErrors&);
 void import_vllm_bench(std::istream&, const ImportOptions&, Dataset&, workload::RowErrors&);
 
 }  // namespace faultline::calibration

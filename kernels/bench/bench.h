@@ -15,13 +15,13 @@ struct Case {
   double flops = 0, bytes = 0;  // of one run: multiply-adds count 2; bytes are weights, activations and cache once
 };
 
-/// Lists: "deepseek_v3/{ep8,ep16,tp8}/{decode,prefill}", "compare" (the shapes of the CPU comparison), "tiny" (seconds on any CPU).
+/// Lists: "deepseek_v3/{ep8,ep16,tp8}/{decode,prefill}", "sweep" (sizes to calibrate with), "compare" (the shapes of the CPU comparison), "tiny" (seconds on any CPU).
 std::vector<std::string> list_names();
 std::vector<Case> list(const std::string& name);  // throws std::invalid_argument and names the lists
 
 struct Result {
   Case c;
-  double nanoseconds = 0;       // least of the runs
+  double nanoseconds = 0;       // least of the runs; a GPU's cache is overwritten before each
   int runs = 0;
   double roofline = 0;          // share of max(flops / peak, bytes / bandwidth) in the time; 0 when the device's limits are unknown
   double other_nanoseconds = 0; // of `other` on the same shape, measured in turns with ours; 0: not compared

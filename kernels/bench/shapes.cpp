@@ -89,7 +89,7 @@ std::vector<Case> deepseek_v3(bool prefill, int ep, int tp) {
 }  // namespace
 
 std::vector<std::string> list_names() {
-  return {"deepseek_v3/ep8/decode", "deepseek_v3/ep8/prefill", "deepseek_v3/ep16/decode", "deepseek_v3/ep16/prefill", "deepseek_v3/tp8/decode", "deepseek_v3/tp8/prefill", "compare", "tiny"};
+  return {"deepseek_v3/ep8/decode", "deepseek_v3/ep8/prefill", "deepseek_v3/ep16/decode", "deepseek_v3/ep16/prefill", "deepseek_v3/tp8/decode", "deepseek_v3/tp8/prefill", "sweep", "compare", "tiny"};
 }
 
 std::vector<Case> list(const std::string& name) {
@@ -99,6 +99,17 @@ std::vector<Case> list(const std::string& name) {
   if (name == "compare") {
     return {gemm("gemm", "fp8_rows", 64, 1024, 2048), gemm("gemm", "fp8_rows", 256, 2048, 2048), gemm("gemm", "fp8_rows", 512, 1536, 7168), gemm("gemm", "fp8", 64, 1024, 2048), gemm("gemm", "fp8", 256, 2048, 2048),
             mla_decode(2, 1000, 32), mla_decode(4, 2048, 128), experts("experts", 64, 256, 16, 1, 1024, 512), experts("experts", 256, 1024, 16, 1, 2048, 1024), top_k(2048, 256), sample(16, 129280)};
+  }
+  if (name == "sweep") {  // many sizes of DeepSeek-V3's operations: what a calibration is fitted on
+    std::vector<Case> out;
+    for (const auto& [n, k] : {std::pair<std::int64_t, std::int64_t>{2112, 7168}, {24576, 1536}, {7168, 16384}, {3072, 1536}, {7168, 2048}, {4096, 7168}})
+      for (const std::int64_t m : {16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096}) out.push_back(gemm("gemm", "fp8", m, n, k));
+    for (const std::int64_t routed : {32, 16})
+      for (const std::int64_t t : {8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1024}) out.push_back(experts("experts", t, t * 8, routed, 1, 7168, 2048));
+    for (const std::int64_t heads : {16, 128})
+      for (const std::int64_t context : {1024, 2048, 4096, 8192})
+        for (const std::int64_t s : {8, 16, 32, 64, 96, 128}) out.push_back(mla_decode(s, context, heads));
+    return out;
   }
   if (name == "tiny") {
     return {gemm("gemm", "fp8_rows", 5, 160, 256), gemm("gemm", "fp8", 33, 200, 384), gemm("gemm", "bf16", 7, 40, 128), mla_decode(2, 70, 16), mla_prefill(40, 2), experts("experts", 6, 12, 4, 1, 256, 128), top_k(9, 64), sample(2, 1000)};

@@ -9,7 +9,7 @@
 
 #define FAULTLINE_DEV inline
 #define FAULTLINE_UNROLL
-#define FAULTLINE_UNROLL_FOUR
+#define FAULTLINE_UNROLL_LOADS
 
 namespace faultline::kernels::emulator {
 

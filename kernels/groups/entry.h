@@ -9,7 +9,7 @@
 #if defined(FAULTLINE_TILE_GFX942) || defined(FAULTLINE_TILE_SM90)
 
 #define FAULTLINE_ENTRY(name, Args, call)                                               \
-  FAULTLINE_KERNEL fl_##name(faultline::kernels::Args args) {                           \
+  FAULTLINE_KERNEL(name)(faultline::kernels::Args args) {                         \
     using namespace faultline::kernels;                                                 \
     using namespace faultline::kernels::FAULTLINE_TILE_NAMESPACE;                       \
     const Block b{};                                                                    \

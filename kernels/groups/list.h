@@ -13,9 +13,11 @@
   X(gemm_fp8_reduce, GemmArgs)     \
   X(gemm_fp8_blocks_m32, GemmArgs) \
   X(gemm_fp8_blocks_m64, GemmArgs) \
+  X(gemm_fp8_blocks_m128, GemmArgs) \
   X(gemm_plain_reduce, GemmArgs)   \
   X(gemm_bf16_m32, GemmArgs)       \
   X(gemm_bf16_m64, GemmArgs)       \
+  X(gemm_bf16_m128, GemmArgs)      \
   X(quantize_rows, QuantizeArgs)
 
 #define FAULTLINE_KERNELS_ATTENTION(X) \
@@ -46,6 +48,9 @@
   X(mla_concat_heads, MlaConcatArgs)  \
   X(gqa_cache_bf16, GqaCacheArgs)     \
   X(embed_tokens, EmbedArgs)          \
+  X(sample_peaks, SampleArgs)         \
+  X(sample_weights, SampleArgs)       \
+  X(sample_candidates, SampleArgs)    \
   X(sample_tokens, SampleArgs)        \
   X(copy_memory, CopyArgs)            \
   X(busy, BusyArgs)                   \

@@ -236,7 +236,7 @@ Model::Model(Device& device, const Config& config, const WeightSource& source, c
   partial = std::max(partial, gemm_partial_floats(limits.tokens, std::max(1, c.experts), c.hidden * 2));
   partial = std::max(partial, gemm_partial_floats(limits.sequences, c.vocabulary, c.hidden * 2));
   p.gemm_partial = floats(partial);
-  p.last_hidden = halves(s * h), p.logits = floats(s * static_cast<std::size_t>(c.vocabulary)), p.sample_scratch = floats(s * static_cast<std::size_t>(c.vocabulary)), p.sample_token = floats(s);
+  p.last_hidden = halves(s * h), p.logits = floats(s * static_cast<std::size_t>(c.vocabulary)), p.sample_scratch = Buffer(device, sample_scratch_bytes(static_cast<int>(s), c.vocabulary)), p.sample_token = floats(s);
   p.temperature = Buffer::of(device, std::vector<float>(s, 0.0F)), p.top_k = Buffer::of(device, std::vector<int>(s, 0)), p.top_p = Buffer::of(device, std::vector<float>(s, 1.0F));
   p.seed = Buffer::of(device, std::vector<std::uint64_t>(s, 0)), p.sample_position = Buffer::of(device, std::vector<std::uint64_t>(s, 0));
   for (Buffer* b : {&p.kv, &p.k_cat, &p.status}) require(device.fill(b->data(), 0, b->bytes()));

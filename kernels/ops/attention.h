@@ -11,7 +11,8 @@ namespace faultline::kernels::FAULTLINE_TILE_NAMESPACE {
 
 inline constexpr float kMasked = -3e38F;
 
-template <class T, int kM, int kDq, int kDv>
+/// kInside: V is the first part of K's rows (launch.cpp checks that the pointers say so).
+template <class T, int kM, int kDq, int kDv, bool kInside>
 FAULTLINE_DEV void attention(const Block& b, const AttentionArgs& p) {
   constexpr int kP = kPageTokens, kLineQ = kDq * T::kBytes + kPad, kLineP = kP * T::kBytes + kPad;
   constexpr int kScratch = kTurnedBytes<kDv> > kM * kP * 4 ? kTurnedBytes<kDv> : kM * kP * 4;
@@ -33,7 +34,9 @@ FAULTLINE_DEV void attention(const Block& b, const AttentionArgs& p) {
 
   Lds<std::uint8_t> q = Block::shared<std::uint8_t, kM * kLineQ, 0>();
   Lds<std::uint8_t> probability = Block::shared<std::uint8_t, kM * kLineP, 1>();
-  Lds<std::uint8_t> scratch = Block::scratch<kScratch>();  // scores, then the values being turned
+  StagedRows<T, kDq, 0> keys;
+  StagedRows<T, kDv, StagedRows<T, kDq, 0>::kBytes> values;
+  Lds<std::uint8_t> scratch = Block::scratch<kScratch, keys.kBytes + (kInside ? 0 : values.kBytes)>();  // scores, then values being turned
   Lds<float> score = lds_as<float>(scratch);
   Lds<float> peak = Block::shared<float, kM, 3>(), sum = Block::shared<float, kM, 4>(), shrink = Block::shared<float, kM, 5>();
   Lds<int> sees = Block::shared<int, kM, 6>();
@@ -49,15 +52,18 @@ FAULTLINE_DEV void attention(const Block& b, const AttentionArgs& p) {
     sum[i] = 0;
     sees[i] = limit(i);
   });
-  Acc<kM, kDv> out;
+  ValueAcc<T, kM, kDv> out;
   b.zero(out);
-  b.barrier();
-
-  for (int t0 = begin; t0 < end; t0 += kP) {
-    int there = cached - t0 < kP ? cached - t0 : kP;  // cached tokens of this tile
+  // Starts on the tile of tokens from t0 and gives the number of cached tokens in it.
+  int slot = 0;
+  const int* pages = p.pages != nullptr ? p.pages + static_cast<std::size_t>(sequence) * p.pages_ld : nullptr;
+  int page_ahead = pages != nullptr && begin < end ? pages[begin / kP] : 0;  // read a tile earlier than it is needed
+  auto fetch = [&](int t0) {
+    int there = cached - t0 < kP ? cached - t0 : kP;
     std::size_t at_k, at_v;
-    if (p.pages != nullptr) {
-      int page = p.pages[static_cast<std::size_t>(sequence) * p.pages_ld + t0 / kP];
+    if (pages != nullptr) {
+      int page = page_ahead;
+      if (t0 + kP < end) page_ahead = pages[t0 / kP + 1];
       if (page < 0 || page >= p.page_count) {
         b.once([&] { atomic_or_global(p.status, static_cast<std::uint32_t>(kStatusPageOutOfRange)); });
         page = 0;
@@ -68,9 +74,23 @@ FAULTLINE_DEV void attention(const Block& b, const AttentionArgs& p) {
       at_k = static_cast<std::size_t>(p.kv_start[sequence] + t0) * p.k_token;
       at_v = static_cast<std::size_t>(p.kv_start[sequence] + t0) * p.v_token;
     }
+    keys.fetch(slot, p.k, at_k + head * p.k_head, p.k_token, there);
+    if constexpr (!kInside) values.fetch(slot, p.v, at_v + head * p.v_head, p.v_token, there);
+    slot ^= 1;
+    return there;
+  };
+  int next = begin < end ? fetch(begin) : 0;
+  b.barrier();
+
+  for (int t0 = begin; t0 < end; t0 += kP) {
+    b.arrived();
+    const int there = next;
+    const auto key = keys;
+    const auto value = values;
+    if (t0 + kP < end) next = fetch(t0 + kP);  // while this tile is worked on
     Acc<kM, kP> scores;
     b.zero(scores);
-    b.template mma_rows<T>(scores, q, kLineQ, p.k + at_k + head * p.k_head, p.k_token, kDq * T::kBytes);
+    b.template mma_rows<T>(scores, q, kLineQ, key.rows(p.k), key.stride, kDq * T::kBytes);
     b.barrier();  // the last tile's values have been read: scratch is free
     b.map(scores, [&](int i, int t, float& v) {
       const int seen = sees[i] - t0;
@@ -85,9 +105,9 @@ FAULTLINE_DEV void attention(const Block& b, const AttentionArgs& p) {
       w.each(kP, [&](int t) {
         const float e = exp2(s[t] - now);
         if constexpr (T::kBytes == 1) {
-          probability[i * kLineP + t] = to_fp8(e * kFp8Target);
+          probability[probability_at<T, kLineP>(i, t)] = to_fp8(e * kFp8Target);
         } else {
-          store_bf16(&probability[i * kLineP + 2 * t], e);
+          store_bf16(&probability[probability_at<T, kLineP>(i, t)], e);
         }
       });
       const float a = exp2(before - now), old = sum[i];
@@ -100,7 +120,8 @@ FAULTLINE_DEV void attention(const Block& b, const AttentionArgs& p) {
     });
     b.barrier();
     b.map(out, [&](int i, int, float& v) { v *= shrink[i]; });
-    b.template mma_columns<T, kM, kDv, kP>(out, probability, kLineP, p.v + at_v + head * p.v_head, p.v_token, there, scratch);
+    b.template mma_columns<T, kM, kDv, kP>(out, probability, kLineP, kInside ? key.rows(p.k) : value.rows(p.v),
+                                           kInside ? key.stride : value.stride, there, scratch);
   }
   b.barrier();
 
@@ -130,6 +151,7 @@ template <int kDv>
 FAULTLINE_DEV void attention_merge(const Block& b, const AttentionArgs& p) {
   const int sequence = b.y(), rows = p.q_len[sequence] * p.heads, row0 = b.x() * 4;
   if (row0 >= rows) return;
+  Lds<float> shares = Block::shared<float, 4 * 16, 0>();
   b.rows(rows - row0 < 4 ? rows - row0 : 4, [&](int i, Wave w) {
     const int r = row0 + i, token = r / p.heads, cached = p.kv_len[sequence];
     const std::size_t at = static_cast<std::size_t>(p.q_start[sequence] + token) * p.heads + r % p.heads;
@@ -143,13 +165,23 @@ FAULTLINE_DEV void attention_merge(const Block& b, const AttentionArgs& p) {
       const float m = p.peaks[(s * all + at) * 2];
       peak = m > peak || m != m ? m : peak;  // NaN wins, so that it shows in the result
     }
+    constexpr int kShares = 16;  // kept in LDS; a longer sequence computes the rest again for each value
+    Lds<float> share = shares + i * kShares;
+    w.each(parts < kShares ? parts : kShares, [&](int s) { share[s] = exp2(p.peaks[(s * all + at) * 2] - peak); });
+    w.sync();
+    auto share_of = [&](int s) { return s < kShares ? share[s] : exp2(p.peaks[(s * all + at) * 2] - peak); };
     float sum = 0;
-    for (int s = 0; s < parts; ++s) sum = fused(p.peaks[(s * all + at) * 2 + 1], exp2(p.peaks[(s * all + at) * 2] - peak), sum);
-    w.each(kDv, [&](int d) {
-      float v = 0;
-      for (int s = 0; s < parts; ++s)
-        v = fused(p.partial[(s * all + at) * kDv + d], exp2(p.peaks[(s * all + at) * 2] - peak), v);
-      p.out[at * kDv + d] = to_bf16(parts > 0 ? v / sum : 0.0F);
+    for (int s = 0; s < parts; ++s) sum = fused(p.peaks[(s * all + at) * 2 + 1], share_of(s), sum);
+    // Four values at a time: their loads are under way together, their sums are formed in the order of the splits.
+    w.each(kDv / 4, [&](int d) {
+      float v[4] = {};
+      const float* from = p.partial + at * kDv + 4 * d;
+      FAULTLINE_UNROLL_LOADS
+      for (int s = 0; s < parts; ++s) {
+        const float f = share_of(s);
+        for (int e = 0; e < 4; ++e) v[e] = fused(from[s * all * kDv + e], f, v[e]);
+      }
+      for (int e = 0; e < 4; ++e) p.out[at * kDv + 4 * d + e] = to_bf16(parts > 0 ? v[e] / sum : 0.0F);
     });
   });
 }

@@ -19,28 +19,24 @@ FAULTLINE_DEV void store_out(void* out, bool is_float, std::size_t at, float v) 
 }
 
 template <class T, int kM, Scaling kScaling>
-FAULTLINE_DEV void gemm(const Block& b, const GemmArgs& p) {
-  const int row0 = b.y() * kM, column0 = b.x() * kTileColumns;
+FAULTLINE_DEV void gemm(const Block& b, const GemmArgs& p, int row0) {
+  const int column = b.y(), column0 = column * kTileColumns;
   const int batch = p.parallel ? 0 : b.z(), part = p.parallel ? b.z() : 0;
   const int blocks = p.k_bytes / 64, steps = p.k_bytes / kStepBytes;
   const int valid = p.m - row0 < kM ? p.m - row0 : kM;
   const std::uint8_t* a = p.a + batch * p.a_stride;
   const std::uint8_t* w = p.w + batch * p.w_stride;
   auto row = [&](int i) { return a + static_cast<std::size_t>(row0 + (i < valid ? i : valid - 1)) * p.lda; };
-  Acc<kM, kTileColumns> total, current;
+  StreamAcc<kM, kTileColumns> total, current;
   b.zero(total);
   for (int s = part; s < (p.parallel ? part + 1 : p.splits); ++s) {
     // steps * s / splits: parts differ by at most one step; a function of k and splits alone
     const int first = steps * s / p.splits * 2, last = steps * (s + 1) / p.splits * 2;
     b.zero(current);
     if constexpr (kScaling == Scaling::blocks) {
-      Acc<kM, kTileColumns> group;
-      b.zero(group);
-      b.template mma_stream<T, kM, kTileColumns, 0>(group, row, valid, w, blocks, column0, first, last, [&](int step) {
-        const float sw = p.w_scale[b.x() * steps + step];
-        const float* sa = p.a_scale + static_cast<std::size_t>(step) * p.m + row0;
-        b.fold(current, group, [&](int i, int) { return sw * sa[i < valid ? i : valid - 1]; });
-      });
+      b.template mma_stream_scaled<T, kM, kTileColumns, 0>(
+          current, row, valid, w, blocks, column0, first, last, [&](int step) { return p.w_scale + column * steps + step; },
+          [&](int step, int i) { return p.a_scale + static_cast<std::size_t>(step) * p.m + row0 + (i < valid ? i : valid - 1); });
     } else {
       b.template mma_stream<T, kM, kTileColumns, 0>(current, row, valid, w, blocks, column0, first, last, NoFold{});
     }
@@ -57,6 +53,17 @@ FAULTLINE_DEV void gemm(const Block& b, const GemmArgs& p) {
     if constexpr (kScaling == Scaling::per_row) v = v * p.a_scale[r] * p.w_scale[c];
     store_out(p.out, p.out_is_float != 0, batch * p.out_stride + static_cast<std::size_t>(r) * p.ldo + c, v);
   });
+}
+
+template <class T, int kM, Scaling kScaling>
+FAULTLINE_DEV void gemm(const Block& b, const GemmArgs& p) {
+  gemm<T, kM, kScaling>(b, p, b.x() * kM);
+}
+/// 128 rows a block with block scales: on gfx942 one half after the other, because three accumulators of 128 rows would spill.
+template <class T>
+FAULTLINE_DEV void gemm_tall_blocks(const Block& b, const GemmArgs& p) {
+  for (int row0 = b.x() * 128; row0 < p.m && row0 < b.x() * 128 + 128; row0 += kTallScaledRows)
+    gemm<T, kTallScaledRows, Scaling::blocks>(b, p, row0);
 }
 
 /// Sums the parts of a parallel gemm in their order. Blocks of 1024 elements.

@@ -5,7 +5,12 @@
 namespace faultline::kernels {
 namespace {
 
-constexpr int kFillBlocks = 304;  // compute units of MI300X (data sheet)
+// Blocks that fill a device: the compute units of MI300X (data sheet) or of the GPU at hand; a CPU and the emulator do as MI300X does.
+constexpr int kFillBlocks = 304;
+int fill_blocks(const Device& device) {
+  const int units = device.limits().compute_units;
+  return units > 1 ? units : kFillBlocks;
+}
 
 int tiles(int n, int size) { return (n + size - 1) / size; }
 
@@ -24,23 +29,24 @@ Outcome<> check(const char* kernel, const GemmArgs& a) {
 }
 
 struct GemmKernels {
-  Kernel tall, middle, low;
-  int tall_rows;
+  Kernel tall, middle, low;  // 128, 64 and 32 rows
   Kernel reduce;
 };
 
 Outcome<> run_gemm(Device& device, GemmArgs& a, int batches, const GemmKernels& kernels) {
   if (a.m == 0 || batches == 0) return Done{};
-  a.splits = gemm_splits(a.n, a.k_bytes);
+  const int fill = fill_blocks(device);
+  a.splits = gemm_splits(a.n, a.k_bytes, fill);
   const int columns = tiles(a.n, kTileColumns);
   // A CPU core unpacks the weights once for each tile of rows, so tall tiles pay early there; a GPU first needs enough blocks. The bits of a
   // row are the same with all of them.
   const int tall_from = device.limits().compute_units > 1 ? 512 : 64;
-  const int rows = a.m > tall_from ? kernels.tall_rows : a.m > 32 ? 64 : 32;
+  const int rows = a.m > tall_from ? 128 : a.m > 32 ? 64 : 32;
   const Kernel kernel = rows == 128 ? kernels.tall : rows == 64 ? kernels.middle : kernels.low;
   const int blocks = columns * tiles(a.m, rows) * batches;
-  a.parallel = a.splits > 1 && batches == 1 && a.partial != nullptr && blocks < kFillBlocks ? 1 : 0;
-  const Grid grid{columns, tiles(a.m, rows), a.parallel != 0 ? a.splits : batches};
+  a.parallel = a.splits > 1 && batches == 1 && a.partial != nullptr && blocks < fill ? 1 : 0;
+  // Tiles of the same weights run side by side, so that they read them from cache.
+  const Grid grid{tiles(a.m, rows), columns, a.parallel != 0 ? a.splits : batches};
   if (auto done = device.launch(kernel, grid, a); !done || a.parallel == 0) return done;
   const auto elements = static_cast<std::size_t>(a.m) * static_cast<std::size_t>(a.n);
   return device.launch(kernels.reduce, {static_cast<int>((elements + 1023) / 1024), 1, 1}, a);
@@ -48,32 +54,31 @@ Outcome<> run_gemm(Device& device, GemmArgs& a, int batches, const GemmKernels& 
 
 }  // namespace
 
-int gemm_splits(int n, int k_bytes) {
-  const int fill = kFillBlocks / tiles(n, kTileColumns);
+int gemm_splits(int n, int k_bytes, int fill_blocks) {
+  const int fill = fill_blocks / tiles(n, kTileColumns);
   const int deep = k_bytes / kStepBytes / 4;
   return std::clamp(std::min(fill, deep), 1, 8);
 }
 
 std::size_t gemm_partial_floats(int m, int n, int k_bytes) {
-  return static_cast<std::size_t>(gemm_splits(n, k_bytes)) * static_cast<std::size_t>(m) * static_cast<std::size_t>(n);
+  return static_cast<std::size_t>(gemm_splits(n, k_bytes, kFillBlocks)) * static_cast<std::size_t>(m) * static_cast<std::size_t>(n);
 }
 
 Outcome<> gemm_fp8(Device& device, GemmArgs a) {
   if (auto fits = check("gemm_fp8", a); !fits) return fits;
-  return run_gemm(device, a, 1, {Kernel::gemm_fp8_m128, Kernel::gemm_fp8_m64, Kernel::gemm_fp8_m32, 128, Kernel::gemm_fp8_reduce});
+  return run_gemm(device, a, 1, {Kernel::gemm_fp8_m128, Kernel::gemm_fp8_m64, Kernel::gemm_fp8_m32, Kernel::gemm_fp8_reduce});
 }
 
 Outcome<> gemm_fp8_blocks(Device& device, GemmArgs a) {
   if (auto fits = check("gemm_fp8_blocks", a); !fits) return fits;
-  return run_gemm(device, a, 1, {Kernel::gemm_fp8_blocks_m64, Kernel::gemm_fp8_blocks_m64, Kernel::gemm_fp8_blocks_m32, 64,
+  return run_gemm(device, a, 1, {Kernel::gemm_fp8_blocks_m128, Kernel::gemm_fp8_blocks_m64, Kernel::gemm_fp8_blocks_m32,
                                  Kernel::gemm_plain_reduce});
 }
 
 Outcome<> gemm_bf16(Device& device, GemmArgs a, int batches) {
   if (auto fits = check("gemm_bf16", a); !fits) return fits;
   if (batches < 0) return bad("gemm_bf16", number("batches", batches) + " is negative");
-  return run_gemm(device, a, batches, {Kernel::gemm_bf16_m64, Kernel::gemm_bf16_m64, Kernel::gemm_bf16_m32, 64,
-                                       Kernel::gemm_plain_reduce});
+  return run_gemm(device, a, batches, {Kernel::gemm_bf16_m128, Kernel::gemm_bf16_m64, Kernel::gemm_bf16_m32, Kernel::gemm_plain_reduce});
 }
 
 Outcome<> quantize(Device& device, const QuantizeArgs& a) {
@@ -127,6 +132,10 @@ Outcome<> attention(Device& device, AttentionKind kind, const AttentionArgs& a, 
   if (a.splits > 1 && (a.partial == nullptr || a.peaks == nullptr)) return bad("attention", "splits without partial and peaks");
   if (a.pages == nullptr && a.kv_start == nullptr) return bad("attention", "neither pages nor kv_start");
   if (a.pages != nullptr && a.page_count < 1) return bad("attention", number("page_count", a.page_count));
+  const bool latent = kind == AttentionKind::mla_decode_fp8 || kind == AttentionKind::mla_decode_bf16;
+  if (latent && (a.v != a.k || a.v_token != a.k_token || a.v_page != a.k_page || a.v_head != a.k_head)) {
+    return bad("attention", "V of latent attention is the first part of K: the same address and strides");
+  }
   if (a.sequences == 0 || q_len_max == 0) return Done{};
   struct Row {
     Kernel kernel, merge;
@@ -205,6 +214,9 @@ Outcome<> ep_combine(Device& device, const ExchangeArgs& a) {
 Outcome<> sample(Device& device, const SampleArgs& a) {
   if (a.m < 0) return bad("sample", number("m", a.m) + " is negative");
   if (a.vocabulary < 1 || a.vocabulary > 1 << 20) return bad("sample", number("vocabulary", a.vocabulary) + " is outside 1 … 2^20");
+  if (auto done = device.launch(Kernel::sample_peaks, {kSampleParts, a.m, 1}, a); !done) return done;
+  if (auto done = device.launch(Kernel::sample_weights, {kSampleParts, a.m, 1}, a); !done) return done;
+  if (auto done = device.launch(Kernel::sample_candidates, {kSampleParts, a.m, 1}, a); !done) return done;
   return device.launch(Kernel::sample_tokens, {a.m, 1, 1}, a);
 }
 

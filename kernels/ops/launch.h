@@ -7,9 +7,9 @@
 
 namespace faultline::kernels {
 
-/// Parts that K is cut into: enough blocks to fill 304 compute units with one row of tiles, at least 4 steps of 128 bytes each, at most
-/// 8. A function of the weight alone, so the sum of a row is formed in the same order in every batch.
-int gemm_splits(int n, int k_bytes);
+/// Parts that K is cut into: enough blocks to fill the device's compute units with one row of tiles, at least 4 steps of 128 bytes each,
+/// at most 8. A function of the weight and the device alone, so the sum of a row is formed in the same order in every batch.
+int gemm_splits(int n, int k_bytes, int fill_blocks = 304);
 /// Floats of `partial` that let a GEMM of up to m rows spread its parts over blocks.
 std::size_t gemm_partial_floats(int m, int n, int k_bytes);
 

@@ -124,18 +124,15 @@ FAULTLINE_DEV void moe_gate_up(const Block& b, const MoeArgs& p) {
   b.each(kM, [&](int i) { token[i] = order[i < valid ? i : valid - 1] / slots; });
   b.barrier();
   auto row = [&](int i) { return p.x + static_cast<std::size_t>(token[i]) * p.hidden; };
-  Lds<float> value = lds_as<float>(Block::scratch<kM * (kN + 1) * 4>());
-  auto product = [&](Acc<kM, kN>& total, int column) {
-    Acc<kM, kN> part;
-    b.zero(part);
+  Lds<float> value = lds_as<float>(Block::scratch<kM * (kN + 1) * 4, kStreamBytes<kM>>());
+  auto product = [&](StreamAcc<kM, kN>& total, int column) {
     b.zero(total);
-    b.template mma_stream<Fp8, kM, kN, 0>(part, row, valid, w, p.hidden / 64, column, 0, p.hidden / 64, [&](int step) {
-      const float sw = ws[column / kScaleGroup * steps + step];
-      const float* sx = p.x_scale + static_cast<std::size_t>(step) * p.m;
-      b.fold(total, part, [&](int i, int) { return sw * sx[token[i]]; });
-    });
+    b.template mma_stream_scaled<Fp8, kM, kN, 0>(
+        total, row, valid, w, p.hidden / 64, column, 0, p.hidden / 64,
+        [&](int step) { return ws + column / kScaleGroup * steps + step; },
+        [&](int step, int i) { return p.x_scale + static_cast<std::size_t>(step) * p.m + token[i]; });
   };
-  Acc<kM, kN> total;
+  StreamAcc<kM, kN> total;
   product(total, column0);
   b.map(total, [&](int i, int j, float& v) { value[i * (kN + 1) + j] = v * sigmoid(v); });
   product(total, p.inter + column0);
@@ -166,15 +163,12 @@ FAULTLINE_DEV void moe_down(const Block& b, const MoeArgs& p) {
   Lds<int> pair = Block::shared<int, kM, 1>();
   b.each(kM, [&](int i) { pair[i] = order[i < valid ? i : valid - 1]; });
   b.barrier();
-  Acc<kM, kN> total, part;
+  StreamAcc<kM, kN> total;
   b.zero(total);
-  b.zero(part);
   auto row = [&](int i) { return p.mid + static_cast<std::size_t>(pair[i]) * p.inter; };
-  b.template mma_stream<Fp8, kM, kN, 0>(part, row, valid, w, p.inter / 64, column0, 0, p.inter / 64, [&](int step) {
-    const float* sm = p.mid_scale + static_cast<std::size_t>(step) * pairs;
-    const float sw = ws[step];
-    b.fold(total, part, [&](int i, int) { return sw * sm[pair[i]]; });
-  });
+  b.template mma_stream_scaled<Fp8, kM, kN, 0>(
+      total, row, valid, w, p.inter / 64, column0, 0, p.inter / 64, [&](int step) { return ws + step; },
+      [&](int step, int i) { return p.mid_scale + static_cast<std::size_t>(step) * pairs + pair[i]; });
   b.map(total, [&](int i, int j, float& v) {
     if (i < valid) p.y[static_cast<std::size_t>(pair[i]) * p.hidden + column0 + j] = v;
   });

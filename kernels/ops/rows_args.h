@@ -86,9 +86,15 @@ struct EmbedArgs {
 ///   top_k > 0 keeps the k largest weights; then top_p < 1 keeps the fewest largest that reach top_p of what is left;
 ///   equal weights: the lower index first. temperature <= 0: the largest logit, lowest index. NaN counts as minus infinity; a row
 ///   of nothing else gives token -1.
-/// Shapes: logits[m][vocabulary], scratch[m][vocabulary], the rest per row. Range: vocabulary <= 2^20.
-/// Roofline: 4 bytes a logit read once from memory, scratch from cache.
+/// Shapes: logits[m][vocabulary], scratch: sample_scratch_bytes(), 8-byte aligned; the rest per row. Range: vocabulary <= 2^20.
+/// Kernels: sample_peaks, sample_weights, sample_candidates (grid kSampleParts x m), sample_tokens (grid m).
+/// Roofline: 4 bytes a logit read once from memory; again, and the weights, from cache as far as it holds them.
 /// Source of the hash: splitmix64, Steele, Lea, Flood 2014.
+inline constexpr int kSampleParts = 8;
+inline constexpr int kSampleRowBytes = 2048 * 12 + 64 * 28 + 512 * 8 + 8;  // what the kernels pass on about a row: ops/sample.h, SampleRow
+constexpr std::size_t sample_scratch_bytes(int m, int vocabulary) {
+  return (static_cast<std::size_t>(m) * static_cast<std::size_t>(vocabulary) * 4 + 7) / 8 * 8 + static_cast<std::size_t>(m) * kSampleRowBytes;
+}
 struct SampleArgs {
   const float* logits;
   const float* temperature;

@@ -1,4 +1,6 @@
-// Sampling with counter-based random numbers and integer weights; rules in rows_args.h, SampleArgs. One block a row.
+// Sampling with counter-based random numbers and integer weights; rules in rows_args.h, SampleArgs. Four kernels: the largest logit of
+// each part of a row; the weights' sums and a histogram of them; the tokens that can be kept, when they are few; then one block a row keeps
+// and draws. Few tokens are ranked in LDS; otherwise the row's weights are written down and passed over several times.
 #pragma once
 
 #include "kernels/ops/rows_args.h"
@@ -46,8 +48,139 @@ struct Kept {
   std::uint64_t total;
 };
 
-inline constexpr int kPieces = 64;    // a row is cut into this many pieces for counting
-inline constexpr int kBins = 2048;    // 11 bits of the 31-bit weight, then 10, then 10
+inline constexpr int kPieces = 64;       // a row is cut into this many pieces for counting
+inline constexpr int kBins = 2048;       // 11 bits of the 31-bit weight, then 10, then 10
+inline constexpr int kCandidates = 512;  // tokens that are ranked in LDS: each is compared with all others
+
+/// What the kernels pass on about a row: the best logit and the mass of each piece, the histogram of the weights' upper bits.
+struct SampleRow {
+  std::uint64_t bin_mass[kBins];
+  std::uint64_t piece_sum[kPieces];
+  std::uint32_t bin_count[kBins];
+  std::uint64_t group_mass[kPieces];   // of kBins / kPieces bins each
+  std::uint32_t few_weight[kCandidates];
+  int few_index[kCandidates];
+  std::uint32_t few, gathered;  // candidates found; whether they were looked for
+  std::uint32_t group_count[kPieces];
+  float piece_value[kPieces];
+  int piece_index[kPieces];
+};
+static_assert(sizeof(SampleRow) == kSampleRowBytes);
+FAULTLINE_DEV SampleRow* sample_row(const SampleArgs& p, int r) {
+  const std::size_t weights = (static_cast<std::size_t>(p.m) * p.vocabulary * 4 + 7) / 8 * 8;
+  return reinterpret_cast<SampleRow*>(reinterpret_cast<std::uint8_t*>(p.scratch) + weights) + r;
+}
+FAULTLINE_DEV int piece_size(const SampleArgs& p, int q) {
+  const int piece = (p.vocabulary + kPieces - 1) / kPieces, left = p.vocabulary - q * piece;
+  return left < 0 ? 0 : left < piece ? left : piece;
+}
+FAULTLINE_DEV bool keeps_part(const SampleArgs& p, int r) {
+  return (p.top_k[r] > 0 && p.top_k[r] < p.vocabulary) || p.top_p[r] < 1.0F;
+}
+/// With top_k up to the number of pieces the k-th largest of the pieces' best logits bounds what can be kept: no histogram is needed.
+FAULTLINE_DEV bool bounded_by_pieces(const SampleArgs& p, int r) { return p.top_k[r] > 0 && p.top_k[r] <= kPieces && p.top_k[r] < p.vocabulary; }
+FAULTLINE_DEV float bounded(float logit) { return logit > 3e38F ? 3e38F : logit; }  // infinity wins, and stays subtractable
+
+/// The largest logit of a row, lower indices first; index -1: the row holds nothing but NaN and minus infinity.
+FAULTLINE_DEV Best largest_of(const Block& b, const SampleRow& row) {
+  Lds<float> value = Block::shared<float, 4, 50>();
+  Lds<int> index = Block::shared<int, 4, 51>();
+  b.rows(1, [&](int, Wave w) {
+    const Best best = w.best_of(kPieces, [&](int q) { return row.piece_value[q]; });
+    w.once([&] {
+      value[0] = best.value;
+      index[0] = best.index < kPieces ? row.piece_index[best.index] : -1;
+    });
+  });
+  b.barrier();
+  return {value[0], index[0]};
+}
+
+/// Grid: kSampleParts x m. Also clears the row's histogram.
+FAULTLINE_DEV void sample_peak(const Block& b, const SampleArgs& p) {
+  const int r = b.y(), piece = (p.vocabulary + kPieces - 1) / kPieces;
+  const float* logits = p.logits + static_cast<std::size_t>(r) * p.vocabulary;
+  SampleRow* row = sample_row(p, r);
+  constexpr int kEach = kPieces / kSampleParts, kClear = kBins / kSampleParts;
+  b.each(kEach, [&](int i) {
+    row->group_count[b.x() * kEach + i] = 0;
+    row->group_mass[b.x() * kEach + i] = 0;
+  });
+  if (b.x() == 0) b.once([&] { row->few = 0; });
+  b.each(kClear, [&](int i) {
+    row->bin_count[b.x() * kClear + i] = 0;
+    row->bin_mass[b.x() * kClear + i] = 0;
+  });
+  b.rows(kEach, [&](int i, Wave w) {
+    const int q = b.x() * kEach + i, first = q * piece;
+    const Best best = w.best_of(piece_size(p, q), [&](int e) { return bounded(logits[first + e]); });
+    w.once([&] {
+      row->piece_value[q] = best.value;
+      row->piece_index[q] = best.index < p.vocabulary ? first + best.index : -1;
+    });
+  });
+}
+
+/// Grid: kSampleParts x m.
+FAULTLINE_DEV void sample_weigh(const Block& b, const SampleArgs& p) {
+  Lds<std::uint32_t> bin_count = Block::shared<std::uint32_t, kBins, 0>();
+  Lds<std::uint64_t> bin_mass = Block::shared<std::uint64_t, kBins, 1>();
+  const int r = b.y(), piece = (p.vocabulary + kPieces - 1) / kPieces;
+  constexpr int kEach = kPieces / kSampleParts;
+  SampleRow* row = sample_row(p, r);
+  if (bounded_by_pieces(p, r)) return;  // needs no histogram
+  const Best largest = largest_of(b, *row);
+  const float temperature = p.temperature[r];
+  if (largest.index < 0 || !(temperature > 0)) return;
+  const bool count = keeps_part(p, r);
+  if (count) {
+    b.each(kBins, [&](int i) {
+      bin_count[i] = 0;
+      bin_mass[i] = 0;
+    });
+    b.barrier();
+  }
+  const float* logits = p.logits + static_cast<std::size_t>(r) * p.vocabulary;
+  const float sharp = 1.44269504F / temperature;
+  b.rows(kEach, [&](int i, Wave w) {
+    const int q = b.x() * kEach + i, first = q * piece;
+    const std::uint64_t sum = w.total_of(piece_size(p, q), [&](int e) -> std::uint64_t {
+      const std::uint32_t v = integer_exp2((bounded(logits[first + e]) - largest.value) * sharp);
+      const std::uint32_t bin = v >> 20;
+      if (count && bin > 0) {  // most tokens fall in bin 0, which nobody asks for
+        atomic_add_shared(&bin_count[bin], 1U);
+        atomic_add_shared(&bin_mass[bin], static_cast<std::uint64_t>(v));
+      }
+      return v;
+    });
+    w.once([&] { row->piece_sum[q] = sum; });
+  });
+  if (!count) return;
+  b.barrier();
+  b.each(kBins, [&](int i) {
+    if (bin_count[i] == 0) return;
+    atomic_add_global(&row->bin_count[i], bin_count[i]);
+    atomic_add_global(&row->bin_mass[i], bin_mass[i]);
+    atomic_add_global(&row->group_count[i / (kBins / kPieces)], bin_count[i]);
+    atomic_add_global(&row->group_mass[i / (kBins / kPieces)], bin_mass[i]);
+  });
+}
+
+/// How many of the `equal` tokens of a threshold weight are needed: enough for the count, or for the mass; never more than there are.
+FAULTLINE_DEV std::uint32_t ties_kept(std::uint32_t weight, std::uint64_t above, std::uint64_t above_mass, std::uint64_t equal, const Kept& limit,
+                                      std::uint64_t count, std::uint64_t mass) {
+  const std::uint64_t there = weight == limit.weight && limit.ties < equal ? limit.ties : equal;
+  const std::uint64_t by_count = count - above, lacking = mass > above_mass ? mass - above_mass : 0;
+  const std::uint64_t by_mass = weight > 0 ? (lacking + weight - 1) / weight : there;
+  const std::uint64_t ties = by_count < by_mass ? by_count : by_mass;
+  return static_cast<std::uint32_t>(ties < there ? ties : there);
+}
+/// ceil(top_p * total), at least 1; top_p as a 24-bit fraction so that the product is exact.
+FAULTLINE_DEV std::uint64_t wanted_mass(float top_p, std::uint64_t total) {
+  const std::uint64_t part = top_p > 0 ? static_cast<std::uint64_t>(top_p * 16777216.0F) : 0;
+  const std::uint64_t mass = total / 16777216ULL * part + (total % 16777216ULL * part + 16777215ULL) / 16777216ULL;
+  return mass > 0 ? mass : 1;
+}
 
 /// Finds the threshold: the largest weight such that the weights not below it number `count` or sum up to `mass`.
 /// Goes down the bits of the weight in three rounds of counting. `limit` restricts to what an earlier call kept.
@@ -55,6 +188,7 @@ FAULTLINE_DEV Kept threshold(const Block& b, const std::uint32_t* weights, int n
   Lds<std::uint32_t> bin_count = Block::shared<std::uint32_t, kBins, 10>();
   Lds<std::uint64_t> bin_mass = Block::shared<std::uint64_t, kBins, 11>();
   Lds<std::uint64_t> found = Block::shared<std::uint64_t, 4, 12>();  // prefix, count above, mass above
+  Lds<std::uint64_t> group_count = Block::shared<std::uint64_t, kPieces, 13>(), group_mass = Block::shared<std::uint64_t, kPieces, 14>();
   constexpr int kShift[3] = {20, 10, 0}, kWidth[3] = {11, 10, 10};
   const int piece = (n + kPieces - 1) / kPieces;
   b.barrier();
@@ -91,12 +225,27 @@ FAULTLINE_DEV Kept threshold(const Block& b, const std::uint32_t* weights, int n
       });
     });
     b.barrier();
+    const int group = bins / kPieces;
+    b.rows(kPieces, [&](int g, Wave w) {
+      const std::uint64_t c = w.total_of(group, [&](int i) -> std::uint64_t { return bin_count[g * group + i]; });
+      const std::uint64_t s = w.total_of(group, [&](int i) -> std::uint64_t { return bin_mass[g * group + i]; });
+      w.once([&] {
+        group_count[g] = c;
+        group_mass[g] = s;
+      });
+    });
+    b.barrier();
     b.once([&] {
       std::uint64_t c = found[1], s = found[2];
       // Weights equal to an earlier threshold count in full here, though kept in part: they are the lowest, so the search
       // ends in their bin either way.
-      int bin = bins - 1;
-      for (; bin > 0; --bin) {
+      int g = kPieces - 1;
+      for (; g > 0 && c + group_count[g] < count && s + group_mass[g] < mass; --g) {
+        c += group_count[g];
+        s += group_mass[g];
+      }
+      int bin = g * group + group - 1;
+      for (; bin > g * group; --bin) {
         if (c + bin_count[bin] >= count || s + bin_mass[bin] >= mass) break;
         c += bin_count[bin];
         s += bin_mass[bin];
@@ -109,86 +258,222 @@ FAULTLINE_DEV Kept threshold(const Block& b, const std::uint32_t* weights, int n
     b.barrier();
   }
   Kept kept{static_cast<std::uint32_t>(found[0]), 0, found[2]};
-  // How many of the equal ones are needed: enough for the count, or for the mass; never more than there are.
-  const std::uint64_t there = kept.weight == limit.weight && limit.ties < found[3] ? limit.ties : found[3];
-  const std::uint64_t by_count = count - found[1];
-  const std::uint64_t lacking = mass > found[2] ? mass - found[2] : 0;
-  const std::uint64_t by_mass = kept.weight > 0 ? (lacking + kept.weight - 1) / kept.weight : there;
-  std::uint64_t ties = by_count < by_mass ? by_count : by_mass;
-  ties = ties < there ? ties : there;
-  kept.ties = static_cast<std::uint32_t>(ties);
-  kept.total += ties * kept.weight;
+  kept.ties = ties_kept(kept.weight, found[1], found[2], found[3], limit, count, mass);
+  kept.total += static_cast<std::uint64_t>(kept.ties) * kept.weight;
   return kept;
 }
 
+/// The smallest weight of the histogram's lowest bin that may hold kept tokens; `there`: how many tokens are not below it. 0: not known
+/// from the histogram, which knows nothing of bin 0.
+struct Low {
+  std::uint32_t weight, there;
+};
+FAULTLINE_DEV Low lowest_bin(const Block& b, const SampleRow& row, std::uint64_t count, std::uint64_t mass) {
+  Lds<std::uint64_t> group_count = Block::shared<std::uint64_t, kPieces, 20>(), group_mass = Block::shared<std::uint64_t, kPieces, 21>();
+  Lds<std::uint32_t> low = Block::shared<std::uint32_t, 4, 22>();
+  Lds<std::uint64_t> bin_mass = Block::shared<std::uint64_t, kBins / kPieces, 23>();
+  Lds<std::uint32_t> bin_count = Block::shared<std::uint32_t, kBins / kPieces, 24>();
+  constexpr int kGroup = kBins / kPieces;
+  b.each(kPieces, [&](int g) {
+    group_count[g] = row.group_count[g];
+    group_mass[g] = row.group_mass[g];
+  });
+  b.barrier();
+  b.once([&] {
+    std::uint64_t c = 0, s = 0;
+    int g = kPieces - 1;
+    for (; g > 0 && c + group_count[g] < count && s + group_mass[g] < mass; --g) {
+      c += group_count[g];
+      s += group_mass[g];
+    }
+    low[0] = static_cast<std::uint32_t>(g);
+    group_count[kPieces - 1] = c;  // done with: the sums above group g
+    group_mass[kPieces - 1] = s;
+  });
+  b.barrier();
+  const int first = static_cast<int>(low[0]) * kGroup;
+  b.each(kGroup, [&](int i) {
+    bin_count[i] = row.bin_count[first + i];
+    bin_mass[i] = row.bin_mass[first + i];
+  });
+  b.barrier();
+  b.once([&] {
+    std::uint64_t c = group_count[kPieces - 1], s = group_mass[kPieces - 1];
+    int bin = kGroup - 1;
+    for (; bin > 0; --bin) {
+      c += bin_count[bin];
+      s += bin_mass[bin];
+      if (c >= count || s >= mass) break;
+    }
+    if (bin == 0) c += bin_count[0];
+    low[0] = static_cast<std::uint32_t>(first + bin) << 20;
+    low[1] = static_cast<std::uint32_t>(c);
+  });
+  b.barrier();
+  return {low[0], low[1]};
+}
+
+FAULTLINE_DEV std::uint64_t mass_of_row(const Block& b, const SampleRow& row) {
+  Lds<std::uint64_t> total = Block::shared<std::uint64_t, 2, 52>();
+  b.rows(1, [&](int, Wave w) {
+    const std::uint64_t sum = w.total_of(kPieces, [&](int q) -> std::uint64_t { return row.piece_sum[q]; });
+    w.once([&] { total[0] = sum; });
+  });
+  b.barrier();
+  return total[0];
+}
+
+/// Grid: kSampleParts x m. Gathers what may be kept, if that is at most kCandidates tokens.
+FAULTLINE_DEV void sample_gather(const Block& b, const SampleArgs& p) {
+  const int r = b.y(), n = p.vocabulary, k = p.top_k[r];
+  SampleRow* row = sample_row(p, r);
+  const Best largest = largest_of(b, *row);
+  if (largest.index < 0 || !(p.temperature[r] > 0) || !keeps_part(p, r)) return;
+  constexpr std::uint64_t kAll = ~std::uint64_t{0};
+  const bool some = k > 0 && k < n;
+  const float sharp = 1.44269504F / p.temperature[r];
+  Low low{1, 0};
+  float near = 0;  // what lies below is passed over by its logit alone
+  if (bounded_by_pieces(p, r)) {
+    Lds<float> value = Block::shared<float, kPieces, 60>(), bound = Block::shared<float, 4, 61>();
+    b.each(kPieces, [&](int q) { value[q] = row->piece_value[q]; });
+    b.barrier();
+    b.each(kPieces, [&](int q) {
+      int rank = 0;
+      for (int o = 0; o < kPieces; ++o) rank += value[o] > value[q] || (value[o] == value[q] && o < q) ? 1 : 0;
+      if (rank == k - 1) bound[0] = value[q];
+    });
+    b.barrier();
+    near = (bound[0] - largest.value) * sharp - 0.01F;  // equal weights may come from logits a rounding apart
+  } else {
+    const std::uint64_t total = mass_of_row(b, *row);
+    low = lowest_bin(b, *row, some ? static_cast<std::uint64_t>(k) : kAll, some ? kAll : wanted_mass(p.top_p[r], total));
+    int power = -11;
+    for (std::uint32_t bin = low.weight >> 20; bin != 0; bin >>= 1) ++power;
+    near = static_cast<float>(power) - 0.01F;
+  }
+  const bool few = low.weight > 0 && low.there <= kCandidates;
+  if (b.x() == 0) b.once([&] { row->gathered = few ? 1U : 0U; });
+  if (!few) return;
+  const int span = (n + kPieces - 1) / kPieces * (kPieces / kSampleParts), first = b.x() * span, left = n - first;
+  b.sweep(p.logits + static_cast<std::size_t>(r) * n + first, left < span ? left : span, [&](int i, float logit) {
+    const float x = (bounded(logit) - largest.value) * sharp;
+    if (!(x >= near)) return;
+    const std::uint32_t v = integer_exp2(x);
+    if (v < low.weight) return;
+    const std::uint32_t place = atomic_add_global(&row->few, 1U);
+    if (place >= kCandidates) return;  // too many after all
+    row->few_weight[place] = v;
+    row->few_index[place] = first + i;
+  });
+}
+
+/// The rest of the work for a row whose candidates were gathered.
+FAULTLINE_DEV void draw_of_few(const Block& b, const SampleArgs& p, int r, const SampleRow& row, int fallback) {
+  Lds<std::uint32_t> weight = Block::shared<std::uint32_t, kCandidates, 30>();
+  Lds<int> index = Block::shared<int, kCandidates, 31>();
+  Lds<std::uint32_t> kept_weight = Block::shared<std::uint32_t, kCandidates, 32>();
+  Lds<std::uint64_t> found = Block::shared<std::uint64_t, 4, 34>();
+  const int n = p.vocabulary, here = static_cast<int>(row.few);
+  b.each(here, [&](int i) {
+    weight[i] = row.few_weight[i];
+    index[i] = row.few_index[i];
+  });
+  b.barrier();
+  // All candidates are kept where fewer than k have a weight; top_p counts from the mass of the whole row unless top_k cut it.
+  std::uint64_t all_mass = 0;
+  if (bounded_by_pieces(p, r)) {
+    for (int i = 0; i < here; ++i) all_mass += weight[i];
+  } else {
+    all_mass = mass_of_row(b, row);
+  }
+  // As threshold(), over the candidates: those of the wanted weight all find the same and write it.
+  auto cut = [&](const Kept& limit, std::uint64_t count, std::uint64_t mass, std::uint64_t everything) {
+    b.once([&] {
+      found[0] = 0;
+      found[1] = 0;
+      found[2] = everything;
+      found[3] = 0;
+    });
+    b.barrier();
+    b.each(here, [&](int i) {
+      const std::uint32_t v = weight[i];
+      if (v < limit.weight) return;
+      std::uint64_t above = 0, above_mass = 0, equal = 0;
+      for (int j = 0; j < here; ++j) {
+        const std::uint32_t o = weight[j];
+        above += o > v ? 1 : 0;
+        above_mass += o > v ? o : 0;
+        equal += o == v ? 1 : 0;
+      }
+      if (above >= count || above_mass >= mass) return;
+      if (above + equal < count && above_mass + equal * v < mass) return;
+      found[0] = v;
+      found[1] = above;
+      found[2] = above_mass;
+      found[3] = equal;
+    });
+    b.barrier();
+    Kept kept{static_cast<std::uint32_t>(found[0]), 0, found[2]};
+    kept.ties = ties_kept(kept.weight, found[1], found[2], found[3], limit, count, mass);
+    kept.total += static_cast<std::uint64_t>(kept.ties) * kept.weight;
+    b.barrier();
+    return kept;
+  };
+  constexpr std::uint64_t kAll = ~std::uint64_t{0};
+  Kept kept{0, 0xffffffffU, all_mass};
+  const int k = p.top_k[r];
+  if (k > 0 && k < n) kept = cut(kept, static_cast<std::uint64_t>(k), kAll, all_mass);
+  if (p.top_p[r] < 1.0F) kept = cut(kept, kAll, wanted_mass(p.top_p[r], kept.total), kept.total);
+  const std::uint64_t target = multiply_high(counter_random(p.seed[r], p.position[r]), kept.total);
+  b.each(here, [&](int i) {
+    const std::uint32_t v = weight[i];
+    std::uint32_t before = 0;  // equal ones of lower index
+    if (v == kept.weight)
+      for (int j = 0; j < here; ++j) before += weight[j] == v && index[j] < index[i] ? 1U : 0U;
+    kept_weight[i] = v > kept.weight || (v == kept.weight && before < kept.ties) ? v : 0U;
+  });
+  b.once([&] { p.token[r] = fallback; });
+  b.barrier();
+  b.each(here, [&](int i) {
+    if (kept_weight[i] == 0) return;
+    std::uint64_t before = 0;
+    for (int j = 0; j < here; ++j) before += index[j] < index[i] ? kept_weight[j] : 0U;
+    if (before <= target && target - before < kept_weight[i]) p.token[r] = index[i];
+  });
+}
+
+/// Keeps and draws: one block a row.
 FAULTLINE_DEV void sample(const Block& b, const SampleArgs& p) {
-  Lds<float> piece_value = Block::shared<float, kPieces, 0>();
-  Lds<int> piece_index = Block::shared<int, kPieces, 1>();
   Lds<std::uint64_t> piece_sum = Block::shared<std::uint64_t, kPieces, 2>(), small_sum = Block::shared<std::uint64_t, kPieces, 3>();
   Lds<std::uint32_t> piece_ties = Block::shared<std::uint32_t, kPieces, 4>(), small_ties = Block::shared<std::uint32_t, kPieces, 5>();
   Lds<std::uint64_t> aim = Block::shared<std::uint64_t, 4, 6>();  // piece, what is left of the target, ties before it
   const int n = p.vocabulary, piece = (n + kPieces - 1) / kPieces, r = b.x();
-  const float* logits = p.logits + static_cast<std::size_t>(r) * n;
   std::uint32_t* weights = p.scratch + static_cast<std::size_t>(r) * n;
-  auto size_of = [&](int q) {
-    const int left = n - q * piece;
-    return left < 0 ? 0 : left < piece ? left : piece;
-  };
-
-  // 1. The largest logit.
-  auto logit = [&](int i) {
-    const float v = logits[i];
-    return v > 3e38F ? 3e38F : v;  // infinity wins, and stays subtractable
-  };
-  b.rows(kPieces, [&](int q, Wave w) {
-    const Best best = w.best_of(size_of(q), [&](int i) { return logit(q * piece + i); });
-    w.once([&] {
-      piece_value[q] = best.value;
-      piece_index[q] = best.index < n ? q * piece + best.index : -1;
-    });
-  });
-  b.barrier();
-  float largest = -3.4e38F;
-  int at = -1;
-  for (int q = 0; q < kPieces; ++q) {
-    if (piece_index[q] >= 0 && piece_value[q] > largest) {
-      largest = piece_value[q];
-      at = piece_index[q];
-    }
-  }
-  const float temperature = p.temperature[r];
-  if (at < 0 || !(temperature > 0)) {
+  const SampleRow& row = *sample_row(p, r);
+  auto size_of = [&](int q) { return piece_size(p, q); };
+  const Best best = largest_of(b, row);
+  const int at = best.index;
+  if (at < 0 || !(p.temperature[r] > 0)) {
     b.once([&] { p.token[r] = at; });
     return;
   }
-
-  // 2. Weights.
-  const float sharp = 1.44269504F / temperature;
-  b.rows(kPieces, [&](int q, Wave w) {
-    const int first = q * piece;
-    const std::uint64_t sum = w.total_of(size_of(q), [&](int i) -> std::uint64_t {
-      const std::uint32_t v = integer_exp2((logit(first + i) - largest) * sharp);
-      weights[first + i] = v;
-      return v;
-    });
-    w.once([&] { piece_sum[q] = sum; });
-  });
-  b.barrier();
-  std::uint64_t total = 0;
-  for (int q = 0; q < kPieces; ++q) total += piece_sum[q];
+  if (keeps_part(p, r) && row.gathered != 0 && row.few <= kCandidates) {
+    draw_of_few(b, p, r, row, at);
+    return;
+  }
+  const std::uint64_t total = bounded_by_pieces(p, r) ? 0 : mass_of_row(b, row);  // not asked for when top_k cuts first
 
   // 3. What is kept.
   constexpr std::uint64_t kAll = ~std::uint64_t{0};
   Kept kept{0, 0xffffffffU, total};
   const int k = p.top_k[r];
-  if (k > 0 && k < n) kept = threshold(b, weights, n, kept, static_cast<std::uint64_t>(k), kAll);
-  const float top_p = p.top_p[r];
-  if (top_p < 1.0F) {
-    // ceil(top_p * total), top_p as a 24-bit fraction so that the product is exact
-    const std::uint64_t part = top_p > 0 ? static_cast<std::uint64_t>(top_p * 16777216.0F) : 0;
-    const std::uint64_t mass = kept.total / 16777216ULL * part + (kept.total % 16777216ULL * part + 16777215ULL) / 16777216ULL;
-    kept = threshold(b, weights, n, kept, kAll, mass > 0 ? mass : 1);
-  }
+  const bool some = k > 0 && k < n;
+  const float sharp = 1.44269504F / p.temperature[r];
+  b.sweep(p.logits + static_cast<std::size_t>(r) * n, n, [&](int i, float logit) { weights[i] = integer_exp2((bounded(logit) - best.value) * sharp); });
+  b.barrier();
+  if (some) kept = threshold(b, weights, n, kept, static_cast<std::uint64_t>(k), kAll);
+  if (p.top_p[r] < 1.0F) kept = threshold(b, weights, n, kept, kAll, wanted_mass(p.top_p[r], kept.total));
 
   // 4. The token at a random place of the kept mass, in the order of indices: piece, part of the piece, element.
   const std::uint64_t target = multiply_high(counter_random(p.seed[r], p.position[r]), kept.total);

@@ -10,6 +10,7 @@
 #include "kernels/runtime/code_objects.h"
 #include "kernels/runtime/device.h"
 #include "kernels/runtime/gpu_tables.h"
+#include "kernels/tile/memory_sm90.h"
 
 namespace faultline::kernels {
 namespace {
@@ -102,17 +103,28 @@ struct Cuda {
   static constexpr bool kDynamicShared = true;
 };
 
-// Block::scratch of the kernels that have one; the sizes follow from the tile shapes in groups/*.cpp.
+// Dynamic shared memory of the kernels that have some on sm_90; the sizes follow from the tile shapes in groups/*.cpp.
 constexpr unsigned dynamic_bytes(Kernel kernel) {
-  constexpr unsigned kTurned = 80;  // bytes of LDS a column: 64 of data, 16 of padding
+  using namespace sm90;
   switch (kernel) {
-    case Kernel::mla_decode_fp8:
-    case Kernel::mla_decode_bf16: return 512 * kTurned;
-    case Kernel::gqa_decode_bf16: return 128 * kTurned;
-    case Kernel::mla_prefill_bf16:
-    case Kernel::gqa_prefill_bf16: return 64 * 64 * 4;  // the scores are larger than the turned values
-    case Kernel::moe_gate_up_m32: return 32 * 129 * 4;
-    case Kernel::moe_gate_up_m64: return 64 * 129 * 4;
+    case Kernel::mla_decode_fp8: return kAttentionBytes<16, 576, 0>;
+    case Kernel::mla_decode_bf16: return kAttentionBytes<16, 1152, 0>;
+    case Kernel::mla_prefill_bf16: return kAttentionBytes<64, 384, 256>;
+    case Kernel::gqa_decode_bf16: return kAttentionBytes<16, 256, 256>;
+    case Kernel::gqa_prefill_bf16: return kAttentionBytes<64, 256, 256>;
+    case Kernel::gemm_fp8_m32:
+    case Kernel::gemm_fp8_blocks_m32:
+    case Kernel::gemm_bf16_m32:
+    case Kernel::moe_down_m32: return kStreamAllBytes<32>;
+    case Kernel::gemm_fp8_m64:
+    case Kernel::gemm_fp8_blocks_m64:
+    case Kernel::gemm_bf16_m64:
+    case Kernel::moe_down_m64: return kStreamAllBytes<64>;
+    case Kernel::gemm_fp8_m128:
+    case Kernel::gemm_fp8_blocks_m128:
+    case Kernel::gemm_bf16_m128: return kStreamAllBytes<128>;
+    case Kernel::moe_gate_up_m32: return kStreamAllBytes<32> + 32 * 129 * 4;
+    case Kernel::moe_gate_up_m64: return kStreamAllBytes<64> + 64 * 129 * 4;
     default: return 0;
   }
 }

@@ -12,6 +12,7 @@
 #endif
 
 #define FAULTLINE_DEV inline
+#define FAULTLINE_UNROLL_LOADS
 
 namespace faultline::kernels::FAULTLINE_TILE_NAMESPACE {
 
@@ -143,8 +144,30 @@ template <int M, int N>
 struct Acc {
   alignas(64) float v[M][N];
 };
+template <int M, int N>
+using StreamAcc = Acc<M, N>;
+template <class T, int M, int N>
+using ValueAcc = Acc<M, N>;
+template <class T, int kLine>
+inline int probability_at(int i, int t) {
+  return i * kLine + t * T::kBytes;
+}
 template <int N>
 inline constexpr int kTurnedBytes = 64;  // nothing is turned here
+inline constexpr int kTallScaledRows = 128;
+template <int M>
+inline constexpr int kStreamBytes = 0;  // nothing is staged in scratch
+/// Rows of K or V of a tile of cached tokens; here they stay where they are.
+template <class T, int kElements, int kAfter>
+struct StagedRows {
+  std::size_t offset = 0, stride = 0;
+  static constexpr int kBytes = 0;
+  void fetch(int, const std::uint8_t*, std::size_t at, std::size_t row_stride, int) {
+    offset = at;
+    stride = row_stride;
+  }
+  const std::uint8_t* rows(const std::uint8_t* base) const { return base + offset; }
+};
 template <class To>
 inline Lds<To> lds_as(Lds<std::uint8_t> memory) { return reinterpret_cast<To*>(memory); }
 
@@ -320,13 +343,17 @@ struct Block {
   void once(F f) const {
     f();
   }
+  template <class Use>
+  void sweep(const float* p, int n, Use use) const {
+    for (int i = 0; i < n; ++i) use(i, p[i]);
+  }
   template <class T, int N, int Tag>
   static Lds<T> shared() {
     alignas(64) static thread_local T s[N];
     return s;
   }
 
-  template <int N>
+  template <int N, int kAfter = 0>
   static Lds<std::uint8_t> scratch() {
     return shared<std::uint8_t, N, 99>();
   }
@@ -371,6 +398,18 @@ struct Block {
       if constexpr (kFolds) after(k0 * T::kBytes / kStepBytes);
     }
   }
+
+  template <class T, int M, int N, int Tag, class Row, class WeightScale, class RowScale>
+  void mma_stream_scaled(Acc<M, N>& total, Row row, int valid, const std::uint8_t* weights, int blocks, int column0, int first,
+                         int last, WeightScale weight_scale, RowScale row_scale) const {
+    static thread_local Acc<M, N> part;
+    zero(part);
+    mma_stream<T, M, N, Tag>(part, row, valid, weights, blocks, column0, first, last, [&](int step) {
+      const float sw = *weight_scale(step);
+      fold(total, part, [&](int i, int) { return sw * *row_scale(step, i); });
+    });
+  }
+  void arrived() const {}
 
   template <class T, int M, int N, class PointerA>
   void mma_rows(Acc<M, N>& c, PointerA pa, int lda, const std::uint8_t* pb, std::size_t ldb, int bytes) const {

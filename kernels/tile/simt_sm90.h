@@ -4,12 +4,21 @@
 #include <cuda_fp8.h>
 
 #define FAULTLINE_DEV __device__ __forceinline__
-#define FAULTLINE_KERNEL extern "C" __global__ void __launch_bounds__(256)
+#define FAULTLINE_KERNEL(name) extern "C" __global__ void __launch_bounds__(256, faultline::kernels::sm90::blocks_each(#name)) fl_##name
 #define FAULTLINE_SHARED(T, name, n) __shared__ __align__(16) T name[n]
 #define FAULTLINE_UNROLL _Pragma("unroll")
-#define FAULTLINE_UNROLL_FOUR _Pragma("unroll 4")  // several loads under way at once
+#define FAULTLINE_UNROLL_LOADS _Pragma("unroll 8")  // several loads under way at once; eight suit this device better
 
 namespace faultline::kernels::sm90 {
+
+/// Blocks of a kernel that a multiprocessor should hold: two, for which the compiler keeps to 128 registers; one for tiles of 128
+/// rows and for prefill, whose accumulators need more.
+constexpr int blocks_each(const char* name) {
+  for (const char* c = name; *c != 0; ++c)
+    if ((c[0] == '1' && c[1] == '2' && c[2] == '8') || (c[0] == 'p' && c[1] == 'r' && c[2] == 'e' && c[3] == 'f'))
+      return 1;
+  return 2;
+}
 
 struct __align__(16) Chunk {
   std::uint32_t v[4];
@@ -29,6 +38,10 @@ FAULTLINE_DEV int block_x() { return static_cast<int>(blockIdx.x); }
 FAULTLINE_DEV int block_y() { return static_cast<int>(blockIdx.y); }
 FAULTLINE_DEV int block_z() { return static_cast<int>(blockIdx.z); }
 FAULTLINE_DEV int lane() { return static_cast<int>(threadIdx.x & 31); }
+FAULTLINE_DEV std::uint8_t* dynamic_memory() {
+  extern __shared__ __align__(1024) std::uint8_t dynamic[];  // wgmma's swizzled tiles start at multiples of 1024 bytes
+  return dynamic;
+}
 FAULTLINE_DEV void sync() { __syncthreads(); }
 FAULTLINE_DEV void wave_sync() { __syncwarp(); }
 FAULTLINE_DEV std::uint32_t shuffle_xor(std::uint32_t v, int mask) { return __shfl_xor_sync(~0U, v, mask); }
@@ -67,6 +80,52 @@ FAULTLINE_DEV void store_system(std::uint32_t* p, std::uint32_t v) {
   asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
 }
 FAULTLINE_DEV void pause() { __nanosleep(100); }
+
+// Shared memory as the instructions below address it.
+FAULTLINE_DEV std::uint32_t shared_address(const void* p) { return static_cast<std::uint32_t>(__cvta_generic_to_shared(p)); }
+
+// Asynchronous copies to shared memory. The 16-byte one writes zeros when `there` is false and then reads nothing.
+FAULTLINE_DEV void copy_async16(std::uint32_t to, const void* from, bool there = true) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(there ? 16 : 0) : "memory");
+}
+FAULTLINE_DEV void copy_async4(std::uint32_t to, const void* from) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from) : "memory");
+}
+FAULTLINE_DEV void copies_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+/// All but the last N groups of this thread have arrived.
+template <int N>
+FAULTLINE_DEV void copies_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+}
+/// Makes this thread's writes to shared memory visible to wgmma; a barrier must follow.
+FAULTLINE_DEV void show_to_wgmma() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+FAULTLINE_DEV void wgmma_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+FAULTLINE_DEV void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+template <int N>
+FAULTLINE_DEV void wgmma_wait() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
+}
+
+/// Four 8x8 matrices of 16-bit elements; lane i gives the address of row i % 8 of matrix i / 8.
+FAULTLINE_DEV void load_matrices(std::uint32_t (&r)[4], std::uint32_t address) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(address)
+               : "memory");
+}
+FAULTLINE_DEV void load_turned(std::uint32_t (&r)[4], std::uint32_t address) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(address)
+               : "memory");
+}
+
+FAULTLINE_DEV std::uint16_t convert_bf16(float v) {
+  std::uint16_t r;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(r) : "f"(v));
+  return r;
+}
 
 // d += a x b for one 16x8 tile over 32 bytes of K. a: rows g and g+8; the two words of each are K bytes of the fragment.
 template <class T>

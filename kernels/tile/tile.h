@@ -9,6 +9,7 @@
 // on each of the 256 threads of a GPU block, so everything that writes memory stands inside an operation:
 //
 //   each(n, f)              f(i) for i < n, spread over the block's threads
+//   sweep(p, n, f)          f(i, p[i]) over a whole row of memory
 //   rows(n, f)              f(r, wave): one wave (CPU: one loop) works on row r
 //   Wave::each max_of sum_of best_of once sync
 //   Acc<M, N>               a matrix of floats spread over the block's registers; zero, map, fold

@@ -1,8 +1,10 @@
+#include <chrono>
 #include <cstring>
 #include <limits>
 #include <thread>
 
 #include "kernels/ops/launch.h"
+#include "kernels/runtime/health.h"
 #include "support.h"
 
 namespace faultline::kernels {
@@ -232,7 +234,7 @@ std::vector<int> run_sample(Device& device, const std::vector<float>& logits, in
     seed.push_back(77 + static_cast<std::uint64_t>(i) * 13), position.push_back(first_position + static_cast<std::uint64_t>(i));
   }
   auto bl = Buffer::of(device, logits), bt = Buffer::of(device, temperature), bk = Buffer::of(device, top_k), bp = Buffer::of(device, top_p), bs = Buffer::of(device, seed), bo = Buffer::of(device, position);
-  Buffer scratch(device, logits.size() * 4), token(device, static_cast<std::size_t>(m) * 4);
+  Buffer scratch(device, sample_scratch_bytes(m, vocabulary)), token(device, static_cast<std::size_t>(m) * 4);
   require(sample(device, {bl.data<float>(), bt.data<float>(), bk.data<int>(), bp.data<float>(), bs.data<std::uint64_t>(), bo.data<std::uint64_t>(), scratch.data<std::uint32_t>(), token.data<int>(), m, vocabulary}));
   return token.read<int>();
 }
@@ -297,6 +299,25 @@ TEST(Probe, HealthAnswersWithTheTokenItWasGiven) {
       FAULTLINE_DONE(device->launch(Kernel::health, {3, 1, 1}, HealthArgs{passed.data<std::uint32_t>(), token}));
       EXPECT_EQ(passed.read<std::uint32_t>(), std::vector<std::uint32_t>(3, token));
     }
+  }
+}
+
+TEST(Probe, AHangIsNoticedWithinTheDeadlineAndForgivenAfterIt) {
+  using namespace std::chrono_literals;
+  for (const auto& device : test::all_devices(71)) {
+    SCOPED_TRACE(device->name());
+    HealthProbe probe(*device);
+    FAULTLINE_DONE(probe.check(10s));
+    if (device->limits().compute_units <= 1) continue;  // a CPU's launch returns when the work is done: it cannot hang behind our back
+    Buffer stop(*device, 64, true), result(*device, 1024 * 4);
+    *stop.data<std::uint32_t>() = 0;
+    FAULTLINE_DONE(device->launch(Kernel::busy, {device->limits().compute_units, 1, 1}, BusyArgs{stop.data<std::uint32_t>(), result.data<std::uint32_t>(), ~std::uint64_t{0}}));
+    const auto outcome = probe.check(100ms);
+    ASSERT_FALSE(static_cast<bool>(outcome)) << "every compute unit spins";
+    EXPECT_NE(outcome.failure().text().find("no answer from 8 of 8 blocks within 100 ms"), std::string::npos) << outcome.failure().text();
+    __atomic_store_n(stop.data<std::uint32_t>(), 1U, __ATOMIC_RELEASE);
+    FAULTLINE_DONE(device->synchronize());
+    FAULTLINE_DONE(probe.check(10s));
   }
 }
 
