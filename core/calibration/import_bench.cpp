@@ -54,8 +54,9 @@ void import_kernel_bench(std::istream& in, const ImportOptions& options, Dataset
       else data.moe.push_back(s);
     } else if (kind == "decode_attention") {
       AttentionSample s;
-      s.kernel = "mla_decode_" + precision, s.batch = value("sequences", 0), s.heads = value("heads", 0), s.us = us, s.origin = origin;
+      s.batch = value("sequences", 0), s.heads = value("heads", 0), s.us = us, s.origin = origin;
       s.context = s.batch > 0 ? value("context", 0) / s.batch : 0;
+      s.kernel = fmt::format("mla_decode_{}_{}_heads", precision, s.heads);  // heads set the arithmetic of a cached token: a family each
       if (s.batch < 1 || s.context <= 0 || s.heads < 1) errors.at(number, 1, "decode attention needs sequences, context and heads");
       else data.attention.push_back(s);
     }

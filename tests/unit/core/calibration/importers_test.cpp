@@ -388,6 +388,31 @@ INSTANTIATE_TEST_SUITE_P(Provenance, SharedTable,
                            return name;
                          });
 
+TEST(KernelBenchImport, ReadsGemmExpertsAndDecodeAttentionWithTheDevicesTag) {
+  const auto got = import(R"({"op":"qkv_down","kind":"gemm","precision":"fp8","m":16,"n":2112,"k":7168,"ns":17500,"device":"sm_90 NVIDIA H100 80GB HBM3"}
+{"op":"q_absorb","kind":"gemm","precision":"bf16","m":16,"n":512,"k":128,"batch":128,"ns":13100,"device":"sm_90 NVIDIA H100 80GB HBM3"}
+{"op":"experts","kind":"grouped_gemm","precision":"fp8","m":1152,"n":4096,"k":7168,"groups":33,"tokens":128,"ns":680500,"device":"sm_90 NVIDIA H100 80GB HBM3"}
+{"op":"mla_decode","kind":"decode_attention","precision":"fp8","sequences":64,"tokens":64,"context":262144,"heads":16,"ns":116400,"device":"sm_90 NVIDIA H100 80GB HBM3"}
+{"op":"sample","kind":"elementwise","precision":"fp32","n":129280,"tokens":16,"ns":37500,"device":"sm_90 NVIDIA H100 80GB HBM3"}
+)");
+  EXPECT_EQ(got.errors, "");
+  ASSERT_EQ(got.data.gemm.size(), 2U);
+  EXPECT_EQ(got.data.gemm[0].precision, "fp8_block");
+  EXPECT_EQ(got.data.gemm[0].us, 17.5);
+  EXPECT_EQ(got.data.gemm[0].origin.hardware, "H100");
+  EXPECT_EQ(got.data.gemm[1].batch, 128);
+  ASSERT_EQ(got.data.moe.size(), 1U);
+  EXPECT_EQ(got.data.moe[0].topk, 9);
+  EXPECT_EQ(got.data.moe[0].inter, 2048);
+  ASSERT_EQ(got.data.attention.size(), 1U);
+  EXPECT_EQ(got.data.attention[0].context, 4096);
+  const auto bad = import("{\"op\":\"a\",\"kind\":\"gemm\",\"m\":1,\"ns\":5}\n{\"op\":\"a\",\"kind\":\"gemm\",\"ns\":0}\n{\"op\": cut");
+  EXPECT_THAT(bad.errors, HasSubstr("a gemm needs m, n and k"));
+  EXPECT_THAT(bad.errors, HasSubstr("needs kind and a time ns above 0"));
+  EXPECT_THAT(bad.errors, HasSubstr("the file may be cut off"));
+  EXPECT_TRUE(bad.data.gemm.empty());
+}
+
 TEST(SharedData, PrintedMoriIoTablesAgreeWithTheNormalisedOne) {
   FAULTLINE_SHARED_FILE(printed, "traces/microbench/mori_io_thor2_read_stdout.txt");
   FAULTLINE_SHARED_FILE(table, "mi300x/mori_io_rdma_bandwidth.csv");
