@@ -21,7 +21,7 @@ using record::kNoFault;
 class Fold {
  public:
   Fold(const experiment::ExperimentSpec& spec, const experiment::Deployment& d)
-      : spec_(spec), d_(d), run_(d.describe_run(spec)), observer_(run_, d.instances.size()) {
+      : d_(d), run_(d.describe_run(spec)), observer_(run_, d.instances.size()) {
     for (const auto& f : d.faults) {
       record::FaultRecord r;
       r.id = f.name;
@@ -319,7 +319,6 @@ class Fold {
     if (live.kv_wrong > 0) run_.warnings.push_back(fmt::format("{} KV hand-offs arrived damaged", live.kv_wrong));
   }
 
-  const experiment::ExperimentSpec& spec_;
   const experiment::Deployment& d_;
   record::RunRecord run_;
   record::Observer observer_;
