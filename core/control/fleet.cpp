@@ -40,6 +40,7 @@ FleetManager::FleetManager(FleetSetup setup)
 std::uint64_t FleetManager::hash_of(std::size_t i, const Instance& x) const {
   std::uint64_t h = entry_hash(41, i, x.leader_node, x.leader_lost, x.serving, x.accepting, x.draining, x.warm, x.up,
                                static_cast<int>(x.stage), x.failed, x.starting, x.waiting, x.rank, x.retry_wait.v, x.replacement, x.scaling_up, x.probes.size());
+  if (x.parked) h = hash_combine(h, 1);
   for (std::size_t g = 0; g < x.groups.size(); ++g) {
     h = hash_combine(h, x.epochs[g]);
     for (const std::uint32_t node : x.groups[g].nodes) h = hash_combine(h, node);
@@ -52,6 +53,7 @@ std::uint64_t FleetManager::full_digest() const {
   std::uint64_t h = detector_.full_digest();
   for (std::size_t i = 0; i < instances_.size(); ++i) h = hash_combine(h, hash_of(i, instances_[i]));
   for (const std::uint32_t node : spare_nodes_) h = hash_combine(h, node);
+  for (const std::uint32_t node : maintenance_) h = hash_combine(h, node + 1);
   return hash_combine(hash_combine(h, tokens_), autoscaler_.digest());
 }
 std::uint64_t FleetManager::digest() const { return full_digest(); }
@@ -66,6 +68,7 @@ void FleetManager::step(Instant now, const Event& event, Commands& out) {
     else if (const auto* probe = std::get_if<ProbeResult>(&m)) probe_result(now, *probe, out);
     else if (const auto* load = std::get_if<LoadReport>(&m)) instances_[from].load_tokens = load->outstanding_tokens;
     else if (std::get_if<Drained>(&m)) drained(from, out);
+    else if (const auto* planned = std::get_if<Maintenance>(&m)) maintenance(now, *planned, out);
   } else if (const auto* peer = std::get_if<PeerChanged>(&event)) {
     const std::uint32_t index = peer->peer.index;
     const bool lost = peer->to == PeerChanged::To::lost, back = peer->to == PeerChanged::To::back;
@@ -169,6 +172,7 @@ void FleetManager::hit_groups_on(Instant now, std::uint32_t node, Commands& out)
 void FleetManager::node_lost(Instant now, std::uint32_t node, Commands& out) {
   detector_.node_lost(node);
   spare_nodes_.erase(std::remove(spare_nodes_.begin(), spare_nodes_.end(), node), spare_nodes_.end());
+  maintained_node_lost(node, out);
   hit_groups_on(now, node, out);
   // Whom the agent owed an answer waits for nothing any more.
   forget_probes(now, node, out);
@@ -444,7 +448,7 @@ void FleetManager::group_started(Instant now, const GroupStarted& started, Comma
 std::uint32_t FleetManager::find_standby() const {
   for (std::uint32_t s = 0; s < instances_.size(); ++s) {
     const Instance& x = instances_[s];
-    if (!x.serving && !x.scaling_up && x.stage == Stage::none && (!x.warm || can_serve(x)) && dead_nodes(x).empty()) return s;
+    if (!x.serving && !x.scaling_up && !x.parked && x.stage == Stage::none && (!x.warm || can_serve(x)) && dead_nodes(x).empty()) return s;
   }
   return kUnknownRank;
 }

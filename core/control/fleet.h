@@ -58,6 +58,7 @@ class FleetManager final : public Controller {
     bool draining = false;
     bool warm = true;        // workers run (serving or warm standby)
     bool scaling_up = false;
+    bool parked = false;     // down, or draining, for the maintenance of its nodes
     GroupMask up = 0;
     // the incident
     Stage stage = Stage::none;
@@ -104,6 +105,8 @@ class FleetManager final : public Controller {
   void tell_routers(std::uint32_t i, Commands& out);
   void scale(Instant now, Commands& out);
   void drained(std::uint32_t i, Commands& out);
+  void maintenance(Instant now, const Maintenance& m, Commands& out);
+  void maintained_node_lost(std::uint32_t node, Commands& out);
   std::vector<std::uint32_t> dead_nodes(const Instance& x) const;
   bool can_serve(const Instance& x) const;
   std::uint32_t find_standby() const;
@@ -117,6 +120,7 @@ class FleetManager final : public Controller {
   std::vector<Instance> instances_;
   std::vector<std::uint32_t> spare_nodes_;
   std::map<std::uint64_t, std::uint32_t> probes_;  // token -> node
+  std::set<std::uint32_t> maintenance_;  // nodes that the operator takes down
   std::uint64_t tokens_ = 0;
 };
 

@@ -175,11 +175,17 @@ struct ProbeResult {
   bool network_ok = true;
   FAULTLINE_FIELDS(token, bad_gpus, network_ok)
 };
+/// operator -> fleet: a node is going to be taken down, or is back for good.
+struct Maintenance {
+  std::uint32_t node = 0;
+  bool begins = true;
+  FAULTLINE_FIELDS(node, begins)
+};
 
 // New alternatives go to the end: the index is part of the log's format.
 using Message = std::variant<SubmitRequest, AttemptEnded, LoadReport, InstanceUpdate, RunStep, InterruptRun, StepReport,
                              PushKv, KvReport, GroupFailed, TransferFailed, Drained, FenceGroups, GroupReady, Drain,
-                             StartGroup, StopGroup, GroupStarted, ProbeNode, ProbeResult>;
+                             StartGroup, StopGroup, GroupStarted, ProbeNode, ProbeResult, Maintenance>;
 
 // ---- events ---------------------------------------------------------------------------------------------------------
 

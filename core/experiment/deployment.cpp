@@ -65,10 +65,7 @@ void add_groups(std::vector<control::GroupSetup>& out, const Deployment::Role& r
 
 }  // namespace
 
-std::unique_ptr<Deployment> deploy(const ExperimentSpec& spec) {
-  config::Diagnostics diagnostics;
-  auto d = std::make_unique<Deployment>();
-  d->topology = topology::build(spec.topology);
+topology::PlacementSpec placement_of(const ExperimentSpec& spec) {
   const FleetSpec& fleet = spec.fleet;
   topology::PlacementSpec place;
   place.instances = fleet.instances;
@@ -80,7 +77,15 @@ std::unique_ptr<Deployment> deploy(const ExperimentSpec& spec) {
   place.routers = static_cast<std::uint32_t>(spec.router.replicas);
   place.router_placement = fleet.router_placement;
   place.rule = fleet.placement;
-  d->placement = topology::place(d->topology, place, spec.fleet_mark, diagnostics);
+  return place;
+}
+
+std::unique_ptr<Deployment> deploy(const ExperimentSpec& spec) {
+  config::Diagnostics diagnostics;
+  auto d = std::make_unique<Deployment>();
+  d->topology = topology::build(spec.topology);
+  const FleetSpec& fleet = spec.fleet;
+  d->placement = topology::place(d->topology, placement_of(spec), spec.fleet_mark, diagnostics);
   if (fleet.layout.mixed > 0) {
     d->both = make_role(spec, "both", fleet.both, fleet.layout.mixed, diagnostics);
   } else {

@@ -45,6 +45,9 @@ struct Deployment {
   record::RunRecord describe_run(const ExperimentSpec& spec) const;
 };
 
+/// What the experiment's fleet asks of a topology.
+topology::PlacementSpec placement_of(const ExperimentSpec& spec);
+
 /// Throws config::ConfigError: a plan that does not fit (with the numbers), too few nodes, unknown fault targets.
 std::unique_ptr<Deployment> deploy(const ExperimentSpec& spec);
 

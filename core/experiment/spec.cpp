@@ -5,6 +5,7 @@
 #include <regex>
 
 #include "core/base/assert.h"
+#include "core/experiment/campaign.h"
 
 namespace faultline::experiment {
 
@@ -87,10 +88,40 @@ void part(Fields& f, const std::string& key, T& value, const std::string& folder
   if (document.root() && document.root().IsMap()) config::read(document, document.root(), "", value, f.diagnostics());
 }
 
+struct CampaignRef {
+  std::string file;
+  config::Mark mark;
+};
+void describe(Fields& f, CampaignRef& s) {
+  f.required("campaign", s.file);
+  s.mark = f.mark("campaign");
+}
+
 struct Reading {
   ExperimentSpec& spec;
   const config::FileReader* reader = nullptr;
+  CampaignRef campaign = {};
 };
+
+/// The faults of the one case of a campaign.
+void read_campaign(ExperimentSpec& s, const CampaignRef& ref, const config::FileReader& reader, config::Diagnostics& diagnostics) {
+  const std::string path = ref.file.starts_with('/') || s.folder.empty() ? ref.file : s.folder + "/" + ref.file;
+  const auto text = reader(path);
+  if (!text) {
+    diagnostics.error(ref.mark, fmt::format("campaign: cannot read '{}'", path), "paths start at the experiment's folder");
+    return;
+  }
+  const fault::CampaignSpec campaign = fault::read_campaign(*text, path, reader, diagnostics);
+  if (!diagnostics.ok()) return;
+  auto cases = campaign_cases(s, campaign, {}, diagnostics);
+  if (!diagnostics.ok()) return;
+  if (cases.size() != 1) {
+    diagnostics.error(ref.mark, fmt::format("campaign '{}' makes {} runs of one experiment", campaign.name, cases.size()),
+                      fmt::format("run it with: faultline run EXPERIMENT --campaign {}", path));
+    return;
+  }
+  s.faults = std::move(cases.front().faults);
+}
 
 void describe(Fields& f, Reading& r) {
   ExperimentSpec& s = r.spec;
@@ -128,7 +159,11 @@ void describe(Fields& f, Reading& r) {
   f.field("router_restart", s.router_restart, config::kNotNegative);
   f.object("autoscaler", s.autoscaler);
   f.object("workload", s.workload, true);
-  f.list("faults", s.faults);
+  if (const YAML::Node faults = f.reading() ? f.raw("faults") : YAML::Node(); f.reading() && faults.IsDefined() && faults.IsMap()) {
+    config::read(f.document(), faults, "faults", r.campaign, f.diagnostics());
+  } else {
+    f.list("faults", s.faults);
+  }
   f.object("risk", s.risk);
   f.object("cost", s.cost);
 }
@@ -153,7 +188,8 @@ ExperimentSpec load(const std::string& text, const std::string& file, const Over
     spec.workload.trace->path = spec.folder + "/" + spec.workload.trace->path;
   }
   if (overrides.seed) spec.seed = *overrides.seed;
-  fault::finish_list(spec.faults, diagnostics);
+  if (!reading.campaign.file.empty() && diagnostics.ok()) read_campaign(spec, reading.campaign, reader, diagnostics);
+  else fault::finish_list(spec.faults, diagnostics);
   diagnostics.throw_if_any();
   return spec;
 }

@@ -104,6 +104,7 @@ struct ExperimentSpec {
   Duration router_restart{5'000'000'000};
   control::AutoscalerSpec autoscaler;
   workload::WorkloadSpec workload;
+  /// `faults: [ … ]`, or `faults: {campaign: FILE}` for a campaign that makes one list (core/fault/campaign.h).
   std::vector<fault::FaultSpec> faults;
   RiskGroups risk;  // shared-risk groups that the topology does not state
   CostSpec cost;

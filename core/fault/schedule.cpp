@@ -346,6 +346,10 @@ std::vector<ScheduledFault::Transition> ScheduledFault::transitions(Instant appl
     return out;
   }
   out.push_back({applied, true});
+  if (kind == FaultKind::process_crash || process_only) {  // over at once; the process stays dead until it is started
+    out.push_back({applied, false});
+    return out;
+  }
   if (revert_at(applied) != kNever) out.push_back({revert_at(applied), false});
   return out;
 }

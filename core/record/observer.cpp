@@ -42,6 +42,9 @@ void Observer::note(Instant now, const control::Command& command) {
     Live& l = live_[attempt->request.v];
     r.instance = attempt->instance;
     l.instance = attempt->instance.v;
+    for (const auto& [instance, fault] : tainted_) {
+      if (instance == l.instance) r.hit_by |= std::uint64_t{1} << std::min<std::uint32_t>(63, fault);
+    }
     if (r.attempts < 255) ++r.attempts;
     if (attempt->attempt > 0) {  // the work of the attempt before is done again
       r.tokens_recomputed += l.lost_prefill + l.lost_output;
@@ -163,6 +166,15 @@ void Observer::touch(Instant, std::uint32_t instance, std::uint32_t fault) {
   fault_of_[instance] = fault;
   auto& direct = run_.faults[fault].instances_direct;
   if (std::find(direct.begin(), direct.end(), InstanceId{instance}) == direct.end()) direct.push_back(InstanceId{instance});
+}
+
+void Observer::taint(std::uint32_t instance, std::uint32_t fault, bool on) {
+  if (on) {
+    hit_all(instance, fault);
+    tainted_.emplace_back(instance, fault);
+  } else {
+    std::erase(tainted_, std::pair{instance, fault});
+  }
 }
 
 void Observer::hit_all(std::uint32_t instance, std::uint32_t fault) {

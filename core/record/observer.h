@@ -32,6 +32,8 @@ class Observer {
   /// The requests that an instance (or one group of it) holds wait on what the fault did.
   void hit_all(std::uint32_t instance, std::uint32_t fault);
   std::uint32_t fault_of(std::uint32_t instance) const { return fault_of_[instance]; }
+  /// While it is on, whatever runs on the instance is hit by the fault although nothing fails.
+  void taint(std::uint32_t instance, std::uint32_t fault, bool on);
   /// First effect that a controller could see on an instance since its fault.
   void symptom(Instant now, std::uint32_t instance);
 
@@ -55,6 +57,7 @@ class Observer {
   std::vector<Live> live_;             // by RequestId
   std::vector<RequestId> active_;
   std::vector<std::uint32_t> fault_of_;  // by instance: the last fault that touched it
+  std::vector<std::pair<std::uint32_t, std::uint32_t>> tainted_;  // instance, fault
   std::vector<bool> ready_;              // by instance: recovered since
 };
 

@@ -37,6 +37,8 @@ World::World(WorldSetup setup, record::RunRecord& run)
     r.target = f.target;
     run_.faults.push_back(std::move(r));
   }
+  active_.resize(setup_.faults.size());
+  powered_off_.resize(setup_.faults.size());
 
   // Entities in the order routers, fleet manager, instance leaders, node agents.
   const auto router_count = static_cast<std::uint32_t>(placement.routers.size());
@@ -218,6 +220,10 @@ void World::handle(const QueuedEvent& e) {
     case kArrival: arrive(); break;
     case kTransition: transition(e.index, e.token != 0); break;
     case kLaunch: launch_step(e.index); break;
+    case kPowerOff:
+      if (e.token == 0) power_off(e.index);
+      else tell_operator_plan(setup_.faults[e.index], false);
+      break;
     case kProbe: {
       const Probe& p = probes_[e.index];
       if (!alive(p.agent) || incarnation(p.agent) != p.incarnation) break;
@@ -231,7 +237,7 @@ void World::handle(const QueuedEvent& e) {
         if (truth_.down(setup_.topology->nic(NodeId{n}, k))) ended.network_ok = false;
         bool any = false;
         for (std::uint32_t port = 0; port < setup_.topology->layout.ports; ++port) {
-          any |= truth_.links().up(setup_.topology->layout.cable(NodeId{n}, k, port));
+          any |= truth_.port_up(setup_.topology->layout.cable(NodeId{n}, k, port));
         }
         if (!any && !setup_.topology->spec.node.nic_failover) ended.network_ok = false;
       }

@@ -84,7 +84,7 @@ class World final : public fault::FaultActuator, private ports::MessageNet<contr
  private:
   enum Kind : std::uint32_t {
     kMessage, kTimer, kGroupEnd, kGroupFail, kArrival, kTransition, kRequest, kLaunch, kProbe, kTransferStart, kTransferDone,
-    kTransferCanceled, kWriteGivesUp, kRouterBack, kRouterNotice,
+    kTransferCanceled, kWriteGivesUp, kRouterBack, kRouterNotice, kPowerOff,
   };
   struct Timer {
     TimerKey key;
@@ -225,6 +225,13 @@ class World final : public fault::FaultActuator, private ports::MessageNet<contr
 
   // world_faults.cpp
   void transition(std::uint32_t fault, bool active);
+  void power_down(const fault::ScheduledFault& f);
+  void power_up(const fault::ScheduledFault& f);
+  void power_off(std::uint32_t fault);
+  void tell_operator_plan(const fault::ScheduledFault& f, bool begins);
+  double storage_slowdown() const;
+  std::vector<ComponentId> gpus_in(ComponentId component) const;
+  double lossy_share(const fault::ScheduledFault& f) const;
   void probe(std::uint32_t agent, const control::RunProbe& p);
   void touch_affected(std::uint32_t fault);
   void add_disconnected(record::FaultRecord& r);
@@ -271,6 +278,9 @@ class World final : public fault::FaultActuator, private ports::MessageNet<contr
     bool done = false;
   };
   std::vector<AfterCount> after_;
+  std::vector<bool> active_, powered_off_;  // by fault; powered_off_: the second stage of a maintenance or a cooling loss
+  std::int64_t bad_rollouts_ = 0;           // in force
+  double storage_slowdown_ = 1;
   bool stop_ = false;
 };
 

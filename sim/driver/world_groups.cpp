@@ -166,8 +166,15 @@ void World::launch_step(std::uint32_t index) {
     for (const std::uint32_t n : s.nodes) {  // a new process resets its GPUs: a hang is over
       for (std::uint32_t k = 0; k < setup_.topology->layout.gpus; ++k) truth_.clear_hang(setup_.topology->gpu({NodeId{n}, k}));
     }
-    const Duration rest = s.warm ? Duration{0} : setup_.engine.restart_total() - setup_.engine.restart_process;
+    Duration rest = s.warm ? Duration{0} : setup_.engine.restart_total() - setup_.engine.restart_process;
+    if (!s.warm && storage_slowdown_ > 1) {
+      rest += duration_from_seconds(seconds(setup_.engine.restart_weights) * (storage_slowdown_ - 1));
+    }
     queue_.push(now_ + rest, kLaunch, index, 0);
+    return;
+  }
+  if (bad_rollouts_ > 0) {  // the new workers fail their health check; no node is to blame
+    answer(Cause::timeout, control::kUnknownRank);
     return;
   }
   for (const std::uint32_t n : g.nodes) std::erase(groups_on_node_[n], s.instance.v * groups_per_instance_ + s.group);

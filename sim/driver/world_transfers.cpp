@@ -84,7 +84,11 @@ bool World::route(std::uint32_t index, std::vector<topology::LinkIndex>& path, B
   return true;
 }
 
-bool World::peer_up(std::uint32_t index) const { return !truth_.down(setup_.topology->node(transfers_[index].to_node)); }
+bool World::peer_up(std::uint32_t index) const {
+  const Transfer& t = transfers_[index];
+  return !truth_.down(setup_.topology->node(t.to_node)) && !truth_.transfers_blocked(t.from_node) &&
+         !truth_.transfers_blocked(t.to_node);
+}
 
 void World::written(std::uint32_t index) {
   transfers_[index].write = WriteEngine::kNone;
@@ -94,7 +98,8 @@ void World::written(std::uint32_t index) {
 
 void World::gave_up(std::uint32_t index) {
   transfers_[index].write = WriteEngine::kNone;
-  end_transfer(index, peer_up(index) ? Cause::link_down : Cause::peer_lost);
+  const bool gone = truth_.down(setup_.topology->node(transfers_[index].to_node));
+  end_transfer(index, gone ? Cause::peer_lost : Cause::link_down);
 }
 
 /// Expert-parallel traffic loads the same NICs as the pushes. It is not made of flows at this fidelity: when a push starts,

@@ -60,27 +60,49 @@ std::vector<Case> cases_of(const experiment::ExperimentSpec& spec) {
         all.push_back({"gpu.failstop", name, length});
         all.push_back({"gpu.hang", name, length});
         all.push_back({"gpu.slow", name, length + ", factor: 3"});
+        all.push_back({"gpu.ecc", name, length + ", contained: 0"});
+        all.push_back({"gpu.ecc", name, length + ", contained: 1"});
+        all.push_back({"gpu.sdc", name, length});
+        all.push_back({"process.crash", name, ""});
+        all.push_back({"pcie.degrade", name, length + ", factor: 0.25"});
         break;
       case Kind::nic:
         all.push_back({"nic.down", name, length});
         all.push_back({"nic.flap", name, "down: 2 s, up: 3 s, cycles: 4"});
         break;
-      case Kind::xgmi_link: all.push_back({"xgmi.down", name, length}); [[fallthrough]];
+      case Kind::xgmi_link:
+        all.push_back({"xgmi.down", name, length});
+        all.push_back({"xgmi.degrade", name, length + ", factor: 0.2"});
+        break;
       case Kind::cable:
       case Kind::fabric_link:
+        all.push_back({"link.lossy", name, length + ", loss: 0.01"});
+        all.push_back({"link.oneway", name, length});
         all.push_back({"link.down", name, length});
         all.push_back({"link.degrade", name, length + ", factor: 0.2"});
         all.push_back({"link.flap", name, "down: 2 s, up: 3 s, cycles: 4"});
         break;
       case Kind::leaf:
       case Kind::spine:
-      case Kind::core: all.push_back({"switch.down", name, length}); break;
-      case Kind::node: all.push_back({"node.crash", name, length}); break;
+      case Kind::core:
+        all.push_back({"switch.down", name, length});
+        all.push_back({"pfc.storm", name, length + ", factor: 0.3"});
+        break;
+      case Kind::node:
+        all.push_back({"node.crash", name, length});
+        all.push_back({"node.maintenance", name, length + ", drain: 5 s"});
+        all.push_back({"kv.fail", name, length});
+        break;
       case Kind::rack:
-      case Kind::power: all.push_back({"rack.power", name, length}); break;
+      case Kind::power:
+        all.push_back({"rack.power", name, length});
+        all.push_back({"cooling.loss", name, length + ", factor: 1.5, shutdown_after: 4 s"});
+        break;
       case Kind::host: break;  // reached by its router and its power
     }
   }
+  all.push_back({"storage.slow", "", length + ", factor: 3"});
+  all.push_back({"rollout.bad", "", length});
   for (const char* router : {"router-0", "router-1"}) all.push_back({"router.crash", router, ""});
   return all;
 }
@@ -116,7 +138,8 @@ TEST_P(SingleFault, NothingIsLostAndTheFleetServesAgain) {
   std::size_t retried = 0;
   for (const Case& c : cases_of(test::spec_of(fleet))) {
     for (const int at_ms : {7'003, 13'990}) {
-      const std::string fault = fmt::format("{{kind: {}, target: {}, at: {} ms{}{}}}", c.kind, c.target, at_ms, c.extra.empty() ? "" : ", ", c.extra);
+      const std::string target = c.target.empty() ? "" : ", target: " + c.target;
+      const std::string fault = fmt::format("{{kind: {}{}, at: {} ms{}{}}}", c.kind, target, at_ms, c.extra.empty() ? "" : ", ", c.extra);
       SCOPED_TRACE(fault);
       const test::Outcome o = test::simulate(fleet + "faults: [" + fault + "]\n");
       if (o.run.faults.empty()) continue;  // the child failed, which is recorded
