@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "core/base/assert.h"
 #include "core/base/hash.h"
@@ -143,9 +144,72 @@ void draw_groups(const FaultSpec& s, const std::vector<Named>& components, Insta
   });
 }
 
+/// The first fault of a run that is known to have one. Exponential laws have no memory: from then on everything is as
+/// it would be at the start.
+struct FirstFault {
+  Instant at = Instant{0};
+  const FaultSpec* spec = nullptr;  // nullptr: no condition
+  std::size_t component = 0;
+};
+
+/// Failures per second of each component while it is up.
+double unit_rate(const FaultSpec& s, const Named& component, std::uint64_t seed) {
+  return *s.random->rate_per_hour / kHourSeconds * frailty(s.random->lemons, seed, s.id, hash_text(component.name));
+}
+
+bool memoryless(const FaultSpec& s) {
+  const RandomTimes& t = *s.random;
+  return t.rate_per_hour && t.life.distribution == GapDistribution::exponential && t.common.share == 0 &&
+         t.repeat.probability == 0 && t.from == Instant{0} && !t.until && !t.max;
+}
+
+/// Failures per second of all components together while all are up; each is given to `visit`.
+double total_rate(const std::vector<FaultSpec>& specs, const ExpandOptions& options, const Candidates& candidates,
+                  config::Diagnostics& diagnostics,
+                  const std::function<void(const FaultSpec&, std::size_t, double)>& visit) {
+  double sum = 0;
+  for (const FaultSpec& s : specs) {
+    if (!s.random) continue;
+    if (!memoryless(s) || options.run_end == kNever) {
+      diagnostics.error(
+          s.mark, fmt::format("random fault '{}' cannot be drawn given that one strikes", s.id),
+          "that needs exponential rates over the whole of a run with an end, without 'common' and 'repeat'");
+      return 0;
+    }
+    const auto components = resolve_pattern(s, candidates, diagnostics);
+    for (std::size_t c = 0; c < components.size(); ++c) {
+      const double rate = unit_rate(s, components[c], options.seed);
+      if (visit) visit(s, c, rate);
+      sum += rate;
+    }
+  }
+  return sum;
+}
+
+FirstFault draw_first(const std::vector<FaultSpec>& specs, const ExpandOptions& options, const Candidates& candidates,
+                      config::Diagnostics& diagnostics) {
+  FirstFault first;
+  const double rate = total_rate(specs, options, candidates, diagnostics, {});
+  if (rate == 0) return first;
+  Random random(options.seed, "fault/first");
+  // Exponential, truncated at the run's end: inverse of (1 - exp(-rate t)) / (1 - exp(-rate end)).
+  const double p = 1 - stable::exp(-rate * seconds(options.run_end));
+  first.at = later(Instant{0}, -stable::log(1 - random.uniform() * p) / rate);
+  double left = random.uniform() * rate;
+  total_rate(specs, options, candidates, diagnostics, [&](const FaultSpec& s, std::size_t c, double unit) {
+    if (left >= 0) {
+      first.spec = &s;
+      first.component = c;
+    }
+    left -= unit;
+  });
+  return first;
+}
+
 /// One alternating renewal process a component, keyed by its name; those of whole groups beside them.
 void draw_per_component(const FaultSpec& s, const std::vector<Named>& components, Instant until,
-                        const ExpandOptions& options, const Candidates& candidates, std::vector<Drawn>& out) {
+                        const ExpandOptions& options, const FirstFault& known, const Candidates& candidates,
+                        std::vector<Drawn>& out) {
   const RandomTimes& times = *s.random;
   // A repeat adds failures: the law of the others is stretched so that the rate of all stays what it says.
   const double p = times.repeat.probability, repeat_s = seconds(times.repeat.within) / 2;
@@ -155,10 +219,12 @@ void draw_per_component(const FaultSpec& s, const std::vector<Named>& components
     const std::uint64_t unit = hash_text(components[c].name);
     Random random(options.seed, "fault/" + s.id, unit);
     const double unit_s = primary_s / (alone * frailty(times.lemons, options.seed, s.id, unit));
-    Instant t = times.from;
-    bool again = false;
+    Instant t = known.spec ? known.at : times.from;
+    bool again = false, first = known.spec == &s && known.component == c;
     for (std::uint64_t n = 0; out.size() <= kRandomEventsMax; ++n) {
-      t = later(t, again ? random.uniform() * 2 * repeat_s : draw_life_s(random, times.life, unit_s));
+      if (!std::exchange(first, false)) {
+        t = later(t, again ? random.uniform() * 2 * repeat_s : draw_life_s(random, times.life, unit_s));
+      }
       if (t >= until) break;
       const Duration outage = draw_outage(s, options.seed, unit, n);
       out.push_back({t, c, outage});
@@ -264,8 +330,8 @@ void add_chain(const FaultSpec& s, const ScheduledFault& parent, const ExpandOpt
   }
 }
 
-void expand_random(const FaultSpec& s, const ExpandOptions& options, const Candidates& candidates,
-                   config::Diagnostics& diagnostics, FaultSchedule& out) {
+void expand_random(const FaultSpec& s, const ExpandOptions& options, const FirstFault& known,
+                   const Candidates& candidates, config::Diagnostics& diagnostics, FaultSchedule& out) {
   const RandomTimes& times = *s.random;
   if (!times.until && options.run_end == kNever) {
     diagnostics.error(s.mark, fmt::format("random fault '{}' needs 'until': the run has no time limit", s.id));
@@ -282,7 +348,7 @@ void expand_random(const FaultSpec& s, const ExpandOptions& options, const Candi
   }
   std::vector<Drawn> drawn;
   if (times.rate_per_hour)
-    draw_per_component(s, components, until, options, candidates, drawn);
+    draw_per_component(s, components, until, options, known, candidates, drawn);
   else
     draw_together(s, components, until, options.seed, drawn);
   if (drawn.size() > kRandomEventsMax) {
@@ -354,12 +420,20 @@ std::vector<ScheduledFault::Transition> ScheduledFault::transitions(Instant appl
   return out;
 }
 
+double probability_of_a_fault(const std::vector<FaultSpec>& specs, const ExpandOptions& options,
+                              const Candidates& candidates, config::Diagnostics& diagnostics) {
+  const double rate = total_rate(specs, options, candidates, diagnostics, {});
+  return rate == 0 ? 0 : 1 - stable::exp(-rate * seconds(options.run_end));
+}
+
 FaultSchedule expand(const std::vector<FaultSpec>& specs, const ExpandOptions& options, const Candidates& candidates,
                      config::Diagnostics& diagnostics) {
   FaultSchedule out;
+  FirstFault known;
+  if (options.given_a_fault) known = draw_first(specs, options, candidates, diagnostics);
   for (const FaultSpec& s : specs) {
     if (s.random) {
-      expand_random(s, options, candidates, diagnostics, out);
+      expand_random(s, options, known, candidates, diagnostics, out);
       continue;
     }
     if (s.at && *s.at >= options.run_end) {

@@ -71,7 +71,15 @@ using FaultSchedule = std::vector<ScheduledFault>;
 struct ExpandOptions {
   std::uint64_t seed = 0;
   Instant run_end = kNever;  // kNever = not known in advance: then random faults need 'until'
+  /// Draw given that at least one random fault strikes: where faults are rare, runs without any are not spent. The
+  /// expectation of a loss is then the probability of that times its mean over such runs. Exponential rates only.
+  bool given_a_fault = false;
 };
+
+/// Probability that at least one random fault strikes, as ExpandOptions::given_a_fault conditions on. Errors as
+/// expand().
+double probability_of_a_fault(const std::vector<FaultSpec>& specs, const ExpandOptions& options,
+                              const Candidates& candidates, config::Diagnostics& diagnostics);
 
 /// Errors (unknown target, a target of the wrong kind, a pattern that matches nothing, an instant after the run's end,
 /// more than 100,000 random events) go to `diagnostics` with the place in the file; the result is then incomplete.
