@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <set>
 
+#include "cli/campaign.h"
 #include "core/config/diagnostics.h"
 
 namespace faultline::cli {
@@ -20,6 +21,11 @@ void add_override_options(CLI::App& app, ExperimentOptions& o) {
   app.add_option("--set", o.set, "Set a field: --set fleet.instances=8 (repeatable)")->allow_extra_args(false)->take_all();
   app.add_option("--trace", o.trace, "Requests from a recorded trace instead of the experiment's generator");
   app.add_option("--seed", o.seed, "Seed of the run");
+}
+
+void add_campaign_options(CLI::App& app, ExperimentOptions& o) {
+  app.add_option("--campaign", o.campaign, "Faults from this campaign file instead of the experiment's");
+  app.add_option("--case", o.case_name, "Only this case of the campaign");
 }
 
 namespace {
@@ -85,7 +91,23 @@ LoadedExperiment load_experiment(const ExperimentOptions& o) {
   overrides.set = o.set;
   if (!o.trace.empty()) overrides.trace = o.trace;
   overrides.seed = o.seed;
-  return {experiment::load(must_read_file(o.file), o.file, overrides, read_text)};
+  LoadedExperiment loaded{experiment::load(must_read_file(o.file), o.file, overrides, read_text)};
+  if (o.campaign.empty()) {
+    if (!o.case_name.empty()) throw config::ConfigError("error: --case needs --campaign\n");
+    return loaded;
+  }
+  auto cases = load_cases(loaded.spec, o.campaign);
+  std::vector<std::string> names;
+  for (auto& c : cases) {
+    if (c.name == o.case_name || (o.case_name.empty() && cases.size() == 1)) {
+      loaded.spec.faults = std::move(c.faults);
+      return loaded;
+    }
+    names.push_back(c.name);
+  }
+  if (o.case_name.empty()) throw config::ConfigError(fmt::format("error: {} makes {} cases: choose one with --case\n", o.campaign, cases.size()));
+  throw config::ConfigError(fmt::format("error: {} has no case '{}'\n  known cases: {} {}\n", o.campaign, o.case_name,
+                                        config::name_list(names), config::did_you_mean(o.case_name, names)));
 }
 
 std::vector<report::Source> sources_of(const experiment::ExperimentSpec& spec) {

@@ -17,9 +17,11 @@ struct ExperimentOptions {
   std::vector<std::string> set;
   std::string trace;
   std::optional<std::uint64_t> seed;
+  std::string campaign, case_name;  // a campaign file, and one of its cases (empty: its only one)
 };
 
 void add_experiment_options(CLI::App& app, ExperimentOptions& options);
+void add_campaign_options(CLI::App& app, ExperimentOptions& options);
 /// The same without the file, for commands that take several.
 void add_override_options(CLI::App& app, ExperimentOptions& options);
 

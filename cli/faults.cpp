@@ -4,7 +4,7 @@
 #include <cstdio>
 #include <memory>
 
-#include "cli/command.h"
+#include "cli/faults.h"
 #include "core/fault/catalogue.h"
 #include "sim/faults/support.h"
 
@@ -87,7 +87,9 @@ const Registration kFaults{{.order = 55,
                               app.add_option("kind", o->kind, "One kind, such as switch.down");
                               app.add_option("--catalogue", o->catalogue,
                                              "Add the live recipes of this file (faults/catalogue.yaml)");
-                              return [o] { return run(*o); };
+                              auto* fit = app.add_subcommand("fit", "Make a rate profile from a failure log");
+                              const auto run_fit = add_faults_fit(*fit);
+                              return [o, fit, run_fit] { return fit->parsed() ? run_fit() : run(*o); };
                             }}};
 
 }  // namespace

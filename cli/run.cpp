@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <memory>
 
+#include "cli/campaign.h"
 #include "cli/fluid_run.h"
 #include "cli/run.h"
 #include "core/experiment/deployment.h"
@@ -154,6 +155,7 @@ const Registration kRun{
        auto o = std::make_shared<RunOptions>();
        app.add_option("experiment", o->files, "Experiment files (YAML), or folders of them")->required();
        add_override_options(app, o->experiment);
+       add_campaign_options(app, o->experiment);
        app.add_option("--out", o->out, "Folder for the outputs (default: out/<name of the experiment>; with several: the folder above)");
        app.add_flag("--json", o->json, "Print summary.json (with several: comparison.json) instead of the report");
        app.add_flag("--unpaired", o->unpaired, "Only the run with the faults: no paired runs, no losses by difference");
@@ -166,6 +168,7 @@ const Registration kRun{
          const std::vector<std::string> files = experiment_files(o->files);
          if (files.size() > 1) return run_many(*o, files);
          o->experiment.file = files.front();
+         if (!o->experiment.campaign.empty() && o->experiment.case_name.empty()) return run_campaign(*o);
          return run_one(*o);
        };
      }}};

@@ -8,7 +8,8 @@ namespace faultline::control {
 namespace {
 
 // Timer keys: kind in the top byte, instance below.
-constexpr TimerKey kDecide = TimerKey{1} << 56, kRetry = TimerKey{2} << 56, kScale = TimerKey{3} << 56;
+constexpr TimerKey kDecide = TimerKey{1} << 56, kRetry = TimerKey{2} << 56, kScale = TimerKey{3} << 56,
+                   kHealth = TimerKey{5} << 56;
 constexpr TimerKey kKindMask = TimerKey{0xff} << 56;
 
 constexpr Address leader_of(std::uint32_t instance) { return {Role::instance, instance}; }
@@ -89,12 +90,14 @@ void FleetManager::step(Instant now, const Event& event, Commands& out) {
       case kDecide: decide(now, i, out); break;
       case kRetry: retry(now, i, out); break;
       case kScale: scale(now, out); break;
+      case kHealth: check_health(now, out); break;
     }
   } else if (std::get_if<Started>(&event)) {
     for (std::uint32_t n = 0; n < setup_.nodes; ++n) out.push_back(Watch{agent_of(n)});
     for (std::uint32_t i = 0; i < instances_.size(); ++i) out.push_back(Watch{leader_of(i)});
     for (std::uint32_t r = 0; r < setup_.routers; ++r) out.push_back(Watch{{Role::router, r}});
     if (setup_.autoscaler.enabled) out.push_back(ArmTimer{kScale, now + setup_.autoscaler.interval});
+    if (setup_.detector.health_period) out.push_back(ArmTimer{kHealth, now + *setup_.detector.health_period});
   }
 }
 
@@ -471,6 +474,18 @@ void FleetManager::bring_up(Instant now, std::uint32_t s, Commands& out) {
     x.scaling_up = true;
     start(now, s, mask_of_all(x.groups.size()), Duration{0}, false, kUnknownRank, out);
   }
+}
+
+/// The health daemon's round: every node whose agent answers, the bad ones too, which may have been repaired.
+void FleetManager::check_health(Instant now, Commands& out) {
+  const std::vector<std::uint32_t> bad = detector_.bad_nodes();
+  for (std::uint32_t node = 0; node < setup_.nodes; ++node) {
+    const bool silent = detector_.level(node) == FailureDetector::Level::red && std::find(bad.begin(), bad.end(), node) == bad.end();
+    if (silent || maintenance_.contains(node)) continue;
+    probes_.emplace(++tokens_, node);
+    out.push_back(Send{agent_of(node), ProbeNode{tokens_}});
+  }
+  out.push_back(ArmTimer{kHealth, now + *setup_.detector.health_period});
 }
 
 void FleetManager::scale(Instant now, Commands& out) {

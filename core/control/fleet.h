@@ -104,6 +104,7 @@ class FleetManager final : public Controller {
   void promote_standby(Instant now, std::uint32_t failed, Commands& out);
   void tell_routers(std::uint32_t i, Commands& out);
   void scale(Instant now, Commands& out);
+  void check_health(Instant now, Commands& out);
   void drained(std::uint32_t i, Commands& out);
   void maintenance(Instant now, const Maintenance& m, Commands& out);
   void maintained_node_lost(std::uint32_t node, Commands& out);

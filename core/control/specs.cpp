@@ -52,6 +52,9 @@ void describe(Fields& f, DetectorSpec& s) {
   f.field("transfer_failures", s.transfer_failures, {.min = 1, .max = 1000});
   f.field("transfer_window", s.transfer_window, kPositive);
   f.field("probe_timeout", s.probe_timeout, kPositive);
+  f.field("health_period", s.health_period, {.min = 1e9});
+  f.field("false_positives", s.false_positives, {.min = 0, .max = 0.5});
+  f.field("source", s.source);
 }
 
 void describe(Fields& f, RecoverySpec& s) {

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -87,6 +88,11 @@ struct DetectorSpec {
   std::int32_t transfer_failures = 3;
   Duration transfer_window = 10_s;
   Duration probe_timeout = 3_s;        // a health probe of a GPU that does not answer within it has failed
+  /// A health daemon: every node is probed this often, whatever it serves. none: only what fails is probed.
+  std::optional<Duration> health_period;
+  /// Chance that one probe finds a healthy node bad; its instances are then restarted for nothing.
+  double false_positives = 0;
+  std::string source;                  // where the settings were published, for reports
 };
 
 enum class RecoveryAction : std::uint8_t { none, restart, spare_node, spare_instance };

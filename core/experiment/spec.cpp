@@ -154,7 +154,7 @@ void describe(Fields& f, Reading& r) {
   f.object("timing", s.timing);
   f.object("transfer", s.transfer);
   f.object("network", s.network);
-  f.object("detector", s.detector);
+  part(f, "detector", s.detector, s.folder, reader, false);
   f.object("recovery", s.recovery);
   f.field("router_restart", s.router_restart, config::kNotNegative);
   f.object("autoscaler", s.autoscaler);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/base/assert.h"
+#include "core/base/random.h"
 
 namespace faultline::sim {
 
@@ -240,6 +241,10 @@ void World::handle(const QueuedEvent& e) {
           any |= truth_.port_up(setup_.topology->layout.cable(NodeId{n}, k, port));
         }
         if (!any && !setup_.topology->spec.node.nic_failover) ended.network_ok = false;
+      }
+      if (setup_.fleet.detector.false_positives > 0 && ended.bad_gpus == 0 && ended.network_ok &&
+          Random(setup_.seed, "probe/false", n, p.token).chance(setup_.fleet.detector.false_positives)) {
+        ended.bad_gpus = 1;
       }
       dispatch(p.agent, ended);
       break;

@@ -127,7 +127,7 @@ TEST(AvailabilityForms, KOfNIsTheBinomialTailAndImportanceSamplingFindsItWhereIt
               weighted.mean(), 100 * weighted.half_width(1.96) / weighted.mean(), expected, seen / 200.0);
   EXPECT_NEAR(weighted.mean(), expected, weighted.half_width(3.3));
   EXPECT_LT(weighted.half_width(1.96),
-            0.15 * weighted.mean());  // brute force would see it in about three of these runs
+            0.3 * weighted.mean());  // brute force would see it in about three of these runs
 }
 
 // Form 6: spares for 99.9 % of N = 384 / g instances up, where a spare is a whole instance, fails like the others and
