@@ -7,6 +7,7 @@
 #include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <thread>
 
 #include "cli/distributed.h"
@@ -15,6 +16,7 @@
 #include "core/base/hash.h"
 #include "core/experiment/deployment.h"
 #include "core/experiment/sweep.h"
+#include "core/stats/stopping.h"
 
 namespace faultline::cli {
 namespace {
@@ -25,7 +27,13 @@ struct Options {
   std::int64_t seeds = 0;
   int jobs = 0;
   bool json = false, quiet = false;
+  std::optional<double> stop_within;       // relative half-width at which there are seeds enough
+  std::string figure = "goodput tok/s";    // of this figure, at every point
+  stats::StoppingRule rule;
 };
+
+/// One figure of every point, in the order of the seeds: what a stopping rule looks at.
+using Series = std::vector<std::vector<double>>;
 
 struct Replica {
   std::size_t point = 0;
@@ -73,7 +81,8 @@ std::string interval(const experiment::Estimate& e) {
   return fmt::format("{:.{}f} ±{:.{}f}", e.mean, digits, e.half_width, digits);
 }
 
-int run_sweep(const Options& options) {
+/// With `series`, nothing is printed but progress and errors.
+int run_sweep(const Options& options, Series* series = nullptr) {
   const experiment::SweepSpec sweep = experiment::load_sweep(must_read_file(options.file), options.file, options.over, read_text);
   const std::int64_t seeds = options.seeds > 0 ? options.seeds : sweep.seeds;
   const std::string base = must_read_file(sweep.experiment);
@@ -138,8 +147,9 @@ int run_sweep(const Options& options) {
   }
 
   const auto found = store->summaries(keys);
+  if (series) series->assign(specs.size(), {});
   nlohmann::ordered_json result{{"sweep", sweep.name}, {"experiment", sweep.experiment}, {"seeds", seeds}, {"points", nlohmann::json::array()}};
-  if (!options.json) {
+  if (!options.json && !series) {
     fmt::print("{}: {} points, {} seeds; means with 95 % intervals over seeds\n", sweep.name, specs.size(), seeds);
   }
   for (std::size_t p = 0; p < specs.size(); ++p) {
@@ -153,8 +163,10 @@ int run_sweep(const Options& options) {
       const auto summary = nlohmann::json::parse(it->second);
       for (std::size_t f = 0; f < kFigures.size(); ++f) {
         if (const auto v = value_at(summary, kFigures[f].path, 0)) values[f].push_back(*v);
+        if (series && options.figure == kFigures[f].name) (*series)[p] = values[f];
       }
     }
+    if (series) continue;
     nlohmann::ordered_json row{{"point", sweep.points[p].name}, {"replicas", count}};
     if (!options.json) fmt::print("\n{}  ({} replicas)\n", sweep.points[p].name, count);
     for (std::size_t f = 0; f < kFigures.size(); ++f) {
@@ -165,10 +177,42 @@ int run_sweep(const Options& options) {
     }
     result["points"].push_back(row);
   }
+  if (series) return failed ? 1 : interrupted ? 130 : 0;
   if (options.json) fmt::print("{}\n", result.dump(2));
   else fmt::print("\nwritten     {} ({} replicas)\n", out, found.size());
   if (interrupted) fmt::print(stderr, "interrupted: what is done is kept; the same command goes on from there\n");
   return failed ? 1 : interrupted ? 130 : 0;
+}
+
+/// Adds seeds until the figure's interval is narrow enough at every point. All points get the same seeds, so that they stay
+/// paired; the number follows from the values in the order of their seeds, not from who was done first.
+int run_until_narrow(Options options) {
+  std::vector<std::string> names;
+  for (const Figure& f : kFigures) names.emplace_back(f.name);
+  if (std::find(names.begin(), names.end(), options.figure) == names.end()) {
+    throw config::ConfigError(fmt::format("error: --figure: unknown figure '{}'\n  known figures: {} {}\n", options.figure,
+                                          config::name_list(names), config::did_you_mean(options.figure, names)));
+  }
+  if (job_size() > 1) throw config::ConfigError("error: --stop-within adds seeds in rounds, on one machine: give --seeds under MPI\n");
+  options.rule.relative_half_width = *options.stop_within;
+  options.rule.most = std::max(options.rule.most, options.rule.least);
+  for (options.seeds = options.rule.least;; options.seeds = std::min(options.rule.most, options.seeds + std::max<std::int64_t>(2, options.seeds / 4))) {
+    Series series;
+    if (const int status = run_sweep(options, &series); status != 0) return status;
+    std::int64_t needed = 0;
+    for (const auto& values : series) {
+      const auto stop = stats::stops_after(values, options.rule);
+      needed = std::max(needed, stop.value_or(options.seeds + 1));
+    }
+    if (needed > options.seeds && options.seeds < options.rule.most) continue;
+    const bool narrow = needed <= options.seeds && needed < options.rule.most;
+    options.seeds = std::min(needed, options.seeds);
+    if (!options.json) {
+      fmt::print("{} seeds: {} is {}known to {:.1f} % at every point\n", options.seeds, options.figure, narrow ? "" : "not yet ",
+                 100 * *options.stop_within);
+    }
+    return run_sweep(options);
+  }
 }
 
 const Registration kSweep{{.order = 15,
@@ -180,11 +224,16 @@ const Registration kSweep{{.order = 15,
                              app.add_option("--over", o->over, "An axis: --over 'fleet.instances=[2, 4, 8]' (repeatable)")->allow_extra_args(false)->take_all();
                              app.add_option("--set", o->set, "Set a field in every point (repeatable)")->allow_extra_args(false)->take_all();
                              app.add_option("--seeds", o->seeds, "Replicas of each point")->check(CLI::Range(1, 10'000'000));
+                             app.add_option("--stop-within", o->stop_within, "Add seeds until the figure's 95 % interval is within this share of its mean, such as 0.05")
+                                 ->check(CLI::Range(1e-4, 10.0))->excludes("--seeds");
+                             app.add_option("--figure", o->figure, "The figure of --stop-within")->needs("--stop-within");
+                             app.add_option("--least", o->rule.least, "Seeds before --stop-within may stop")->check(CLI::Range(2, 100'000));
+                             app.add_option("--most", o->rule.most, "Seeds at which --stop-within gives up")->check(CLI::Range(2, 10'000'000));
                              app.add_option("--jobs,-j", o->jobs, "Replicas at a time (default: the cores)")->check(CLI::Range(1, 4096));
                              app.add_option("--out", o->out, "Results file (SQLite; default: out/<name>.sqlite)");
                              app.add_flag("--json", o->json, "Print JSON instead of the table");
                              app.add_flag("--quiet,-q", o->quiet, "No progress");
-                             return [o] { return run_sweep(*o); };
+                             return [o] { return o->stop_within ? run_until_narrow(*o) : run_sweep(*o); };
                            }}};
 
 }  // namespace

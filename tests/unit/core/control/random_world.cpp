@@ -328,7 +328,7 @@ void RandomWorld::plan_fault(int k) {
   const auto node = static_cast<std::uint32_t>(random_.below(kNodes));
   const std::uint64_t kind = random_.below(8);
   const auto router = static_cast<std::uint32_t>(random_.below(kRouters));
-  if (k >= options_.faults) return;  // drawn all the same, so that fewer faults leave the others as they are
+  if (k >= options_.faults || !(options_.kept >> k & 1)) return;  // drawn all the same, so that fewer faults leave the others as they are
   if (kind < 4) {
     at(when, [this, node] { node_down(node); });
     at(repaired, [this, node] { node_up(node); });

@@ -25,6 +25,7 @@ struct WorldOptions {
   RecoveryAction policy = RecoveryAction::restart;
   bool scaling = false;
   int faults = 8;      // node crashes, broken GPUs, router crashes, in random order
+  std::uint32_t kept = ~0U;  // bit k: fault k happens; the others stay as they are without it
   int requests = 150;  // while the faults happen; a second load follows when everything is repaired
 };
 

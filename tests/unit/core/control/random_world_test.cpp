@@ -2,13 +2,15 @@
 // once, digests follow the state, no operation has two ends, KV is conserved (in builds with FAULTLINE_CHECKS), and after
 // the last repair everything drains, is up again and serves without a loss.
 //
-// FAULTLINE_TEST_SEED=<seed> runs one seed (with FAULTLINE_TEST_TRACE=1 every event goes to stderr), FAULTLINE_TEST_SEEDS=<n> the first n; a failure prints the seed and the smallest number of faults that shows it.
+// FAULTLINE_TEST_SEED=<seed> runs one seed (with FAULTLINE_TEST_TRACE=1 every event goes to stderr), FAULTLINE_TEST_SEEDS=<n> the first n;
+// FAULTLINE_TEST_FAULTS=<bits> keeps only some of its faults. A failure is reduced to the faults that show it, and prints the command.
 #include <gtest/gtest.h>
 
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 
+#include "core/fault/shrink.h"
 #include "tests/unit/core/control/random_world.h"
 
 namespace faultline::control {
@@ -31,22 +33,30 @@ void check(WorldOptions options) {
   for (std::uint64_t seed = first; seed <= last; ++seed) {
     running_seed = static_cast<std::sig_atomic_t>(seed);
     options.seed = seed;
+    if (const char* kept = std::getenv("FAULTLINE_TEST_FAULTS")) options.kept = static_cast<std::uint32_t>(std::strtoul(kept, nullptr, 10));
     RandomWorld world(options);
     if (std::getenv("FAULTLINE_TEST_TRACE")) world.trace([](const std::string& line) { std::fputs(line.c_str(), stderr); });
     std::string wrong = world.run();
     steps += world.steps();
     completed += world.completed();
     if (wrong.empty()) continue;
-    WorldOptions smaller = options;
-    for (int faults = 0; faults < options.faults; ++faults) {
-      smaller.faults = faults;
-      if (const std::string still = RandomWorld(smaller).run(); !still.empty()) {
-        wrong = still;
-        break;
-      }
-      smaller.faults = options.faults;
+    // The few faults that show it, and the command that does.
+    std::vector<std::uint32_t> all;
+    for (int k = 0; k < options.faults; ++k) {
+      if (options.kept >> k & 1) all.push_back(static_cast<std::uint32_t>(k));
     }
-    ADD_FAILURE() << wrong << "\n  FAULTLINE_TEST_SEED=" << seed << ", shown by the first " << smaller.faults << " faults";
+    WorldOptions smaller = options;
+    const auto keep = [&](const std::vector<std::uint32_t>& faults) {
+      smaller.kept = 0;
+      for (const std::uint32_t k : faults) smaller.kept |= 1U << k;
+      return RandomWorld(smaller).run();
+    };
+    if (!all.empty()) all = fault::shrink<std::uint32_t>(all, [&](const auto& some) { return !keep(some).empty(); });
+    const std::string still = keep(all);
+    const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
+    ADD_FAILURE() << (still.empty() ? wrong : still) << "\n  shown by " << all.size() << " of " << options.faults << " faults:\n  FAULTLINE_TEST_SEED="
+                  << seed << " FAULTLINE_TEST_FAULTS=" << smaller.kept << " test_unit --gtest_filter=" << info->test_suite_name() << "."
+                  << info->name();
   }
   std::signal(SIGABRT, before);
   if (given) return;
