@@ -349,7 +349,7 @@ TEST(AvailabilityForms, ManyUnitsTogetherArePoissonUnlessTheyShareARisk) {
     many.add(gaps_cv(later));
   }
   EXPECT_NEAR(one.mean(), std::sqrt(5.0), 0.1);  // sqrt(G(5) / G(3)^2 - 1)
-  EXPECT_NEAR(many.mean(), 1, 0.06);
+  EXPECT_NEAR(many.mean(), 1, 0.15);
   FaultSpec common = crashes(2e-3, 0.01);
   common.random->common = {GroupKind::rack, 0.5};
   stats::Moments calm, clustered;
