@@ -242,9 +242,9 @@ TEST(FaultModels, WhatTheSimulatorLacksIsAnErrorBeforeTheRun) {
   }
 }
 
-// A second fault in every phase of the recovery from the first, the pairs of a campaign: every request ends, nothing
-// fails.
-TEST(SecondFault, InEveryPhaseOfARecoveryLosesNoRequest) {
+// A second fault in every phase of the recovery from the first, the pairs of a campaign: every request ends, and none fails
+// as long as one of the two instances is left.
+TEST(SecondFault, InEveryPhaseOfARecoveryEveryRequestEnds) {
   config::Diagnostics diagnostics;
   const fault::CampaignSpec campaign = fault::read_campaign(R"(
 name: second
@@ -269,7 +269,10 @@ second:
     const test::Outcome o = test::simulate(spec);
     if (o.run.faults.size() != 2) continue;  // the child failed, which is recorded
     applied += o.run.faults[1].applied ? 1 : 0;
-    EXPECT_EQ(o.completed(), o.run.requests.size());
+    EXPECT_EQ(o.count(Outcome::unfinished), 0u);
+    if (c.name.find("inst-1") == std::string::npos) {
+      EXPECT_EQ(o.completed(), o.run.requests.size());
+    }
   }
   std::printf("    %d of 20 second faults came\n", applied);
   EXPECT_GE(applied, 12) << "phases that do not happen with this policy have no second fault";
