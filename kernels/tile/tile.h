@@ -1,7 +1,7 @@
 // Picks the implementation of the tile layer for the translation unit. Exactly one of these is defined by the build:
 //
 //   FAULTLINE_TILE_GFX942    clang++-19 -x hip, device only           (MI300X)
-//   FAULTLINE_TILE_SM90      nvcc -arch=sm_90                         (H100)
+//   FAULTLINE_TILE_SM90      nvcc for sm_90a                          (H100)
 //   FAULTLINE_TILE_EMULATOR  the gfx942 code on fibers, tests only
 //   FAULTLINE_TILE_CPU       loops; FAULTLINE_TILE_CPU names the level: cpu_v2, cpu_v3, cpu_v4, cpu_portable
 //

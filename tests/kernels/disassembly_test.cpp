@@ -64,7 +64,8 @@ TEST_F(Gfx942, MatrixKernelsUseTheMatrixInstructionsOfTheirType) {
   const std::map<std::string, std::string> expected{
       {"gemm_fp8_m32", "v_mfma_f32_32x32x16_fp8_fp8"},        {"gemm_fp8_m64", "v_mfma_f32_32x32x16_fp8_fp8"},
       {"gemm_fp8_m128", "v_mfma_f32_32x32x16_fp8_fp8"},       {"gemm_fp8_blocks_m32", "v_mfma_f32_32x32x16_fp8_fp8"},
-      {"gemm_fp8_blocks_m64", "v_mfma_f32_32x32x16_fp8_fp8"}, {"gemm_bf16_m32", "v_mfma_f32_32x32x8_bf16"},
+      {"gemm_fp8_blocks_m64", "v_mfma_f32_32x32x16_fp8_fp8"},
+      {"gemm_fp8_blocks_m128", "v_mfma_f32_32x32x16_fp8_fp8"}, {"gemm_bf16_m128", "v_mfma_f32_32x32x8_bf16"}, {"gemm_bf16_m32", "v_mfma_f32_32x32x8_bf16"},
       {"gemm_bf16_m64", "v_mfma_f32_32x32x8_bf16"},           {"mla_decode_fp8", "v_mfma_f32_16x16x32_fp8_fp8"},
       {"mla_decode_bf16", "v_mfma_f32_16x16x16_bf16"},        {"mla_prefill_bf16", "v_mfma_f32_32x32x8_bf16"},
       {"gqa_decode_bf16", "v_mfma_f32_16x16x16_bf16"},        {"gqa_prefill_bf16", "v_mfma_f32_32x32x8_bf16"},
