@@ -50,7 +50,7 @@ struct Instance {
   double share = 0;  // of its capacity that was in use when its fault struck
   double capacity = 0, healthy = 0, lost_gpus = 0, own_gpus = 0;
   Instant since{0};
-  std::uint32_t attempts = 0;
+  bool down = false;  // counted among the serving instances that cannot serve
 };
 
 class Fleet {
@@ -296,13 +296,13 @@ void Fleet::account(std::uint32_t i) {
     lost += !serves || !runs ? g.gpus : g.gpus * (1 - 1 / g.slowdown);
     own += g.own_gpus;
   }
-  const bool was_down = x.serving && x.capacity == 0;
+  const bool was_down = x.down;
   fleet_capacity_ -= x.capacity;
   x.capacity = !x.serving || !serves ? 0 : both > 0 ? both : std::min(prefill, decode);
   fleet_capacity_ += x.capacity;
   if (fleet_capacity_ < 1e-9) fleet_capacity_ = 0;
-  const bool is_down = x.serving && x.capacity == 0;
-  down_ = down_ + (is_down ? 1U : 0U) - (was_down ? 1U : 0U);
+  x.down = x.serving && x.capacity == 0;
+  down_ = down_ + (x.down ? 1U : 0U) - (was_down ? 1U : 0U);
   x.lost_gpus = x.warm && x.blame != kNone ? lost : 0;
   x.own_gpus = std::min(own, lost);
   const bool impaired = x.serving && x.capacity < x.healthy * (1 - 1e-12);

@@ -100,6 +100,14 @@ TEST(FluidRun, IdleSparesFailToo) {
   EXPECT_NEAR(r.result.costs[2].ready_s, 1.2 + (30 + 20) + 30 + kRestart, 1e-6);
 }
 
+TEST(FluidRun, SpareInstanceTakesThePlaceAtTheDecision) {
+  const auto r = run(fleet_text("{kind: gpu.failstop, target: inst-1.d-0.gpu-3, at: 100 s, repair: 50 s}", "recovery: {policy: spare_instance}\n"), 1,
+                     {"fleet.spare_nodes=0", "fleet.spare_instances=1"});
+  ASSERT_EQ(r.result.down_s.size(), 2U);
+  EXPECT_NEAR(r.result.down_s[1], 1.0 + 0.1, 1e-6);  // from the fault to the decision
+  EXPECT_NEAR(r.result.down_s[0] + r.result.down_s[1], 600, 1e-6);
+}
+
 TEST(FluidRun, RepairsQueueForTheCrews) {
   const std::string two = "{kind: node.crash, target: inst-0.d-0, at: 10 s, repair: 100 s}, {id: b, kind: node.crash, target: inst-1.d-0, at: 20 s, repair: 100 s}";
   const auto one = run(fleet_text(two, "recovery: {policy: restart}\nfluid: {repair_crews: 1}\n"));
