@@ -209,6 +209,17 @@ TEST(HostilePeer, RangesOutsideTheRegionAreRefused) {
   });
 }
 
+TEST(HostilePeer, NamingMemoryThatWasNeverSharedEndsTheConnection) {
+  survives([](Target& target, Attacker& attacker) {
+    ASSERT_TRUE(attacker.shake_hands("cluster"));
+    Frame frame = write_frame(target.key(), 0, 2 * sizeof(SharedPiece));
+    frame.flags = kSharedFlag;
+    ASSERT_TRUE(attacker.send(frame, frame.length));
+    EXPECT_TRUE(attacker.dropped());
+    EXPECT_TRUE(std::all_of(target.memory.begin(), target.memory.end(), [](std::byte b) { return b == std::byte{0xa5}; }));
+  });
+}
+
 TEST(HostilePeer, AReplayedBatchEndsTheConnection) {
   survives([](Target& target, Attacker& attacker) {
     ASSERT_TRUE(attacker.shake_hands("cluster"));
