@@ -74,6 +74,16 @@ Conductor::Conductor(const experiment::ExperimentSpec& spec, const std::string& 
     diagnostics.error(spec.fleet_mark, "a live run cannot restart single ranks: one process holds a node's ranks of a group",
                       "use restart_unit: ep_group, role or instance");
   }
+  if (spec.recovery.keeps_survivors()) {
+    diagnostics.error(spec.fleet_mark, "a live run cannot go on with the survivors of a group: its workers do not move experts",
+                      "use recovery.policy: restart, spare_node or spare_instance");
+  }
+  if (spec.router.retry.migrate) {
+    diagnostics.error(spec.fleet_mark, "a live run cannot migrate requests: its routers do not see the tokens that pass", "leave out router.retry.migrate");
+  }
+  if (spec.experts.popularity.kind != model::PopularityKind::uniform) {
+    diagnostics.error(spec.fleet_mark, "a live run's exchange carries the same tokens to every expert", "leave out experts.popularity");
+  }
   diagnostics.throw_if_any();
   if (cluster_->members() > kMembersMax || cluster_->nodes() > kNodesMax) {
     throw std::runtime_error(fmt::format("{} processes on one host are too many; choose a smaller topology", cluster_->members()));

@@ -66,7 +66,7 @@ const FittedCost::Grid& FittedCost::gemm_grid(const GemmShape& shape, const std:
 
 ExchangeShape FittedCost::exchange_shape(const Op& op, bool low_latency) const {
   const double value = op.precision == model::Precision::fp8 ? 1 : 2;
-  return {.combine = op.kind == OpKind::combine, .low_latency = low_latency, .ranks = static_cast<double>(plan_.ep),
+  return {.combine = op.kind == OpKind::combine, .low_latency = low_latency, .ranks = static_cast<double>(plan_.ep > 1 ? plan_.live_gpus() : plan_.ep),
           .ranks_per_node = static_cast<double>(device_.gpus_per_node), .tokens = static_cast<double>(op.tokens),
           .topk = static_cast<double>(op.k), .token_bytes = static_cast<double>(op.n) * value};
 }

@@ -36,6 +36,8 @@ class FailureDetector {
   std::vector<std::uint32_t> transfer_failed(Instant now, std::uint32_t from, std::uint32_t to);
 
   Level level(std::uint32_t node) const;
+  /// Its agent does not answer any more (as against hardware that is bad while the agent answers).
+  bool silent(std::uint32_t node) const { return state(node).heartbeat == Level::red; }
   std::uint64_t digest() const { return digest_.value(); }
   std::uint64_t full_digest() const;
 

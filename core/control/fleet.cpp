@@ -8,8 +8,8 @@ namespace faultline::control {
 namespace {
 
 // Timer keys: kind in the top byte, instance below.
-constexpr TimerKey kDecide = TimerKey{1} << 56, kRetry = TimerKey{2} << 56, kScale = TimerKey{3} << 56,
-                   kHealth = TimerKey{5} << 56;
+constexpr TimerKey kDecide = TimerKey{1} << 56, kRetry = kFleetRetryTimer, kScale = TimerKey{3} << 56,
+                   kAbsent = kFleetAbsentTimer, kHealth = TimerKey{5} << 56;
 constexpr TimerKey kKindMask = TimerKey{0xff} << 56;
 
 constexpr Address leader_of(std::uint32_t instance) { return {Role::instance, instance}; }
@@ -29,6 +29,11 @@ FleetManager::FleetManager(FleetSetup setup)
     Instance x;
     x.groups = s.groups;
     x.epochs.assign(s.groups.size(), 0);
+    x.absent.resize(s.groups.size());
+    x.leaving.resize(s.groups.size());
+    x.joining.resize(s.groups.size());
+    x.ended.resize(s.groups.size());
+    x.missing.resize(s.groups.size());
     x.leader_node = s.leader_node;
     x.serving = x.accepting = s.serving;
     x.warm = s.warm;
@@ -42,9 +47,15 @@ std::uint64_t FleetManager::hash_of(std::size_t i, const Instance& x) const {
   std::uint64_t h = entry_hash(41, i, x.leader_node, x.leader_lost, x.serving, x.accepting, x.draining, x.warm, x.up,
                                static_cast<int>(x.stage), x.failed, x.starting, x.waiting, x.rank, x.retry_wait.v, x.replacement, x.scaling_up, x.probes.size());
   if (x.parked) h = hash_combine(h, 1);
+  h = hash_combine(h, x.fenced);
   for (std::size_t g = 0; g < x.groups.size(); ++g) {
     h = hash_combine(h, x.epochs[g]);
     for (const std::uint32_t node : x.groups[g].nodes) h = hash_combine(h, node);
+    for (const auto* ranks : {&x.absent[g], &x.leaving[g], &x.joining[g], &x.ended[g]}) {
+      for (const std::uint32_t rank : *ranks) h = hash_combine(h, rank);
+      h = hash_combine(h, ranks->size());
+    }
+    h = hash_combine(h, static_cast<std::uint64_t>(x.missing[g]));
   }
   return h;
 }
@@ -55,6 +66,7 @@ std::uint64_t FleetManager::full_digest() const {
   for (std::size_t i = 0; i < instances_.size(); ++i) h = hash_combine(h, hash_of(i, instances_[i]));
   for (const std::uint32_t node : spare_nodes_) h = hash_combine(h, node);
   for (const std::uint32_t node : maintenance_) h = hash_combine(h, node + 1);
+  for (const auto& [node, gpus] : unusable_gpus_) h = hash_combine(hash_combine(h, node), gpus);
   return hash_combine(hash_combine(h, tokens_), autoscaler_.digest());
 }
 std::uint64_t FleetManager::digest() const { return full_digest(); }
@@ -70,6 +82,7 @@ void FleetManager::step(Instant now, const Event& event, Commands& out) {
     else if (const auto* load = std::get_if<LoadReport>(&m)) instances_[from].load_tokens = load->outstanding_tokens;
     else if (std::get_if<Drained>(&m)) drained(from, out);
     else if (const auto* planned = std::get_if<Maintenance>(&m)) maintenance(now, *planned, out);
+    else if (const auto* paused = std::get_if<GroupPaused>(&m)) group_paused(now, from, *paused, out);
   } else if (const auto* peer = std::get_if<PeerChanged>(&event)) {
     const std::uint32_t index = peer->peer.index;
     const bool lost = peer->to == PeerChanged::To::lost, back = peer->to == PeerChanged::To::back;
@@ -91,6 +104,7 @@ void FleetManager::step(Instant now, const Event& event, Commands& out) {
       case kRetry: retry(now, i, out); break;
       case kScale: scale(now, out); break;
       case kHealth: check_health(now, out); break;
+      case kAbsent: look_at_absent(now, i, out); break;
     }
   } else if (std::get_if<Started>(&event)) {
     for (std::uint32_t n = 0; n < setup_.nodes; ++n) out.push_back(Watch{agent_of(n)});
@@ -176,12 +190,25 @@ void FleetManager::node_lost(Instant now, std::uint32_t node, Commands& out) {
   detector_.node_lost(node);
   spare_nodes_.erase(std::remove(spare_nodes_.begin(), spare_nodes_.end(), node), spare_nodes_.end());
   maintained_node_lost(node, out);
+  ranks_ended(node);
   hit_groups_on(now, node, out);
   // Whom the agent owed an answer waits for nothing any more.
   forget_probes(now, node, out);
   for (std::uint32_t i = 0; i < instances_.size(); ++i) {
     Instance& x = instances_[i];
-    if (x.stage != Stage::starting || !(groups_on(x, node) & x.starting)) continue;
+    const GroupMask hit = groups_on(x, node) & x.starting;
+    if ((x.stage != Stage::starting && x.stage != Stage::pausing) || !hit) continue;
+    if (policy_.spec().keeps_survivors()) {
+      // Survivors ask anew who is left; a group that nobody survived waits for hardware.
+      const GroupMask survive = hit & ~x.fenced;
+      if (const GroupMask whole = hit & x.fenced) give_up_start(now, i, whole, out);
+      if (survive) {
+        x.failed |= survive;
+        x.starting &= ~survive;
+        carry_out(now, i, out);
+      }
+      continue;
+    }
     give_up_start(now, i, groups_on(x, node), out);
     if (policy_.spec().policy == RecoveryAction::spare_node && !spare_nodes_.empty()) carry_out(now, i, out);
   }
@@ -204,6 +231,7 @@ void FleetManager::forget_probes(Instant now, std::uint32_t node, Commands& out)
 
 void FleetManager::node_back(Instant now, std::uint32_t node, Commands& out) {
   detector_.node_back(node);
+  unusable_gpus_.erase(node);
   node_usable(now, node, out);
 }
 
@@ -225,6 +253,13 @@ void FleetManager::leader_changed(Instant now, std::uint32_t i, bool lost, Comma
   x.leader_lost = lost;
   if (lost && x.warm) open_incident(now, i, mask_of_all(x.groups.size()), kUnknownRank, out);
   else tell_routers(i, out);
+  // Survivors that were to stop for a new group hear nothing any more from a dead leader: all that it led starts anew.
+  const GroupMask survive = x.starting & ~x.fenced;
+  if (lost && survive && policy_.spec().keeps_survivors() && (x.stage == Stage::pausing || x.stage == Stage::starting)) {
+    x.failed |= survive;
+    x.starting &= ~survive;
+    carry_out(now, i, out);
+  }
 }
 
 void FleetManager::transfer_failed(Instant now, const TransferFailed& failed, Commands& out) {
@@ -242,16 +277,19 @@ void FleetManager::probe_result(Instant now, const ProbeResult& result, Commands
   probes_.erase(asked);
   const bool was_red = detector_.level(node) == FailureDetector::Level::red;
   for (Instance& x : instances_) x.probes.erase(result.token);
+  const bool news = node_hardware(node, result.bad_gpus | result.cut_gpus);
   if (result.bad_gpus != 0 || !result.network_ok) {
     detector_.node_bad(node);
     if (!was_red) out.push_back(NotePhase{.phase = Phase::detect, .instance = {}, .node = node});
-    hit_groups_on(now, node, out);
+    // Survivors go on beside hardware that is known to be bad.
+    if (news || !policy_.spec().keeps_survivors()) hit_groups_on(now, node, out);
   } else if (was_red) {
     detector_.node_good(node);
     if (detector_.level(node) != FailureDetector::Level::red) node_usable(now, node, out);
   }
   for (std::uint32_t i = 0; i < instances_.size(); ++i) {
     if (instances_[i].probes.empty() && instances_[i].stage == Stage::probing) carry_out(now, i, out);
+    else if (has_absent(instances_[i]) && groups_on(instances_[i], node)) try_join(i, out);
   }
 }
 
@@ -277,11 +315,11 @@ void FleetManager::decide(Instant now, std::uint32_t i, Commands& out) {
                           .action = static_cast<std::uint8_t>(policy_.spec().policy)});
   if (policy_.spec().policy == RecoveryAction::spare_instance && x.replacement == kUnknownRank && x.serving) promote_standby(now, i, out);
   // Which hardware is to be replaced is known only after a health check; a policy without spares finds out by trying.
-  if (policy_.spec().policy == RecoveryAction::spare_node) {
+  if (policy_.spec().policy == RecoveryAction::spare_node || policy_.spec().keeps_survivors()) {
     for (std::size_t g = 0; g < x.groups.size(); ++g) {
       if (!(x.failed >> g & 1)) continue;
       for (const std::uint32_t node : x.groups[g].nodes) {
-        if (detector_.level(node) == FailureDetector::Level::red) continue;
+        if (policy_.spec().keeps_survivors() ? detector_.silent(node) : detector_.level(node) == FailureDetector::Level::red) continue;
         probes_.emplace(++tokens_, node);
         x.probes.insert(tokens_);
         out.push_back(Send{agent_of(node), ProbeNode{tokens_}});
@@ -297,20 +335,22 @@ void FleetManager::decide(Instant now, std::uint32_t i, Commands& out) {
 
 void FleetManager::carry_out(Instant now, std::uint32_t i, Commands& out) {
   Instance& x = instances_[i];
+  if (reform(now, i, out)) return;
   const std::vector<std::uint32_t> dead = dead_nodes(x);
+  const std::vector<std::uint32_t> spares = spares_for(dead);
   const RecoveryPlan plan = policy_.plan({.groups = &x.groups,
                                           .failed = x.failed | x.waiting,
                                           .leader_lost = x.leader_lost,
                                           .rank_known = x.rank != kUnknownRank,
                                           .dead_nodes = dead,
-                                          .spare_nodes = spare_nodes_.size(),
+                                          .spare_nodes = static_cast<std::size_t>(std::count_if(spares.begin(), spares.end(), [](std::uint32_t s) { return s != kUnknownRank; })),
                                           .standby_instance = find_standby() != kUnknownRank});
   Duration delay{0};
   if (plan.replace_nodes) {
-    for (const std::uint32_t node : dead) {
-      if (spare_nodes_.empty()) break;
-      const std::uint32_t spare = spare_nodes_.front();
-      spare_nodes_.erase(spare_nodes_.begin());
+    for (std::size_t k = 0; k < dead.size(); ++k) {
+      const std::uint32_t node = dead[k], spare = spares[k];
+      if (spare == kUnknownRank) continue;
+      std::erase(spare_nodes_, spare);
       for (GroupSetup& g : x.groups) std::replace(g.nodes.begin(), g.nodes.end(), node, spare);
       if (x.leader_node == node) x.leader_node = spare;
       delay = policy_.spec().node_attach;
@@ -320,6 +360,7 @@ void FleetManager::carry_out(Instant now, std::uint32_t i, Commands& out) {
   if (!plan.rank_only) fence(i, plan.scope, out);
   x.up &= ~plan.scope;
   x.starting &= ~plan.scope;
+  if (!plan.rank_only) x.fenced |= plan.scope;
   x.failed = 0;
   tell_routers(i, out);
   x.waiting = blocked(x, plan.scope);
@@ -367,6 +408,25 @@ void FleetManager::give_up_start(Instant now, std::uint32_t i, GroupMask groups,
   else if (!x.starting) x.stage = Stage::waiting;
 }
 
+std::vector<std::uint32_t> FleetManager::spares_for(const std::vector<std::uint32_t>& dead) const {
+  std::vector<std::uint32_t> left = spare_nodes_, chosen;
+  for (const std::uint32_t node : dead) {
+    const auto fits = [&](std::uint32_t spare) {
+      const auto same = [&](const std::vector<std::uint32_t>& of) { return of.empty() || of[spare] == of[node]; };
+      switch (policy_.spec().substitution) {
+        case SubstitutionRule::any: return true;
+        case SubstitutionRule::same_fabric: return same(setup_.fabric_of);
+        case SubstitutionRule::same_rack: return same(setup_.rack_of);
+      }
+      return false;
+    };
+    const auto it = std::find_if(left.begin(), left.end(), fits);
+    chosen.push_back(it == left.end() ? kUnknownRank : *it);
+    if (it != left.end()) left.erase(it);
+  }
+  return chosen;
+}
+
 void FleetManager::wait(Instant now, std::uint32_t i, Commands& out) {
   Instance& x = instances_[i];
   if (!x.starting) x.stage = Stage::waiting;
@@ -381,6 +441,8 @@ void FleetManager::start(Instant, std::uint32_t i, GroupMask groups, Duration de
   x.starting |= groups;
   x.warm = true;
   const Epoch epoch = newest_epoch(x) + 1;
+  x.fenced |= groups;
+  forget_absent(x, groups);
   for (std::uint32_t g = 0; g < x.groups.size(); ++g) {
     if (!(groups >> g & 1)) continue;
     x.epochs[g] = epoch;
@@ -401,8 +463,18 @@ void FleetManager::group_started(Instant now, const GroupStarted& started, Comma
   const std::uint32_t i = started.instance.v;
   Instance& x = instances_[i];
   const GroupMask bit = GroupMask{1} << started.group;
+  if (started.joined) return rank_joined(i, started, out);
   if (started.epoch != x.epochs[started.group] || !(x.starting & bit)) return;
   if (started.cause != Cause::none) {
+    if (policy_.spec().keeps_survivors() && !(x.fenced & bit)) {  // one more is gone: who is left is asked anew
+      x.failed |= bit;
+      x.starting &= ~bit;
+      if (x.starting == 0) {
+        x.stage = Stage::deciding;
+        out.push_back(ArmTimer{kDecide | i, now + policy_.spec().decision_delay});
+      }
+      return;
+    }
     give_up_start(now, i, bit, out);
     if (started.bad_node != kUnknownRank && policy_.spec().policy == RecoveryAction::spare_node) {
       detector_.node_bad(started.bad_node);
@@ -413,11 +485,13 @@ void FleetManager::group_started(Instant now, const GroupStarted& started, Comma
   }
   x.starting &= ~bit;
   x.up |= bit;
+  survivors_started(now, i, started, out);
   GroupReady ready;
   ready.group = started.group;
   ready.epoch = started.epoch;
-  ready.head_node = x.groups[started.group].nodes.front();
+  ready.head_node = x.groups[started.group].head(x.absent[started.group]);
   ready.nodes = x.groups[started.group].nodes;
+  ready.absent = x.absent[started.group];
   out.push_back(Send{leader_of(i), std::move(ready)});
   if (x.starting == 0) {
     x.stage = x.waiting ? Stage::waiting : Stage::none;
@@ -436,6 +510,7 @@ void FleetManager::group_started(Instant now, const GroupStarted& started, Comma
       x.replacement = kUnknownRank;
     }
     out.push_back(NotePhase{.phase = Phase::ready, .instance = InstanceId{i}, .groups = x.up});
+    if (has_absent(x)) out.push_back(ArmTimer{kAbsent | i, now + policy_.spec().elastic.rejoin_check});
     if (x.draining) out.push_back(Send{leader_of(i), Drain{true}});  // a new leader does not know
   }
   if (x.starting == 0) {
@@ -531,6 +606,7 @@ void FleetManager::drained(std::uint32_t i, Commands& out) {
   x.stage = Stage::none;
   x.failed = x.starting = x.waiting = 0;
   x.probes.clear();
+  forget_absent(x, mask_of_all(x.groups.size()));
   x.replacement = x.rank = kUnknownRank;
   x.retry_wait = policy_.spec().retry_interval;
   const Epoch epoch = newest_epoch(x);

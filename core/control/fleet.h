@@ -22,6 +22,9 @@
 
 namespace faultline::control {
 
+/// Timers of an instance (the instance in the low bits): hardware that it waits for, absent ranks.
+inline constexpr TimerKey kFleetRetryTimer = TimerKey{2} << 56, kFleetAbsentTimer = TimerKey{4} << 56;
+
 struct FleetSetup {
   struct Instance {
     std::vector<GroupSetup> groups;
@@ -33,6 +36,7 @@ struct FleetSetup {
   std::vector<std::uint32_t> spare_nodes;
   std::uint32_t routers = 1;
   std::uint32_t nodes = 0;
+  std::vector<std::uint32_t> rack_of, fabric_of;  // by node, for the substitution rule; empty: all the same
   RestartUnit restart_unit = RestartUnit::instance;
   DetectorSpec detector;
   RecoverySpec recovery;
@@ -47,7 +51,7 @@ class FleetManager final : public Controller {
   std::uint64_t full_digest() const override;
 
  private:
-  enum class Stage : std::uint8_t { none, deciding, probing, starting, waiting };
+  enum class Stage : std::uint8_t { none, deciding, probing, starting, waiting, pausing };
   struct Instance {
     std::vector<GroupSetup> groups;
     std::vector<Epoch> epochs;
@@ -70,6 +74,15 @@ class FleetManager final : public Controller {
     Duration retry_wait;
     std::uint32_t replacement = kUnknownRank;  // the standby that takes its place
     std::int64_t load_tokens = 0;
+    // elastic policies, by group
+    std::vector<std::vector<std::uint32_t>> absent;   // ranks that take no part, ascending
+    std::vector<std::vector<std::uint32_t>> leaving;  // absent once the survivors have formed the group anew
+    std::vector<std::vector<std::uint32_t>> joining;  // being started beside it
+    std::vector<std::vector<std::uint32_t>> ended;    // ranks whose processes are known to have ended
+    std::vector<std::int64_t> missing;                // experts without a copy
+    GroupMask fenced = 0;     // groups whose workers all ended: nobody survives there until they are up again
+    bool was_degraded = false;                        // since it was last whole
+    Instant reformed{-1};                             // last time that survivors formed a group without losing a rank
   };
 
   void group_failed(Instant now, std::uint32_t i, const GroupFailed& failed, Commands& out);
@@ -109,8 +122,26 @@ class FleetManager final : public Controller {
   void maintenance(Instant now, const Maintenance& m, Commands& out);
   void maintained_node_lost(std::uint32_t node, Commands& out);
   std::vector<std::uint32_t> dead_nodes(const Instance& x) const;
+  /// For each dead node a spare that the substitution rule allows, or kUnknownRank; no spare twice.
+  std::vector<std::uint32_t> spares_for(const std::vector<std::uint32_t>& dead) const;
   bool can_serve(const Instance& x) const;
   std::uint32_t find_standby() const;
+
+  // fleet_elastic.cpp
+  /// Carries the incident out on the survivors. False: not with this policy, or not with what is left.
+  bool reform(Instant now, std::uint32_t i, Commands& out);
+  void pause_groups(std::uint32_t i, GroupMask groups, Commands& out);
+  void group_paused(Instant now, std::uint32_t i, const GroupPaused& paused, Commands& out);
+  void survivors_started(Instant now, std::uint32_t i, const GroupStarted& started, Commands& out);
+  void rank_joined(std::uint32_t i, const GroupStarted& started, Commands& out);
+  void look_at_absent(Instant now, std::uint32_t i, Commands& out);
+  void try_join(std::uint32_t i, Commands& out);
+  void ranks_ended(std::uint32_t node);
+  void forget_absent(Instance& x, GroupMask groups);
+  /// True where a GPU is unusable that was not.
+  bool node_hardware(std::uint32_t node, std::uint32_t unusable_gpus);
+  bool has_absent(const Instance& x) const;
+  std::vector<std::uint32_t> dead_ranks(const Instance& x, std::size_t g) const;
 
   std::uint64_t hash_of(std::size_t i, const Instance& x) const;
 
@@ -122,6 +153,7 @@ class FleetManager final : public Controller {
   std::vector<std::uint32_t> spare_nodes_;
   std::map<std::uint64_t, std::uint32_t> probes_;  // token -> node
   std::set<std::uint32_t> maintenance_;  // nodes that the operator takes down
+  std::map<std::uint32_t, std::uint32_t> unusable_gpus_;  // node -> GPUs that failed their last probe or reach nobody
   std::uint64_t tokens_ = 0;
 };
 

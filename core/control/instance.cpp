@@ -17,6 +17,7 @@ InstanceController::InstanceController(InstanceSetup setup) : setup_(std::move(s
     group.setup = g;
     group.ranks.resize(static_cast<std::size_t>(g.ranks));
     group.state = setup_.up ? GroupState::up : GroupState::fenced;
+    group.head = g.nodes.front();
     groups_.push_back(std::move(group));
   }
   for (const Group& g : groups_) {
@@ -35,10 +36,10 @@ std::uint64_t InstanceController::hash_of(const Slot& s) const {
                     s.join_step);
 }
 std::uint64_t InstanceController::hash_of(const Group& g) const {
-  return entry_hash(12, static_cast<int>(g.state), g.epoch, g.running.v, g.steps_done, g.interrupted, g.sequences);
+  return entry_hash(12, static_cast<int>(g.state), g.epoch, g.running.v, g.steps_done, g.interrupted, g.sequences, g.head, g.pause_epoch);
 }
 std::uint64_t InstanceController::hash_of(const Rank& r) const {
-  return entry_hash(13, r.queued_tokens, r.blocks_used, r.reserved, r.sequences, r.context_base);
+  return entry_hash(13, r.queued_tokens, r.blocks_used, r.reserved, r.sequences, r.context_base, r.absent);
 }
 
 std::uint64_t InstanceController::digest() const { return hash_combine(digest_.value(), draining_ + 2 * drained_); }
@@ -61,6 +62,7 @@ void InstanceController::step(Instant now, const Event& event, Commands& out) {
     else if (const auto* kv = std::get_if<KvReport>(&m)) kv_report(*kv, out);
     else if (const auto* fenced = std::get_if<FenceGroups>(&m)) fence(*fenced, out);
     else if (const auto* ready = std::get_if<GroupReady>(&m)) group_ready(*ready, out);
+    else if (const auto* pause = std::get_if<PauseGroup>(&m)) pause_group(*pause, out);
     else if (const auto* drain = std::get_if<Drain>(&m)) {
       draining_ = drain->drain;
       drained_ = false;
@@ -161,8 +163,9 @@ void InstanceController::step_report(const StepReport& report, Commands& out) {
   if (report.cause != Cause::none) {
     if (with_decode) advance(report.group, report.steps, out);
     group.chunks.clear();
-    fail_group(report.group, report.cause, report.suspect_rank, out);
+    fail_group(report.group, report.cause, lost_with(group, report.suspect_rank), out);
     out.push_back(Send{kFleet, GroupFailed{report.group, report.epoch, report.cause, report.suspect_rank}});
+    if (!group.pausing.empty()) pause_now(report.group, out);
     wake_idle(out);
     return;
   }
@@ -207,33 +210,45 @@ void InstanceController::kv_report(const KvReport& report, Commands& out) {
   if (slot.prefill_done && slot.pushes == 0) kv_arrived(index, out);
 }
 
-void InstanceController::fail_group(std::uint32_t g, Cause cause, std::uint32_t rank, Commands& out) {
+/// Whose requests are lost when a step fails: where survivors keep their state, those of the suspect alone (of nobody yet
+/// when it is not known); else all.
+std::vector<bool> InstanceController::lost_with(const Group& group, std::uint32_t rank) const {
+  const bool known = rank != kUnknownRank;
+  if (group.setup.ranks_min == 0 && !(setup_.restart_unit == RestartUnit::rank && known)) return {};
+  std::vector<bool> gone(group.ranks.size());
+  if (known) gone[rank] = true;
+  return gone;
+}
+
+void InstanceController::fail_group(std::uint32_t g, Cause cause, const std::vector<bool>& gone, Commands& out) {
   Group& group = groups_[g];
-  const bool one_rank = setup_.restart_unit == RestartUnit::rank && rank != kUnknownRank;
+  const bool partial = !gone.empty();
+  const auto is_gone = [&](std::int16_t rank) { return !partial || gone[static_cast<std::size_t>(rank)]; };
   change(group, [](Group& x) {
     x.state = GroupState::failed;
     x.running = OpId{};
     x.decode_run = x.with_decode = x.interrupted = false;
   });
   group.chunks.clear();
-  if (!one_rank) {  // nobody in it survives
+  if (!partial) {  // nobody in it survives
     group.joiners.clear();
     group.finishes.clear();
-    for (Rank& r : group.ranks) r.queue.clear();
+    group.pausing.clear();
+  }
+  for (std::size_t r = 0; r < group.ranks.size(); ++r) {
+    if (is_gone(static_cast<std::int16_t>(r))) group.ranks[r].queue.clear();
   }
   std::vector<std::uint32_t> requeue;
   for (std::uint32_t i = 0; i < slots_.size(); ++i) {
     Slot& s = slots_[i];
     if (s.state == State::free) continue;
-    const bool at_prefill = s.prefill_group == static_cast<std::int16_t>(g) && (!s.prefill_done || s.pushes > 0) &&
-                            (!one_rank || s.prefill_rank == static_cast<std::int16_t>(rank));
-    const bool at_decode = s.decode_group == static_cast<std::int16_t>(g) &&
-                           (!one_rank || s.decode_rank == static_cast<std::int16_t>(rank));
+    const bool at_prefill = s.prefill_group == static_cast<std::int16_t>(g) && (!s.prefill_done || s.pushes > 0) && is_gone(s.prefill_rank);
+    const bool at_decode = s.decode_group == static_cast<std::int16_t>(g) && is_gone(s.decode_rank);
     if (s.state == State::zombie) {
       if (at_prefill) release(i);  // its source memory is gone with the rank: nothing is in flight from it any more
       continue;
     }
-    if (one_rank && s.prefill_group == static_cast<std::int16_t>(g) && s.state == State::prefilling && !at_prefill) {
+    if (partial && s.prefill_group == static_cast<std::int16_t>(g) && s.state == State::prefilling && !at_prefill) {
       change(s, [](Slot& x) { x.state = State::queued; });  // its chunk is computed again when the rank is back
       group.ranks[static_cast<std::size_t>(s.prefill_rank)].queue.push_front(handle_of(i));
       continue;
@@ -260,11 +275,12 @@ void InstanceController::fence(const FenceGroups& fence, Commands& out) {
   for (std::uint32_t g = 0; g < groups_.size(); ++g) {
     if (!(fence.mask >> g & 1) || fence.epoch <= groups_[g].epoch) continue;
     // One that failed for a single rank still holds the others' requests: a fence means that their KV goes too.
-    if (groups_[g].state != GroupState::fenced) fail_group(g, fence.cause, kUnknownRank, out);
+    if (groups_[g].state != GroupState::fenced) fail_group(g, fence.cause, {}, out);
     change(groups_[g], [&](Group& x) {
       x.state = GroupState::fenced;
       x.epoch = fence.epoch;
     });
+    groups_[g].pausing.clear();
   }
   wake_idle(out);
 }
@@ -273,7 +289,7 @@ void InstanceController::group_ready(const GroupReady& ready, Commands& out) {
   Group& group = groups_[ready.group];
   if (ready.epoch < group.epoch || (group.state == GroupState::up && ready.epoch == group.epoch)) return;
   // Started anew without our knowing that it had ended: what it held is gone.
-  if (group.state == GroupState::up) fail_group(ready.group, Cause::stale_epoch, kUnknownRank, out);
+  if (group.state == GroupState::up) fail_group(ready.group, Cause::stale_epoch, {}, out);
   for (const std::uint32_t node : ready.nodes) {
     if (std::find(group.setup.nodes.begin(), group.setup.nodes.end(), node) == group.setup.nodes.end()) {
       out.push_back(Watch{{Role::node, node}});
@@ -286,8 +302,39 @@ void InstanceController::group_ready(const GroupReady& ready, Commands& out) {
     g.setup.nodes = ready.nodes;
     g.epoch = ready.epoch;
     g.state = GroupState::up;
+    g.head = g.setup.head(ready.absent);
   });
+  group.pausing.clear();
+  for (std::uint32_t r = 0; r < group.ranks.size(); ++r) {
+    const bool absent = std::find(ready.absent.begin(), ready.absent.end(), r) != ready.absent.end();
+    change(group.ranks[r], [&](Rank& x) { x.absent = absent; });
+  }
   for (std::uint32_t g = 0; g < groups_.size(); ++g) wake(g, out);
+}
+
+void InstanceController::pause_group(const PauseGroup& pause, Commands& out) {
+  Group& group = groups_[pause.group];
+  if (pause.epoch <= group.epoch || group.state == GroupState::fenced) return;
+  group.pausing.assign(group.ranks.size(), false);
+  for (const std::uint32_t r : pause.absent) group.pausing[r] = true;
+  change(group, [&](Group& g) { g.pause_epoch = pause.epoch; });
+  if (!group.running.valid()) {
+    pause_now(pause.group, out);
+    wake_idle(out);
+  } else if (group.decode_run && !group.interrupted) {
+    change(group, [](Group& x) { x.interrupted = true; });
+    out.push_back(Send{{Role::node, group.head}, InterruptRun{group.running, pause.group}});
+  }
+}
+
+/// Nothing of the group runs: what absent ranks hold is lost, the rest waits for the next incarnation.
+void InstanceController::pause_now(std::uint32_t g, Commands& out) {
+  Group& group = groups_[g];
+  const std::vector<bool> gone = std::move(group.pausing);
+  group.pausing.clear();
+  fail_group(g, Cause::device_lost, gone, out);
+  change(group, [](Group& x) { x.epoch = x.pause_epoch; });
+  out.push_back(Send{kFleet, GroupPaused{g, group.epoch}});
 }
 
 void InstanceController::node_lost(std::uint32_t node, Cause cause, Commands& out) {
@@ -295,8 +342,18 @@ void InstanceController::node_lost(std::uint32_t node, Cause cause, Commands& ou
     Group& group = groups_[g];
     const auto& nodes = group.setup.nodes;
     if (group.state != GroupState::up || std::find(nodes.begin(), nodes.end(), node) == nodes.end()) continue;
+    std::vector<bool> gone;
+    if (group.setup.ranks_min > 0) {
+      gone.resize(group.ranks.size());
+      bool takes_part = false;
+      for (std::size_t r = 0; r < gone.size(); ++r) {
+        gone[r] = group.setup.node_of(static_cast<std::int32_t>(r)) == node;
+        takes_part |= gone[r] && !group.ranks[r].absent;
+      }
+      if (!takes_part) continue;  // it goes on without that node already
+    }
     const Epoch epoch = group.epoch;
-    fail_group(g, cause, kUnknownRank, out);
+    fail_group(g, cause, gone, out);
     out.push_back(Send{kFleet, GroupFailed{g, epoch, cause, kUnknownRank}});
   }
   wake_idle(out);

@@ -11,6 +11,7 @@
 // A group:    up -> failed (a step failed or a node was lost) -> fenced (by the fleet manager) -> up (GroupReady)
 #pragma once
 
+#include <algorithm>
 #include <deque>
 #include <unordered_map>
 #include <vector>
@@ -28,7 +29,16 @@ struct GroupSetup {
   GroupRole role = GroupRole::both;
   std::int32_t ranks = 1;                // attention (DP) ranks
   std::int64_t kv_blocks_per_rank = 0;   // after weights and buffers (core/model memory budget)
-  std::vector<std::uint32_t> nodes;      // in rank order; the first is the head
+  std::vector<std::uint32_t> nodes{};    // in rank order; the first with a rank that takes part is the head
+  std::int32_t gpus_per_rank = 1;
+  /// Fewest ranks that can go on without the others (enough slots for every expert); 0: the group lives and dies whole.
+  std::int32_t ranks_min = 0;
+  /// Head when some ranks (ascending) take no part.
+  std::uint32_t head(const std::vector<std::uint32_t>& absent) const {
+    std::uint32_t rank = 0;
+    for (const std::uint32_t a : absent) rank += a == rank;
+    return node_of(static_cast<std::int32_t>(std::min<std::uint32_t>(rank, static_cast<std::uint32_t>(ranks) - 1)));
+  }
   std::uint32_t node_of(std::int32_t rank) const {
     return nodes[static_cast<std::size_t>(rank) * nodes.size() / static_cast<std::size_t>(ranks)];
   }
@@ -81,6 +91,7 @@ class InstanceController final : public Controller {
     std::int64_t blocks_used = 0;
     std::int32_t reserved = 0;   // sequences admitted for decode here (in prefill, in transfer, decoding)
     std::int32_t sequences = 0;  // decoding
+    bool absent = false;            // takes no part: its hardware is gone and the others go on without it
     std::int64_t context_base = 0;  // context of the decoding sequences at step count s is context_base + sequences * s
   };
   enum class GroupState : std::uint8_t { up, failed, fenced };
@@ -107,6 +118,9 @@ class InstanceController final : public Controller {
     std::int64_t steps_done = 0;
     std::int64_t sequences = 0;          // sum over ranks
     std::int64_t queued = 0;             // requests waiting for or in prefill
+    std::uint32_t head = 0;              // node that runs its steps
+    std::vector<bool> pausing;           // not empty: stops at the next boundary, without these ranks from then on …
+    Epoch pause_epoch = 0;               // … for this incarnation
   };
 
   // instance.cpp: events
@@ -117,7 +131,11 @@ class InstanceController final : public Controller {
   void group_ready(const GroupReady& ready, Commands& out);
   void node_lost(std::uint32_t node, Cause cause, Commands& out);
   void router_lost(std::uint32_t router, Commands& out);
-  void fail_group(std::uint32_t g, Cause cause, std::uint32_t rank, Commands& out);
+  /// `gone`: the ranks whose requests are lost; empty: all.
+  void fail_group(std::uint32_t g, Cause cause, const std::vector<bool>& gone, Commands& out);
+  std::vector<bool> lost_with(const Group& group, std::uint32_t rank) const;
+  void pause_group(const PauseGroup& pause, Commands& out);
+  void pause_now(std::uint32_t g, Commands& out);
   void lose(std::uint32_t index, Cause cause, Commands& out);
   void end_attempt(std::uint32_t index, Cause cause, Commands& out);
   void maybe_drained(Commands& out);

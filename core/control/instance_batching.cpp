@@ -33,6 +33,7 @@ bool InstanceController::enqueue(std::uint32_t index) {
     const bool busy = group.running.valid() && !group.decode_run;  // a decode run is interrupted for a prompt
     for (std::size_t r = 0; r < group.ranks.size(); ++r) {
       const Rank& rank = group.ranks[r];
+      if (rank.absent) continue;
       // Where one rank does both, its KV in use stands for the decode work it already has.
       const std::int64_t work = rank.queued_tokens + (both ? rank.blocks_used * setup_.engine.block_tokens : 0);
       if (const std::tuple key{work, busy, std::int64_t{group.queued}}; best_group < 0 || key < best) {
@@ -83,6 +84,7 @@ bool InstanceController::admit(std::uint32_t g, std::int32_t r, Slot& slot) {
       if (candidate.state != GroupState::up || candidate.setup.role != GroupRole::decode) continue;
       for (std::size_t k = 0; k < candidate.ranks.size(); ++k) {
         Rank& x = candidate.ranks[k];
+        if (x.absent) continue;
         if (x.blocks_used + total > candidate.setup.kv_blocks_per_rank || x.reserved >= setup_.engine.max_num_seqs) continue;
         if (best == nullptr || x.reserved < best->reserved || (x.reserved == best->reserved && x.blocks_used < best->blocks_used)) {
           best = &x;
@@ -189,7 +191,7 @@ void InstanceController::wake(std::uint32_t g, Commands& out) {
     if (!possible) return;
   }
   change(group, [](Group& x) { x.interrupted = true; });
-  out.push_back(Send{{Role::node, group.setup.nodes.front()}, InterruptRun{group.running, g}});
+  out.push_back(Send{{Role::node, group.head}, InterruptRun{group.running, g}});
 }
 
 void InstanceController::join(std::uint32_t g) {
@@ -236,6 +238,7 @@ void InstanceController::advance(std::uint32_t g, std::int64_t steps, Commands& 
 void InstanceController::start_next(std::uint32_t g, Commands& out) {
   Group& group = groups_[g];
   if (group.state != GroupState::up || group.running.valid()) return;
+  if (!group.pausing.empty()) return pause_now(g, out);
   join(g);
   if (group.queued > 0 && start_prefill(g, out)) return;
   if (group.sequences > 0) start_decode(g, out);
@@ -308,7 +311,7 @@ bool InstanceController::start_prefill(std::uint32_t g, Commands& out) {
       out.push_back(Send{{Role::node, group.setup.node_of(slot.prefill_rank)}, push});
     }
   }
-  out.push_back(Send{{Role::node, group.setup.nodes.front()}, std::move(run)});
+  out.push_back(Send{{Role::node, group.head}, std::move(run)});
   return true;
 }
 
@@ -324,7 +327,7 @@ void InstanceController::start_decode(std::uint32_t g, Commands& out) {
     x.running = run.op;
     x.decode_run = x.with_decode = true;
   });
-  out.push_back(Send{{Role::node, group.setup.nodes.front()}, std::move(run)});
+  out.push_back(Send{{Role::node, group.head}, std::move(run)});
 }
 
 void InstanceController::check() const {

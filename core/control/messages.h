@@ -129,8 +129,9 @@ struct GroupReady {
   std::uint32_t group = 0;
   Epoch epoch = 0;
   std::uint32_t head_node = 0;
-  std::vector<std::uint32_t> nodes;  // in rank order
-  FAULTLINE_FIELDS(group, epoch, head_node, nodes)
+  std::vector<std::uint32_t> nodes;   // in rank order
+  std::vector<std::uint32_t> absent{};  // ranks that take no part
+  FAULTLINE_FIELDS(group, epoch, head_node, nodes, absent)
 };
 struct Drain {
   bool drain = true;
@@ -147,7 +148,12 @@ struct StartGroup {
   Duration delay;  // attach time of new hardware, before the start phases
   bool warm = false;   // weights and graphs are already there
   std::uint32_t rank = kUnknownRank;  // only this rank restarts; the others wait for it
-  FAULTLINE_FIELDS(instance, group, epoch, nodes, leader_node, delay, warm, rank)
+  /// survivors: the ranks that are not absent keep their processes and KV and form the group anew; without repair,
+  /// experts that no survivor has stay missing. join: `joining` start beside the running group (nothing else changes).
+  enum class Kind : std::uint8_t { whole, survivors, survivors_unrepaired, join };
+  Kind kind = Kind::whole;
+  std::vector<std::uint32_t> absent{}, joining{};
+  FAULTLINE_FIELDS(instance, group, epoch, nodes, leader_node, delay, warm, rank, kind, absent, joining)
 };
 struct StopGroup {
   InstanceId instance;
@@ -162,7 +168,23 @@ struct GroupStarted {
   Epoch epoch = 0;
   Cause cause = Cause::none;
   std::uint32_t bad_node = kUnknownRank;  // node whose hardware failed the start check
-  FAULTLINE_FIELDS(instance, group, epoch, cause, bad_node)
+  bool joined = false;                    // answers StartGroup::Kind::join
+  std::int64_t missing_experts = 0;       // (layer, expert) pairs that no rank of the group has
+  FAULTLINE_FIELDS(instance, group, epoch, cause, bad_node, joined, missing_experts)
+};
+/// fleet -> leader: stop `group` at the next step boundary, drop what its absent ranks hold, keep the rest for the
+/// incarnation `epoch`.
+struct PauseGroup {
+  std::uint32_t group = 0;
+  Epoch epoch = 0;
+  std::vector<std::uint32_t> absent;
+  FAULTLINE_FIELDS(group, epoch, absent)
+};
+/// leader -> fleet: done; nothing of the group runs.
+struct GroupPaused {
+  std::uint32_t group = 0;
+  Epoch epoch = 0;
+  FAULTLINE_FIELDS(group, epoch)
 };
 /// fleet -> agent -> fleet.
 struct ProbeNode {
@@ -173,7 +195,8 @@ struct ProbeResult {
   std::uint64_t token = 0;
   std::uint32_t bad_gpus = 0;  // bit i = GPU i failed its health check
   bool network_ok = true;
-  FAULTLINE_FIELDS(token, bad_gpus, network_ok)
+  std::uint32_t cut_gpus = 0;  // bit i = GPU i is well but reaches no other node
+  FAULTLINE_FIELDS(token, bad_gpus, network_ok, cut_gpus)
 };
 /// operator -> fleet: a node is going to be taken down, or is back for good.
 struct Maintenance {
@@ -185,7 +208,8 @@ struct Maintenance {
 // New alternatives go to the end: the index is part of the log's format.
 using Message = std::variant<SubmitRequest, AttemptEnded, LoadReport, InstanceUpdate, RunStep, InterruptRun, StepReport,
                              PushKv, KvReport, GroupFailed, TransferFailed, Drained, FenceGroups, GroupReady, Drain,
-                             StartGroup, StopGroup, GroupStarted, ProbeNode, ProbeResult, Maintenance>;
+                             StartGroup, StopGroup, GroupStarted, ProbeNode, ProbeResult, Maintenance,
+                             PauseGroup, GroupPaused>;
 
 // ---- events ---------------------------------------------------------------------------------------------------------
 
@@ -234,13 +258,16 @@ struct LaunchEnded {
   Epoch epoch = 0;
   Cause cause = Cause::none;
   std::uint32_t bad_node = kUnknownRank;
-  FAULTLINE_FIELDS(instance, group, epoch, cause, bad_node)
+  bool joined = false;
+  std::int64_t missing_experts = 0;
+  FAULTLINE_FIELDS(instance, group, epoch, cause, bad_node, joined, missing_experts)
 };
 struct ProbeEnded {
   std::uint64_t token = 0;
   std::uint32_t bad_gpus = 0;
   bool network_ok = true;
-  FAULTLINE_FIELDS(token, bad_gpus, network_ok)
+  std::uint32_t cut_gpus = 0;
+  FAULTLINE_FIELDS(token, bad_gpus, network_ok, cut_gpus)
 };
 /// The workers of a group ended while it had nothing to do.
 struct WorkersExited {
@@ -251,13 +278,21 @@ struct WorkersExited {
   std::uint32_t rank = kUnknownRank;
   FAULTLINE_FIELDS(instance, group, epoch, cause, rank)
 };
+/// An instance ended with the streams it served: what a router had passed on of one of them. Comes before the instance
+/// is reported lost, and only to routers that migrate.
+struct StreamCut {
+  RequestId request;
+  std::uint32_t attempt = 0;
+  std::int32_t produced = 0;
+  FAULTLINE_FIELDS(request, attempt, produced)
+};
 /// First event of an incarnation.
 struct Started {
   FAULTLINE_FIELDS()
 };
 
 using Event =
-    std::variant<Received, RequestArrived, TimerFired, PeerChanged, StepEnded, WriteEnded, LaunchEnded, ProbeEnded, Started, WorkersExited>;
+    std::variant<Received, RequestArrived, TimerFired, PeerChanged, StepEnded, WriteEnded, LaunchEnded, ProbeEnded, Started, WorkersExited, StreamCut>;
 
 // ---- commands -------------------------------------------------------------------------------------------------------
 
@@ -355,9 +390,12 @@ struct NoteAttempt {
   RequestId request;
   InstanceId instance;
   std::uint32_t attempt = 0;
-  FAULTLINE_FIELDS(request, instance, attempt)
+  std::int32_t resumed = 0;  // tokens that the client keeps from earlier attempts (migration)
+  FAULTLINE_FIELDS(request, instance, attempt, resumed)
 };
-enum class Phase : std::uint8_t { symptom, detect, decide, drain, reroute, replace, ready };
+enum class Phase : std::uint8_t {
+  symptom, detect, decide, drain, reroute, replace, ready, fence, repair_state, degraded, rejoin, rebalance, restore
+};
 struct NotePhase {
   Phase phase{};
   InstanceId instance;   // affected; invalid = a node or path alone

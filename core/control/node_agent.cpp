@@ -43,7 +43,7 @@ void NodeAgent::step(Instant now, const Event& event, Commands& out) {
       push_kv(now, from, *push, out);
     } else if (const auto* start = std::get_if<StartGroup>(&m)) {
       const GroupKey key{start->instance.v, start->group};
-      stop_group(key, start->epoch - 1, out);
+      if (start->kind == StartGroup::Kind::whole) stop_group(key, start->epoch - 1, out);  // else its survivors go on
       out.push_back(LaunchGroup{*start});
     } else if (const auto* stop = std::get_if<StopGroup>(&m)) {
       const GroupKey key{stop->instance.v, stop->group};
@@ -58,7 +58,7 @@ void NodeAgent::step(Instant now, const Event& event, Commands& out) {
   } else if (const auto* written = std::get_if<WriteEnded>(&event)) {
     write_ended(now, *written, out);
   } else if (const auto* launched = std::get_if<LaunchEnded>(&event)) {
-    if (launched->cause == Cause::none) {
+    if (launched->cause == Cause::none && !launched->joined) {
       const GroupKey key{launched->instance.v, launched->group};
       const auto [it, fresh] = groups_.try_emplace(key);
       if (fresh) out.push_back(Watch{leader(launched->instance.v)});
@@ -68,11 +68,12 @@ void NodeAgent::step(Instant now, const Event& event, Commands& out) {
         digest_.add(hash_of(key, it->second));
       }
     }
-    out.push_back(Send{kFleet, GroupStarted{launched->instance, launched->group, launched->epoch, launched->cause, launched->bad_node}});
+    out.push_back(Send{kFleet, GroupStarted{launched->instance, launched->group, launched->epoch, launched->cause, launched->bad_node,
+                                             launched->joined, launched->missing_experts}});
   } else if (const auto* exited = std::get_if<WorkersExited>(&event)) {
     out.push_back(Send{leader(exited->instance.v), StepReport{OpId{}, exited->group, exited->epoch, 0, exited->cause, exited->rank}});
   } else if (const auto* probed = std::get_if<ProbeEnded>(&event)) {
-    out.push_back(Send{kFleet, ProbeResult{probed->token, probed->bad_gpus, probed->network_ok}});
+    out.push_back(Send{kFleet, ProbeResult{probed->token, probed->bad_gpus, probed->network_ok, probed->cut_gpus}});
   } else if (const auto* peer = std::get_if<PeerChanged>(&event)) {
     // Without its leader a group has nobody to report to: its work stops, so that a new incarnation finds a clean node.
     // Workers that were started for the leader's next incarnation have had no work yet: the loss is not theirs.

@@ -18,7 +18,7 @@ Router::Router(RouterSetup setup) : setup_(std::move(setup)) {
 }
 
 std::uint64_t Router::hash_of(const Entry& e) const {
-  return entry_hash(1, e.request.request.v, e.attempts, e.instance, static_cast<int>(e.state), e.retrying, e.due.ns);
+  return entry_hash(1, e.request.request.v, e.attempts, e.instance, static_cast<int>(e.state), e.retrying, e.due.ns, e.kept, e.cut);
 }
 std::uint64_t Router::hash_of(std::size_t i, const View& v) const {
   return entry_hash(2, i, v.accepting, v.lost, v.cooldown_until.ns, v.sent_tokens, v.reported_tokens);
@@ -74,6 +74,11 @@ void Router::step(Instant now, const Event& event, Commands& out) {
         release_held(now, out);
       }
     }
+  } else if (const auto* cut = std::get_if<StreamCut>(&event)) {
+    const auto it = entries_.find(cut->request);
+    if (it != entries_.end() && it->second.state == State::sent && it->second.attempts == cut->attempt + 1) {
+      change(it->second, [&](Entry& e) { e.cut = cut->produced; });
+    }
   } else if (std::get_if<TimerFired>(&event)) {
     fire_timer(now, out);
   } else if (std::get_if<Started>(&event)) {
@@ -86,7 +91,19 @@ void Router::arrive(Instant now, const RequestArrived& request, Commands& out) {
   const auto [it, fresh] = entries_.emplace(request.request, Entry{.request = request, .due = now});
   FAULTLINE_ASSERT(fresh, "request={}", request.request.v);
   digest_.add(hash_of(it->second));
-  place(now, request.request, out);
+  if (sheds(now, request.slo_class)) finish(request.request, Cause::overload, true, 0, out);
+  else place(now, request.request, out);
+}
+
+bool Router::sheds(Instant now, std::uint8_t slo_class) const {
+  if (slo_class >= setup_.spec.shed_above.size() || setup_.spec.shed_above[slo_class] == 0) return false;
+  std::int64_t tokens = 0, instances = 0;
+  for (const View& v : views_) {
+    if (!usable(now, v)) continue;
+    tokens += load(v);
+    ++instances;
+  }
+  return tokens > setup_.spec.shed_above[slo_class] * instances || instances == 0;
 }
 
 bool Router::usable(Instant now, const View& view) const {
@@ -179,9 +196,9 @@ void Router::place(Instant now, RequestId id, Commands& out) {
   if (setup_.spec.policy == RoutePolicy::round_robin) next_ = (instance + 1) % static_cast<std::uint32_t>(views_.size());
   const std::int64_t tokens = std::int64_t{entry.request.prompt} + entry.request.output;
   change(instance, [&](View& v) { v.sent_tokens += tokens; });
-  out.push_back(NoteAttempt{id, InstanceId{instance}, entry.attempts - 1});
-  out.push_back(Send{{Role::instance, instance},
-                     SubmitRequest{id, entry.attempts - 1, entry.request.prompt, entry.request.output, entry.request.prefix_key}});
+  out.push_back(NoteAttempt{id, InstanceId{instance}, entry.attempts - 1, entry.kept});
+  out.push_back(Send{{Role::instance, instance}, SubmitRequest{id, entry.attempts - 1, entry.request.prompt + entry.kept,
+                                                               entry.request.output - entry.kept, entry.request.prefix_key}});
 }
 
 /// A cool-down ends without any message.
@@ -218,7 +235,7 @@ void Router::attempt_ended(Instant now, std::uint32_t instance, const AttemptEnd
   if (entry.state != State::sent || entry.instance != instance || entry.attempts != ended.attempt + 1) return;
   if (ended.cause == Cause::none) {
     change(instance, [&](View& v) { v.sent_tokens -= std::int64_t{entry.request.prompt} + entry.request.output; });
-    finish(ended.request, Cause::none, false, ended.produced, out);
+    finish(ended.request, Cause::none, false, entry.kept + ended.produced, out);
     return;
   }
   if (!ended.accepting) {
@@ -230,7 +247,7 @@ void Router::attempt_ended(Instant now, std::uint32_t instance, const AttemptEnd
     place(now, ended.request, out);
     return;
   }
-  lose_attempt(now, ended.request, ended.cause, out);
+  lose_attempt(now, ended.request, ended.cause, ended.produced, out);
 }
 
 void Router::lose_instance(Instant now, std::uint32_t instance, Commands& out) {
@@ -241,10 +258,10 @@ void Router::lose_instance(Instant now, std::uint32_t instance, Commands& out) {
   }
   std::sort(mine.begin(), mine.end());
   out.push_back(NotePhase{.phase = Phase::reroute, .instance = InstanceId{instance}});
-  for (const RequestId id : mine) lose_attempt(now, id, Cause::peer_lost, out);
+  for (const RequestId id : mine) lose_attempt(now, id, Cause::peer_lost, entries_.at(id).cut, out);
 }
 
-void Router::lose_attempt(Instant now, RequestId id, Cause cause, Commands& out) {
+void Router::lose_attempt(Instant now, RequestId id, Cause cause, std::int32_t produced, Commands& out) {
   Entry& entry = entries_.at(id);
   change(entry.instance, [&](View& v) { v.sent_tokens -= std::int64_t{entry.request.prompt} + entry.request.output; });
   const RetrySpec& retry = setup_.spec.retry;
@@ -252,7 +269,13 @@ void Router::lose_attempt(Instant now, RequestId id, Cause cause, Commands& out)
     finish(id, cause, true, 0, out);
     return;
   }
-  if (!setup_.replays) {
+  if (retry.migrate) {
+    change(entry, [&](Entry& e) {
+      // The last token always comes from an attempt that ends well.
+      e.kept = std::min(e.kept + produced, e.request.output - 1);
+      e.cut = 0;
+    });
+  } else if (!setup_.replays) {
     finish(id, cause, false, 0, out);
     return;
   }

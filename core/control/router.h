@@ -44,6 +44,8 @@ class Router final : public Controller {
     std::uint32_t attempts = 0;  // started
     std::uint32_t instance = 0;
     State state = State::held;
+    std::int32_t kept = 0;  // tokens that the client has from earlier attempts (migration)
+    std::int32_t cut = 0;   // and those of this attempt, when its instance ended with it
     bool retrying = false;  // counts against the retry budget
     Instant due;            // end of the back-off, or of the patience while held
   };
@@ -58,7 +60,9 @@ class Router final : public Controller {
   void arrive(Instant now, const RequestArrived& request, Commands& out);
   void attempt_ended(Instant now, std::uint32_t instance, const AttemptEnded& ended, Commands& out);
   void lose_instance(Instant now, std::uint32_t instance, Commands& out);
-  void lose_attempt(Instant now, RequestId id, Cause cause, Commands& out);
+  /// `produced`: tokens of the lost attempt that the client has.
+  void lose_attempt(Instant now, RequestId id, Cause cause, std::int32_t produced, Commands& out);
+  bool sheds(Instant now, std::uint8_t slo_class) const;
   /// Sends, or holds, or rejects.
   void place(Instant now, RequestId id, Commands& out);
   void release_held(Instant now, Commands& out);

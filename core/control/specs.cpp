@@ -12,6 +12,7 @@ void describe(Fields& f, RetrySpec& s) {
   f.field("backoff", s.backoff, kNotNegative);
   f.field("backoff_max", s.backoff_max, kNotNegative);
   f.field("budget", s.budget, kRatio);
+  f.field("migrate", s.migrate);
   if (f.reading() && s.backoff > s.backoff_max) f.error("backoff", "backoff: must not exceed backoff_max");
 }
 
@@ -23,6 +24,7 @@ void describe(Fields& f, RouterSpec& s) {
   f.field("queue_timeout", s.queue_timeout, kPositive);
   f.field("cooldown", s.cooldown, kNotNegative);
   f.object("retry", s.retry);
+  f.list("shed_above", s.shed_above);
 }
 
 void describe(Fields& f, EngineSpec& s) {
@@ -57,6 +59,18 @@ void describe(Fields& f, DetectorSpec& s) {
   f.field("source", s.source);
 }
 
+void describe(Fields& f, ElasticSpec& s) {
+  f.field("reconfigure", s.reconfigure, kNotNegative);
+  f.field("peer_copy_rate", s.peer_copy_rate, kPositive);
+  f.field("host_copies", s.host_copies);
+  f.field("host_load_rate", s.host_load_rate, kPositive);
+  f.field("disk_load_rate", s.disk_load_rate, kPositive);
+  f.field("width_min", s.width_min, kRatio);
+  f.field("rejoin", s.rejoin);
+  f.field("rejoin_check", s.rejoin_check, {.min = 1e8});
+  f.field("rank_start", s.rank_start, kNotNegative);
+}
+
 void describe(Fields& f, RecoverySpec& s) {
   f.field("policy", s.policy);
   f.field("decision_delay", s.decision_delay, kNotNegative);
@@ -66,7 +80,10 @@ void describe(Fields& f, RecoverySpec& s) {
     f.error("retry_interval", "retry_interval: must not exceed retry_interval_max");
   }
   f.field("node_attach", s.node_attach, kNotNegative);
+  f.field("substitution", s.substitution);
+  f.field("degraded_rail", s.degraded_rail);
   f.field("spare_instance_warm", s.spare_instance_warm);
+  f.object("elastic", s.elastic);
 }
 
 void describe(Fields& f, AutoscalerSpec& s) {

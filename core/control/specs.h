@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/base/quantity.h"
 #include "core/config/fields.h"
@@ -32,6 +33,9 @@ struct RetrySpec {
   Duration backoff_max = 2_s;
   /// Share of the requests in flight that may be retries (a retry-storm bound); 1 = unbounded.
   double budget = 1.0;
+  /// Request migration: a further attempt begins with the tokens that the client has already (they are prefilled with the
+  /// prompt), so that the client sees a gap instead of a failure or a repeated answer. Dynamo's frontend does this.
+  bool migrate = false;
 };
 
 struct RouterSpec {
@@ -45,6 +49,9 @@ struct RouterSpec {
   /// How long an instance that refused or lost a request gets no further one, unless the fleet manager says otherwise.
   Duration cooldown = 1_s;
   RetrySpec retry;
+  /// Load shedding by SLO class: while the mean number of outstanding tokens of the instances that accept exceeds the
+  /// class's entry, new requests of the class are rejected at once. 0 or no entry: the class is never shed.
+  std::vector<std::int64_t> shed_above;
 };
 
 /// What a serving engine's scheduler allows and how it dies. Numbers come from a profile (topologies/engines/*.yaml)
@@ -95,10 +102,35 @@ struct DetectorSpec {
   std::string source;                  // where the settings were published, for reports
 };
 
-enum class RecoveryAction : std::uint8_t { none, restart, spare_node, spare_instance };
-constexpr std::array<std::string_view, 4> enum_names(const RecoveryAction*) {
-  return {"none", "restart", "spare_node", "spare_instance"};
+enum class RecoveryAction : std::uint8_t { none, restart, spare_node, spare_instance, elastic_ep, mask };
+constexpr std::array<std::string_view, 6> enum_names(const RecoveryAction*) {
+  return {"none", "restart", "spare_node", "spare_instance", "elastic_ep", "mask"};
 }
+
+/// Elastic expert parallelism (policies elastic_ep and mask): the survivors of a group go on without its dead ranks.
+/// docs/recovery.md section 2 derives the times; what is fitted and to what is said there.
+struct ElasticSpec {
+  /// Peer tables, routing tables and the contents of captured graphs, after the survivors agreed on who is left. EEP
+  /// (arXiv 2605.10670): 0.203 s of metadata, and 0.37 s of its 10.546 s that are neither detection nor copying.
+  Duration reconfigure = 570_ms;
+  /// Expert weights that one GPU receives from its peers, as engines reach it, links apart: fitted to three published
+  /// recoveries (docs/recovery.md section 4). The links' own rates apply where they are less.
+  BytesPerSecond peer_copy_rate{7'200'000'000};
+  /// Every expert has a copy in the memory of the hosts (EEP: 167.5 GB pinned on each of 4 nodes).
+  bool host_copies = true;
+  BytesPerSecond host_load_rate{1'000'000'000};  // of one node's copies to the GPUs that lack them; fitted likewise
+  BytesPerSecond disk_load_rate{1'000'000'000};  // of one node's disk or share of a file system; assumed
+  double width_min = 0.5;                        // with less than this share of its ranks the group restarts instead
+  bool rejoin = true;                            // a rank whose hardware is well again is taken back
+  Duration rejoin_check = 5_s;                   // how often absent ranks are looked at
+  /// A rank's process, its attention weights and its graphs, beside the running survivors. EEP: serving again at 11 s,
+  /// rejoined by 52 s with a pause of 8 s.
+  Duration rank_start = 30_s;
+};
+
+/// Which spare node may stand in for a dead one.
+enum class SubstitutionRule : std::uint8_t { any, same_fabric, same_rack };
+constexpr std::array<std::string_view, 3> enum_names(const SubstitutionRule*) { return {"any", "same_fabric", "same_rack"}; }
 
 struct RecoverySpec {
   RecoveryAction policy = RecoveryAction::restart;
@@ -106,7 +138,13 @@ struct RecoverySpec {
   Duration retry_interval = 10_s;      // a restart that failed is tried again after this, doubling up to …
   Duration retry_interval_max = 120_s;
   Duration node_attach = 30_s;         // a spare node joins: scheduling, image, device set-up; before the worker restart
+  SubstitutionRule substitution = SubstitutionRule::any;  // same_fabric: below the same leaves (one scalable unit)
+  /// Degraded-rail operation: a GPU whose NIC, cable or leaf is down uses the other NICs of its node (slower for all)
+  /// instead of being lost. The node's own nic_failover does the same for every policy.
+  bool degraded_rail = false;
   bool spare_instance_warm = true;     // spare instances hold weights and graphs; else they start cold
+  ElasticSpec elastic;
+  bool keeps_survivors() const { return policy == RecoveryAction::elastic_ep || policy == RecoveryAction::mask; }
 };
 
 struct AutoscalerSpec {
@@ -127,6 +165,7 @@ void describe(config::Fields&, RetrySpec&);
 void describe(config::Fields&, RouterSpec&);
 void describe(config::Fields&, EngineSpec&);
 void describe(config::Fields&, DetectorSpec&);
+void describe(config::Fields&, ElasticSpec&);
 void describe(config::Fields&, RecoverySpec&);
 void describe(config::Fields&, AutoscalerSpec&);
 void describe(config::Fields&, TimingSpec&);

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/calibration/fitted_cost.h"
+#include "core/control/ships.h"
 #include "core/experiment/candidates.h"
 #include "core/model/roofline.h"
 
@@ -40,23 +41,47 @@ std::unique_ptr<Deployment::Role> make_role(const ExperimentSpec& spec, const ch
     diagnostics.error(spec.fleet_mark, fmt::format("fleet.{}: {}", name, refusal));
     return role;
   }
-  std::shared_ptr<const model::CostModel> cost;
-  if (spec.calibration) {
-    cost = std::make_shared<calibration::FittedCost>(std::make_shared<const calibration::Calibration>(*spec.calibration), spec.model, plan, spec.device);
-  } else {
-    cost = std::make_shared<model::RooflineCost>(spec.device);
+  role->price = [shape = spec.model, device = spec.device, calibration = spec.calibration](const model::ParallelPlan& p) {
+    std::shared_ptr<const model::CostModel> price;
+    if (calibration) {
+      price = std::make_shared<calibration::FittedCost>(std::make_shared<const calibration::Calibration>(*calibration), shape, p, device);
+    } else {
+      price = std::make_shared<model::RooflineCost>(device);
+    }
+    return std::make_unique<model::StepPricer>(shape, device, p, std::move(price));
+  };
+  const bool skewed = spec.experts.popularity.kind != model::PopularityKind::uniform;
+  if (plan.exchanges() && (skewed || spec.recovery.keeps_survivors())) {
+    const auto& popularity = spec.experts.popularity;
+    if (popularity.kind == model::PopularityKind::given && static_cast<std::int64_t>(popularity.weights.size()) != spec.model.experts) {
+      diagnostics.error(spec.fleet_mark, fmt::format("experts.popularity has {} weights, but {} has {} experts in a layer", popularity.weights.size(),
+                                                     spec.model.name, spec.model.experts));
+      return role;
+    }
+    if (skewed && plan.expert_imbalance != 1) {
+      diagnostics.error(spec.fleet_mark, fmt::format("fleet.{}: expert_imbalance is given, but experts.popularity decides it", name));
+    }
+    const auto& node = spec.topology.node;
+    const control::RepairRates rates{spec.device.xgmi_bandwidth, BytesPerSecond{node.nic.bandwidth.v * node.nics / node.gpus}};
+    role->experts = std::make_unique<control::ExpertPlanner>(spec.model, spec.device, plan, spec.experts.popularity, spec.experts.balance,
+                                                             spec.recovery.elastic, rates, spec.seed);
+    role->plan = role->experts->plan_of(std::vector<bool>(static_cast<std::size_t>(plan.ep)), role->experts->initial().imbalance);
   }
-  role->pricer = std::make_unique<model::StepPricer>(spec.model, spec.device, plan, std::move(cost));
+  role->pricer = role->price(role->plan);
   return role;
 }
 
 /// Groups of one role on its nodes: several per node when they are small, several nodes per group when they are wide.
-void add_groups(std::vector<control::GroupSetup>& out, const Deployment::Role& role, GroupRole kind, const std::vector<NodeId>& nodes) {
+void add_groups(std::vector<control::GroupSetup>& out, const Deployment::Role& role, GroupRole kind, const std::vector<NodeId>& nodes, bool survive) {
   for (std::uint32_t g = 0; g < role.groups; ++g) {
     control::GroupSetup s;
     s.role = kind;
     s.ranks = static_cast<std::int32_t>(role.plan.dp);
     s.kv_blocks_per_rank = role.memory.blocks;
+    s.gpus_per_rank = static_cast<std::int32_t>(role.plan.tp);
+    if (survive && role.experts) {
+      s.ranks_min = static_cast<std::int32_t>((role.experts->gpus_min() + role.plan.tp - 1) / role.plan.tp);
+    }
     const std::size_t first = g * nodes.size() / role.groups, last = std::max(first + 1, (g + 1) * nodes.size() / role.groups);
     for (std::size_t n = first; n < last; ++n) s.nodes.push_back(nodes[n].v);
     out.push_back(std::move(s));
@@ -83,7 +108,9 @@ topology::PlacementSpec placement_of(const ExperimentSpec& spec) {
 std::unique_ptr<Deployment> deploy(const ExperimentSpec& spec) {
   config::Diagnostics diagnostics;
   auto d = std::make_unique<Deployment>();
-  d->topology = topology::build(spec.topology);
+  topology::TopologySpec hardware = spec.topology;
+  if (spec.recovery.degraded_rail) hardware.node.nic_failover = true;
+  d->topology = topology::build(hardware);
   const FleetSpec& fleet = spec.fleet;
   d->placement = topology::place(d->topology, placement_of(spec), spec.fleet_mark, diagnostics);
   if (fleet.layout.mixed > 0) {
@@ -95,6 +122,10 @@ std::unique_ptr<Deployment> deploy(const ExperimentSpec& spec) {
   if (spec.autoscaler.enabled && static_cast<std::uint32_t>(spec.autoscaler.instances_min) > fleet.instances) {
     diagnostics.error(spec.fleet_mark, fmt::format("autoscaler.instances_min is {}, but the fleet has {} instances",
                                                    spec.autoscaler.instances_min, fleet.instances));
+  }
+  if (spec.fidelity == Fidelity::fluid && spec.recovery.keeps_survivors()) {
+    diagnostics.error(spec.fleet_mark, "fluid fidelity has no groups that go on without some of their ranks",
+                      "use recovery.policy: restart, spare_node or spare_instance, or fidelity: step");
   }
   if (spec.recovery.policy == control::RecoveryAction::spare_instance && fleet.spare_instances == 0 && !spec.autoscaler.enabled) {
     diagnostics.error(spec.fleet_mark, "recovery.policy is spare_instance, but the fleet has no spare instance",
@@ -123,9 +154,10 @@ std::unique_ptr<Deployment> deploy(const ExperimentSpec& spec) {
     s.id = InstanceId{index++};
     s.engine = spec.engine;
     s.restart_unit = control::effective_unit(fleet.restart_unit, spec.engine);
-    if (d->prefill) add_groups(s.groups, *d->prefill, GroupRole::prefill, nodes.prefill);
-    if (d->decode) add_groups(s.groups, *d->decode, GroupRole::decode, nodes.decode);
-    if (d->both) add_groups(s.groups, *d->both, GroupRole::both, nodes.mixed);
+    const bool survive = spec.recovery.keeps_survivors();
+    if (d->prefill) add_groups(s.groups, *d->prefill, GroupRole::prefill, nodes.prefill, survive);
+    if (d->decode) add_groups(s.groups, *d->decode, GroupRole::decode, nodes.decode, survive);
+    if (d->both) add_groups(s.groups, *d->both, GroupRole::both, nodes.mixed, survive);
     s.kv_bytes_per_token = d->kv_bytes_per_token;
     s.routers = static_cast<std::uint32_t>(spec.router.replicas);
     s.signal_interval = spec.router.signal_interval;
@@ -148,6 +180,10 @@ std::unique_ptr<Deployment> deploy(const ExperimentSpec& spec) {
   for (const NodeId n : d->placement.spare_nodes) d->fleet.spare_nodes.push_back(n.v);
   d->fleet.routers = static_cast<std::uint32_t>(spec.router.replicas);
   d->fleet.nodes = d->topology.layout.nodes;
+  for (std::uint32_t n = 0; n < d->fleet.nodes; ++n) {
+    d->fleet.rack_of.push_back(n / std::max<std::uint32_t>(1, hardware.racks.nodes_per_rack));
+    d->fleet.fabric_of.push_back(n / std::max<std::uint32_t>(1, d->topology.layout.nodes_per_leaf));
+  }
   d->fleet.restart_unit = control::effective_unit(fleet.restart_unit, spec.engine);
   d->fleet.detector = spec.detector;
   d->fleet.recovery = spec.recovery;
@@ -191,6 +227,7 @@ record::RunRecord Deployment::describe_run(const ExperimentSpec& spec) const {
     run.slo_tpot.push_back(c.tpot);
   }
   run.warnings = warnings;
+  for (const std::string& note : control::not_shipped(spec.engine, spec.recovery, spec.router)) run.warnings.push_back(note);
   return run;
 }
 

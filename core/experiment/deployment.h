@@ -2,10 +2,12 @@
 // expanded. The simulator and a live cluster start from the same Deployment.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "core/control/expert_repair.h"
 #include "core/control/fleet.h"
 #include "core/control/instance.h"
 #include "core/control/node_agent.h"
@@ -30,6 +32,10 @@ struct Deployment {
     model::MemoryBudget memory;
     std::unique_ptr<model::StepPricer> pricer;
     std::uint32_t groups = 0;  // of one instance
+    /// Prices of the same hardware for a group that has lost GPUs, or whose experts lie otherwise.
+    std::function<std::unique_ptr<model::StepPricer>(const model::ParallelPlan&)> price;
+    /// Expert-parallel roles whose experts may move; else null.
+    std::unique_ptr<control::ExpertPlanner> experts;
   };
   std::unique_ptr<Role> prefill, decode, both;  // those that the layout has
 

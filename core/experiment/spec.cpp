@@ -54,6 +54,11 @@ void describe(Fields& f, FluidSpec& s) {
   f.field("repair_crews", s.repair_crews, config::kNotNegative);
 }
 
+void describe(Fields& f, ExpertsSpec& s) {
+  f.object("popularity", s.popularity);
+  f.object("balance", s.balance);
+}
+
 void describe(Fields& f, CostSpec& s) { f.field("gpu_hour", s.gpu_hour, config::kNotNegative); }
 
 namespace {
@@ -150,6 +155,7 @@ void describe(Fields& f, Reading& r) {
   part(f, "engine", s.engine, s.folder, reader, false);
   s.fleet_mark = f.mark("fleet");
   f.object("fleet", s.fleet, true);
+  part(f, "experts", s.experts, s.folder, reader, false);
   f.object("router", s.router);
   f.object("timing", s.timing);
   f.object("transfer", s.transfer);

@@ -26,6 +26,7 @@
 #include "core/experiment/candidates.h"
 #include "core/fault/spec.h"
 #include "core/model/device.h"
+#include "core/model/experts.h"
 #include "core/model/plan.h"
 #include "core/model/shape.h"
 #include "core/topology/placement_spec.h"
@@ -80,6 +81,12 @@ struct FluidSpec {
   std::int64_t repair_crews = 0;  // hardware repairs at a time; 0: no limit
 };
 
+/// Which experts tokens choose, and where the engine puts them (EPLB).
+struct ExpertsSpec {
+  model::PopularitySpec popularity;
+  model::BalanceSpec balance;
+};
+
 struct ExperimentSpec {
   std::string name;
   std::string question;
@@ -95,6 +102,7 @@ struct ExperimentSpec {
   std::optional<calibration::Calibration> calibration;
   control::EngineSpec engine;
   FleetSpec fleet;
+  ExpertsSpec experts;
   control::RouterSpec router;
   control::TimingSpec timing;
   control::TransferSpec transfer;
@@ -115,6 +123,7 @@ struct ExperimentSpec {
 
 void describe(config::Fields& f, FleetSpec& s);
 void describe(config::Fields& f, NetworkSpec& s);
+void describe(config::Fields& f, ExpertsSpec& s);
 void describe(config::Fields& f, CostSpec& s);
 void describe(config::Fields& f, FluidSpec& s);
 

@@ -21,7 +21,8 @@ std::vector<Instant> effect_ends(const record::RunRecord& run) {
     if (f.applied) {
       extend(end, f.reverted);
       const record::FaultPhases& p = f.phases;
-      for (const Instant t : {p.symptom, p.detect, p.decide, p.drain, p.reroute, p.replace, p.ready, p.first_token})
+      for (const Instant t : {p.symptom, p.detect, p.decide, p.drain, p.reroute, p.replace, p.ready, p.degraded, p.rejoin, p.restore,
+                              p.first_token})
         extend(end, t);
     }
     ends.push_back(end);

@@ -154,6 +154,11 @@ record::FaultPhases merged_phases(const RunRecord& run, const Cluster& cluster) 
     latest(out.reroute, p.reroute);
     latest(out.replace, p.replace);
     latest(out.ready, p.ready);
+    out.fence = std::min(out.fence, p.fence);
+    out.repair_state = std::min(out.repair_state, p.repair_state);
+    out.degraded = std::min(out.degraded, p.degraded);
+    latest(out.rejoin, p.rejoin);
+    latest(out.restore, p.restore);
     latest(out.first_token, p.first_token);
   }
   return out;

@@ -84,6 +84,9 @@ Summary summarise(const RunRecord& run, const Options& options) {
   s.decode_nodes = run.decode_nodes;
   s.simulator = run.stats;
   s.warnings = run.warnings;
+  s.tokens_degraded = run.tokens_degraded;
+  s.rebalances = run.rebalances;
+  s.rebalance_bytes = run.rebalance_bytes;
 
   std::size_t classes = std::max({run.slo_class_names.size(), run.slo_ttft.size(), run.slo_tpot.size()});
   for (const RequestRecord& r : run.requests) classes = std::max<std::size_t>(classes, r.slo_class + 1u);
@@ -114,6 +117,8 @@ Summary summarise(const RunRecord& run, const Options& options) {
     t.output_tokens += r.output_delivered;
     s.tokens_recomputed += r.tokens_recomputed;
     s.tokens_lost += r.tokens_lost;
+    s.requests_migrated += r.migrations > 0;
+    s.gap_max = std::max(s.gap_max, r.gap);
     if (r.interrupted()) ++n.retried;
     switch (r.outcome) {
       case Outcome::completed:

@@ -72,6 +72,9 @@ struct Summary {
   std::vector<SloClass> slo_classes;
   Cost cost;
   std::int64_t tokens_recomputed = 0, tokens_lost = 0;
+  std::int64_t tokens_degraded = 0, rebalances = 0, rebalance_bytes = 0;
+  std::int64_t requests_migrated = 0;
+  Duration gap_max;  // longest pause that a migration put into an answer
   std::int32_t gpus = 0, spare_gpus = 0, instances = 0, prefill_nodes = 0, decode_nodes = 0;
   record::SimulatorStats simulator;
   double requests_per_cpu_s = 0;

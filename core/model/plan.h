@@ -34,7 +34,12 @@ struct ParallelPlan {
   std::int64_t redundant_experts = 0;    // replicas added to the routed experts of every layer (EPLB)
   double expert_imbalance = 1;           // expert-token pairs of the busiest GPU over the mean; 1: perfectly balanced
 
+  // What failures have left of the group; not part of an experiment (core/control's elastic policies set them).
+  std::int64_t absent_gpus = 0;   // GPUs that take no part: the others share all tokens and experts
+  std::int64_t absent_nodes = 0;  // nodes without any GPU left
+
   std::int64_t gpu_count() const { return tp * dp; }
+  std::int64_t live_gpus() const { return gpu_count() - absent_gpus; }
   bool exchanges() const { return ep > 1 && dp > 1; }
 };
 

@@ -398,7 +398,7 @@ Breakdown StepPricer::breakdown(std::span<const PrefillItem> prefill, std::span<
 
 Bytes StepPricer::ep_rdma_bytes_per_step(std::int64_t tokens) const {
   if (!plan_.exchanges() || tokens == 0) return {};
-  return {exchange(half(half(tokens, plan_.dp), halves())).rdma_bytes * halves()};
+  return {exchange(half(half(tokens, plan_.dp - plan_.absent_gpus / plan_.tp), halves())).rdma_bytes * halves()};
 }
 
 Bytes StepPricer::ep_rdma_bytes_per_step(std::span<const RankLoad> loads) const {

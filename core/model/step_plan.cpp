@@ -247,13 +247,13 @@ void append_expert_ops(const ModelShape& s, const ParallelPlan& p, std::int64_t 
   if (!s.is_moe() || tokens == 0) return;
   const std::int64_t resident = p.ep > 1 ? experts_per_gpu(p, s) : s.experts;
   const std::int64_t inter = p.ep > 1 ? s.expert_inter : s.expert_inter / p.tp;
-  const double even = static_cast<double>(tokens * s.experts_per_token) / static_cast<double>(p.ep);
+  const std::int64_t width = p.ep > 1 ? p.live_gpus() : 1;
+  const double even = static_cast<double>(tokens * s.experts_per_token) / static_cast<double>(width);
   std::int64_t pairs = std::max<std::int64_t>(1, rounded(even * p.expert_imbalance));
   // Replicas split an expert's tokens, so the choice is among experts and replicas.
-  double touched = std::min(experts_touched(resident, s.experts + p.redundant_experts, s.experts_per_token, tokens),
-                            static_cast<double>(pairs));
+  double touched = std::min(experts_touched(resident, resident * width, s.experts_per_token, tokens), static_cast<double>(pairs));
   if (p.fused_shared_expert) {  // one more expert, with the tokens of this GPU's even share
-    pairs += share(tokens, p.ep) * s.shared_experts;
+    pairs += share(tokens, width) * s.shared_experts;
     touched += static_cast<double>(s.shared_experts);
   }
   const double weight_bytes = static_cast<double>(bytes_per_element(s.weight_precision)) * touched;
@@ -280,9 +280,10 @@ void append_expert_ops(const ModelShape& s, const ParallelPlan& p, std::int64_t 
 void append_exchange_ops(const ModelShape& s, const ParallelPlan& p, const DeviceSpec& d, std::int64_t tokens,
                          std::vector<Op>& out) {
   if (!p.exchanges() || tokens == 0) return;
-  const std::int64_t nodes = nodes_of(p, d);
+  const std::int64_t nodes = nodes_of(p, d) - p.absent_nodes;
   const std::int64_t sent = share(tokens, p.tp);  // the tp GPUs of a rank send a part each
-  const double gpus = destinations(p.ep, s.experts_per_token);
+  const std::int64_t width = p.live_gpus();
+  const double gpus = destinations(width, s.experts_per_token);
   double nodes_hit = destinations(nodes, s.experts_per_token);
   // Group-limited routing: a token stays within groups_per_token nodes when each group of experts lies in one node.
   if (s.groups_per_token < s.expert_groups && nodes >= s.expert_groups) {
@@ -292,7 +293,7 @@ void append_exchange_ops(const ModelShape& s, const ParallelPlan& p, const Devic
   // once to each destination node, to the GPU on the same rail, and from there over xGMI to the GPUs with its experts;
   // each GPU forwards what arrives on its rail, which balances to its own tokens' count.
   const double remote_nodes = nodes_hit * static_cast<double>(nodes - 1) / static_cast<double>(nodes);
-  const double other_gpus = gpus * static_cast<double>(p.ep - 1) / static_cast<double>(p.ep);
+  const double other_gpus = gpus * static_cast<double>(width - 1) / static_cast<double>(width);
   // Of the remote destinations, one in gpus_per_node is the rail's own GPU and needs no second hop.
   const double remote_gpus = gpus * static_cast<double>(nodes - 1) / static_cast<double>(nodes);
   const double hops = nodes == 1 ? other_gpus

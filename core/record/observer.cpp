@@ -30,7 +30,10 @@ void Observer::note(Instant now, const control::Command& command) {
   using namespace control;
   if (const auto* first = std::get_if<NoteFirstToken>(&command)) {
     record::RequestRecord& r = run_.requests[first->request.v];
-    r.first_token = now;
+    Live& l = live_[first->request.v];
+    if (l.kept == 0) r.first_token = now;
+    else if (l.cut != kNever) r.gap = std::max(r.gap, now - l.cut);
+    l.cut = kNever;
     r.decode_group = static_cast<std::int16_t>(first->group);
     ++bin(now.ns / 1'000'000'000).output_tokens;
     const std::uint32_t i = first->instance.v;
@@ -48,7 +51,14 @@ void Observer::note(Instant now, const control::Command& command) {
     if (r.attempts < 255) ++r.attempts;
     if (attempt->attempt > 0) {  // the work of the attempt before is done again
       r.tokens_recomputed += l.lost_prefill + l.lost_output;
-      l.generated_again = std::max(l.generated_again, l.lost_output);
+      if (attempt->resumed > 0) {
+        if (l.kept != attempt->resumed) ++r.migrations;
+        l.generated_again = std::max(0, l.kept + l.lost_output - attempt->resumed);
+      } else {
+        l.generated_again = std::max(l.generated_again, l.lost_output);
+      }
+      l.kept = attempt->resumed;
+      l.last_produced = 0;
       l.lost_prefill = l.lost_output = 0;
     }
   } else if (const auto* ended = std::get_if<NoteRequestEnded>(&command)) {
@@ -60,6 +70,7 @@ void Observer::note(Instant now, const control::Command& command) {
     Live& l = live_[lost->request.v];
     l.lost_prefill += lost->prefilled;
     l.lost_output += lost->produced;
+    if (l.cut == kNever) l.cut = now;
     l.last_produced = r.first_token != kNever ? lost->produced : 0;
     const std::uint32_t i = lost->instance.v;
     if (auto* f = fault(i); f != nullptr && lost->cause != Cause::router_lost) {
@@ -91,6 +102,12 @@ void Observer::note(Instant now, const control::Command& command) {
         if (!ready_[i]) p.reroute = p.reroute == kNever ? now : std::max(p.reroute, now);
         break;
       case Phase::replace: at_first(p.replace); break;
+      case Phase::fence: at_first(p.fence); break;
+      case Phase::repair_state: at_first(p.repair_state); break;
+      case Phase::degraded: at_first(p.degraded); break;
+      case Phase::rejoin: p.rejoin = now; break;
+      case Phase::restore: p.restore = now; break;
+      case Phase::rebalance: break;
       case Phase::ready:
         p.ready = now;  // the last one, where several instances were hit
         p.first_token = kNever;
@@ -126,7 +143,7 @@ void Observer::finish(Instant now, RequestId id, Outcome outcome, Cause cause, s
     }
   } else {
     // What the last attempt had streamed reached the client; the rest of its tokens did not.
-    r.output_delivered = l.last_produced;
+    r.output_delivered = l.kept + l.last_produced;
     r.tokens_lost = l.lost_output - l.last_produced;
   }
   const RequestId moved = active_.back();
@@ -137,7 +154,7 @@ void Observer::finish(Instant now, RequestId id, Outcome outcome, Cause cause, s
 
 void Observer::unfinished_progress(RequestId id, std::int32_t produced) {
   record::RequestRecord& r = run_.requests[id.v];
-  if (r.end == kNever && r.first_token != kNever) r.output_delivered = produced;
+  if (r.end == kNever && r.first_token != kNever) r.output_delivered = live_[id.v].kept + produced;
 }
 
 record::ThroughputBin& Observer::bin(std::int64_t second) {

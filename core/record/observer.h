@@ -47,6 +47,8 @@ class Observer {
     std::uint32_t position = 0;  // in active_
     std::int32_t lost_prefill = 0, lost_output = 0;  // of the attempts so far
     std::int32_t last_produced = 0;
+    std::int32_t kept = 0;       // tokens that the client keeps although their attempt was lost (migration)
+    Instant cut = kNever;        // when that attempt was lost
     std::int32_t generated_again = 0;  // output tokens that the client had before this attempt
   };
   record::FaultRecord* fault(std::uint32_t instance);

@@ -29,6 +29,8 @@ struct RequestRecord {
   std::int32_t tokens_recomputed = 0;     // prompt tokens prefilled again + output tokens generated again by later attempts
   std::int32_t tokens_lost = 0;           // generated, never delivered
   InstanceId instance;                    // of the last attempt
+  Duration gap;                           // longest pause that a migration put between two tokens
+  std::uint8_t migrations = 0;            // attempts that went on with the tokens of the one before
   std::int16_t decode_group = -1;         // group within the instance that produced the tokens; -1 where none did
   std::uint8_t slo_class = 0;
   std::uint8_t attempts = 0;              // 1 = no retry
@@ -59,6 +61,12 @@ struct FaultPhases {
   Instant reroute = kNever;      // every live router has stopped sending to it
   Instant replace = kNever;      // hardware stands in for the dead (spare node or instance allocated); never for restart
   Instant ready = kNever;        // workers restarted and rejoined
+  // Of survivors that go on without dead ranks (policies elastic_ep, mask):
+  Instant fence = kNever;         // they were told to stop
+  Instant repair_state = kNever;  // stopped: peers, routing and experts are repaired from here on
+  Instant degraded = kNever;      // serving without the dead ranks
+  Instant rejoin = kNever;        // ranks taken back
+  Instant restore = kNever;       // whole again
   Instant first_token = kNever;  // first token from the affected unit (or its replacement) after the fault
 };
 
@@ -106,6 +114,8 @@ struct RunRecord {
   std::vector<CapacityInterval> capacity;    // sorted by (gpu, from)
   std::vector<FaultRecord> faults;
   std::vector<ThroughputBin> throughput;     // by second
+  std::int64_t tokens_degraded = 0;  // output tokens made while some expert had no copy (policy mask)
+  std::int64_t rebalances = 0, rebalance_bytes = 0;  // of groups' experts, without any fault; bytes moved between GPUs
   std::vector<std::string> warnings;         // "prices extrapolated beyond …", each once
   SimulatorStats stats;
 };

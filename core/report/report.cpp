@@ -48,7 +48,7 @@ std::vector<Phase> phases_of(const metrics::FaultImpact& impact) {
     t95 = impact.paired->t95;
     restore = impact.paired->restore;
   }
-  return {{"symptom", "symptom", after(p.symptom)},
+  std::vector<Phase> phases{{"symptom", "symptom", after(p.symptom)},
           {"detect", "detected", after(p.detect)},
           {"decide", "decided", after(p.decide)},
           {"drain", "drained", after(p.drain)},
@@ -58,6 +58,15 @@ std::vector<Phase> phases_of(const metrics::FaultImpact& impact) {
           {"first_token", "first token", after(p.first_token)},
           {"t95", "95 % back", t95},
           {"restore", "restored", restore}};
+  // Only recoveries on survivors have these.
+  std::vector<Phase> survivors{{"fence", "fenced", after(p.fence)},
+                               {"repair_state", "repairing", after(p.repair_state)},
+                               {"degraded", "degraded", after(p.degraded)},
+                               {"rejoin", "rejoined", after(p.rejoin)},
+                               {"whole", "whole again", after(p.restore)}};
+  std::erase_if(survivors, [](const Phase& x) { return !x.after; });
+  phases.insert(phases.begin() + 3, survivors.begin(), survivors.end());
+  return phases;
 }
 
 }  // namespace faultline::report

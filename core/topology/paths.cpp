@@ -59,6 +59,11 @@ bool PathTable::choose(NodeGpu src, NodeGpu dst, std::uint64_t flow_key, const L
   return forward_ ? by_rail(src, dst, flow_key, up, path) : by_fabric(src, dst, flow_key, up, path);
 }
 
+bool PathTable::choose_direct(NodeGpu src, NodeGpu dst, std::uint64_t flow_key, const LinkState& up, std::vector<LinkIndex>& path) const {
+  path.clear();
+  return src.node != dst.node && between_nics(src.node, layout_.rail_of(src.gpu), dst.node, layout_.rail_of(dst.gpu), flow_key, up, path);
+}
+
 bool PathTable::inside_node(NodeId node, std::uint32_t from, std::uint32_t to, std::uint64_t key, const LinkState& up,
                             std::vector<LinkIndex>& path) const {
   const LinkIndex direct = layout_.xgmi(node, from, to);

@@ -30,6 +30,10 @@ class PathTable {
   /// the empty path. No allocation once `path` has room for 8 links; constant time while the first hash choices are up.
   bool choose(NodeGpu src, NodeGpu dst, std::uint64_t flow_key, const LinkState& up, std::vector<LinkIndex>& path) const;
 
+  /// Between two nodes, NIC to NIC without a forwarding GPU: where the GPU that would forward is dead but the receiver's
+  /// own NIC is well. False within one node, or where no switch joins the two rails.
+  bool choose_direct(NodeGpu src, NodeGpu dst, std::uint64_t flow_key, const LinkState& up, std::vector<LinkIndex>& path) const;
+
   std::size_t size() const { return capacity_.size(); }                       // directed links
   std::span<const BytesPerSecond> capacity() const { return capacity_; }      // by LinkIndex, nominal
   std::span<const Duration> latency() const { return latency_; }              // by LinkIndex

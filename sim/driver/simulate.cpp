@@ -32,11 +32,13 @@ record::RunRecord simulate(const experiment::ExperimentSpec& spec, const experim
   setup.router = d.router;
   setup.agent = d.agent;
   for (const auto* role : d.group_roles) {
-    setup.groups.push_back({role->pricer.get(), static_cast<std::uint32_t>(role->plan.tp), static_cast<std::uint32_t>(spec.model.layers)});
+    setup.groups.push_back({role->pricer.get(), static_cast<std::uint32_t>(role->plan.tp), static_cast<std::uint32_t>(spec.model.layers),
+                            role->experts.get(), role->price});
   }
   setup.engine = spec.engine;
   setup.timing = spec.timing;
   setup.retransmission_budget = spec.network.retransmission_budget();
+  setup.elastic = spec.recovery.elastic;
   setup.router_restart = spec.router_restart;
   setup.kv_bytes_per_token = d.kv_bytes_per_token;
   if (options.with_faults) setup.faults = d.faults;

@@ -78,6 +78,10 @@ World::World(WorldSetup setup, record::RunRecord& run)
       g.ranks = static_cast<std::uint32_t>(s.ranks);
       g.gpus_per_rank = setup_.groups[k].gpus_per_rank;
       g.workers = setup_.instances[i].up;
+      g.head = g.nodes.front();
+      if (const auto* experts = setup_.groups[k].experts) {
+        g.placement = std::shared_ptr<const model::ExpertPlacement>(std::shared_ptr<const void>(), &experts->initial().placement);
+      }
       for (const std::uint32_t n : g.nodes) groups_on_node_[n].push_back(static_cast<std::uint32_t>(groups_.size()));
       groups_.push_back(std::move(g));
     }
@@ -93,6 +97,12 @@ World::World(WorldSetup setup, record::RunRecord& run)
   if (any_transfer) {
     net_ = FlowNet::open(paths_.capacity());
     writes_.emplace(static_cast<WriteEngine::Owner&>(*this), *net_, paths_, truth_.links(), setup_.retransmission_budget);
+  }
+  for (const auto& shape : setup_.groups) {  // one clock for all groups: popularity belongs to the load
+    if (shape.experts == nullptr) continue;
+    if (const Duration d = shape.experts->popularity_spec().drift_period; d.v > 0) queue_.push(now_ + d, kExpertDrift, 0, 0);
+    if (const Duration d = shape.experts->balance().rebalance_period; d.v > 0) queue_.push(now_ + d, kRebalance, 0, 0);
+    break;
   }
   for (std::uint32_t f = 0; f < setup_.faults.size(); ++f) {
     if (const auto* at = std::get_if<Instant>(&setup_.faults[f].trigger)) {
@@ -161,7 +171,7 @@ void World::run() {
     const GroupExecutor::Ended ended = g.exec->finish(now_);
     if (ended.output_tokens > 0) observer_.tokens(ended.began, now_, ended.output_tokens, 0);
   }
-  for (Group& g : groups_) set_usable(g, 1);
+  for (Group& g : groups_) set_usable(g, 1, true);
   std::sort(run_.capacity.begin(), run_.capacity.end(), [](const auto& a, const auto& b) {
     return std::pair{a.gpu, a.from} < std::pair{b.gpu, b.from};
   });
@@ -233,6 +243,12 @@ void World::handle(const QueuedEvent& e) {
       for (std::uint32_t g = 0; g < setup_.topology->layout.gpus; ++g) {
         const ComponentId gpu = setup_.topology->gpu({NodeId{n}, g});
         if (truth_.down(gpu) || truth_.hung(gpu)) ended.bad_gpus |= 1U << g;
+        bool lit = setup_.topology->spec.node.nic_failover;
+        const std::uint32_t rail = setup_.topology->layout.rail_of(g);
+        for (std::uint32_t port = 0; port < setup_.topology->layout.ports && !lit; ++port) {
+          lit = truth_.links().up(setup_.topology->layout.cable(NodeId{n}, rail, port));
+        }
+        if (!lit) ended.cut_gpus |= 1U << g;
       }
       for (std::uint32_t k = 0; k < setup_.topology->layout.nics; ++k) {
         if (truth_.down(setup_.topology->nic(NodeId{n}, k))) ended.network_ok = false;
@@ -249,6 +265,9 @@ void World::handle(const QueuedEvent& e) {
       dispatch(p.agent, ended);
       break;
     }
+    case kExpertDrift: expert_drift(); break;
+    case kRebalance: rebalance(); break;
+    case kRebalanced: rebalanced(e.index, e.token); break;
     case kTransferStart:
       if (transfers_[e.index].live && transfers_[e.index].generation == e.token) start_flow(e.index);
       break;
@@ -297,7 +316,15 @@ void World::crash(std::uint32_t index, bool process_only) {
   Entity& e = entities_[index];
   e.timers.clear();
   if (e.address.role == Role::instance) {
-    for (const auto& n : held_by(e.address.index)) observer_.note(now_, n);
+    for (const auto& n : held_by(e.address.index)) {
+      observer_.note(now_, n);
+      if (!setup_.router.spec.retry.migrate) continue;
+      // The tokens went through a router, which knows how many it has passed on.
+      const auto& held = std::get<control::NoteAttemptLost>(n);
+      const auto router = router_of_.find(held.request);
+      if (router == router_of_.end()) continue;
+      post_local(router->second, control::StreamCut{held.request, run_.requests[held.request.v].attempts - 1U, held.produced});
+    }
   }
   messages_.crash(index, process_only);
   if (e.address.role == Role::router) queue_.push(now_ + setup_.timing.control_latency, kRouterNotice, index, 0);

@@ -6,13 +6,16 @@
 //   fault schedule -> truth (components down, slow) -> stalled groups, broken flows, dead processes -> late symptoms
 #pragma once
 
+#include <array>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <unordered_map>
 #include <vector>
 
+#include "core/control/expert_repair.h"
 #include "core/control/fleet.h"
 #include "core/control/instance.h"
 #include "core/control/node_agent.h"
@@ -50,11 +53,14 @@ struct WorldSetup {
     const model::StepPricer* pricer = nullptr;
     std::uint32_t gpus_per_rank = 1;
     std::uint32_t layers = 1;
+    const control::ExpertPlanner* experts = nullptr;  // null: the experts never move
+    std::function<std::unique_ptr<model::StepPricer>(const model::ParallelPlan&)> price;
   };
   std::vector<GroupShape> groups;  // by group index, the same for every instance
   control::EngineSpec engine;
   control::TimingSpec timing;
   Duration retransmission_budget;  // a broken RDMA path is reported this long after the break
+  control::ElasticSpec elastic;
   Duration router_restart;         // a crashed router process is back after this
   Bytes kv_bytes_per_token;
   fault::FaultSchedule faults;
@@ -85,6 +91,7 @@ class World final : public fault::FaultActuator, private ports::MessageNet<contr
   enum Kind : std::uint32_t {
     kMessage, kTimer, kGroupEnd, kGroupFail, kArrival, kTransition, kRequest, kLaunch, kProbe, kTransferStart, kTransferDone,
     kTransferCanceled, kWriteGivesUp, kRouterBack, kRouterNotice, kPowerOff,
+    kExpertDrift, kRebalance, kRebalanced,
   };
   struct Timer {
     TimerKey key;
@@ -123,6 +130,15 @@ class World final : public fault::FaultActuator, private ports::MessageNet<contr
     Instant usable_since{0};
     std::uint32_t blame = kNoFault;
     std::uint64_t steps_ended = 0;
+    // Expert parallelism without some ranks (world_elastic.cpp).
+    std::uint32_t head = 0;            // node whose agent runs the group's steps
+    std::vector<bool> absent;          // by rank; empty: all take part
+    bool waiting = false;              // a rank died: the others wait for what the fleet manager decides
+    bool rebalancing = false;          // stands still while its experts move
+    std::uint64_t rebalance = 0;       // generation
+    std::shared_ptr<const model::ExpertPlacement> placement;
+    std::int64_t missing = 0;          // experts without a copy: its tokens are degraded
+    bool is_absent(std::uint32_t rank) const { return !absent.empty() && absent[rank]; }
   };
   struct Transfer {
     OpId op;
@@ -140,6 +156,7 @@ class World final : public fault::FaultActuator, private ports::MessageNet<contr
     control::StartGroup start;
     std::uint32_t agent = 0, agent_incarnation = 0;
     bool checked = false;
+    control::ExpertPlanner::Change change;  // of survivors
   };
 
   // world.cpp: the loop, processes, messages
@@ -197,11 +214,24 @@ class World final : public fault::FaultActuator, private ports::MessageNet<contr
   bool agent_listens(const Group& g) const;
   double path_load(const Group& g, bool& broken);
   void account_usable(Group& g);
-  void set_usable(Group& g, double usable);
+  void set_usable(Group& g, double usable, bool close = false);
   double usable_of(const Group& g) const;
   void account_instance(std::uint32_t instance);
   topology::NodeGpu gpu_of(const Group& g, std::uint32_t rank, std::uint32_t shard) const;
-  std::uint32_t bad_node_of(const std::vector<std::uint32_t>& nodes, bool check_paths, const Group& g);
+  std::uint32_t bad_node_of(const std::vector<std::uint32_t>& nodes, bool check_paths, const Group& g, const std::vector<bool>& absent);
+
+  // world_elastic.cpp: groups without some of their ranks, experts that move
+  std::vector<bool> by_rank(const Group& g, const std::vector<std::uint32_t>& ranks) const;
+  std::vector<bool> by_gpu(const Group& g, const std::vector<bool>& ranks) const;
+  void launch_survivors(Launch launch);
+  void launch_join(std::uint32_t index);
+  void survivors_formed(std::uint32_t index);
+  void begin_whole(Group& g);
+  void set_experts(Group& g, std::shared_ptr<const model::ExpertPlacement> placement, double imbalance);
+  void expert_drift();
+  void rebalance();
+  void rebalanced(std::uint32_t index, std::uint64_t generation);
+  bool rank_of_gpu_absent(const Group& g, std::size_t node, std::uint32_t gpu) const;
 
   // world_transfers.cpp: KV pushes
   void post_write(std::uint32_t agent, const control::PostWrite& w);
@@ -282,6 +312,8 @@ class World final : public fault::FaultActuator, private ports::MessageNet<contr
   std::int64_t bad_rollouts_ = 0;           // in force
   double storage_slowdown_ = 1;
   bool stop_ = false;
+  /// By group index, absent GPUs, absent nodes, imbalance in 1/256.
+  std::map<std::array<std::int64_t, 4>, std::unique_ptr<model::StepPricer>> pricers_;
 };
 
 }  // namespace faultline::sim

@@ -18,7 +18,7 @@ void World::submit_step(std::uint32_t, const control::SubmitStep& s) {
   Group& g = group(s.instance.v, s.step.group);
   const control::RunStep& run = s.step;
   if (!g.workers || g.exec->busy()) {
-    post_local(first_node_ + g.nodes.front(), control::StepEnded{run.op, 0, Cause::device_lost, control::kUnknownRank});
+    post_local(first_node_ + g.head, control::StepEnded{run.op, 0, Cause::device_lost, control::kUnknownRank});
     return;
   }
   if (run.items.empty()) g.exec->start_decode(now_, run.op, run.loads, run.steps_max);
@@ -44,6 +44,7 @@ void World::end_step(Group& g, Cause cause, std::uint32_t rank) {
   const GroupExecutor::Ended ended = g.exec->finish(now_);
   g.generation = ++generation_;
   if (ended.output_tokens + ended.prefill_tokens > 0) observer_.tokens(ended.began, now_, ended.output_tokens, ended.prefill_tokens);
+  if (g.missing > 0) run_.tokens_degraded += ended.output_tokens;
   if (ended.prefill_tokens > 0 || (cause != Cause::none && !g.exec->decoding())) step_bound(ended.op, cause == Cause::none);
   if (!after_.empty()) {
     for (std::int64_t k = 0; k < std::min<std::int64_t>(ended.steps, 1); ++k) {
@@ -51,11 +52,11 @@ void World::end_step(Group& g, Cause cause, std::uint32_t rank) {
     }
   }
   if (cause != Cause::none) observer_.symptom(now_, g.instance);
-  if (agent_listens(g)) post_local(first_node_ + g.nodes.front(), control::StepEnded{ended.op, ended.steps, cause, rank});
+  if (agent_listens(g)) post_local(first_node_ + g.head, control::StepEnded{ended.op, ended.steps, cause, rank});
 }
 
 bool World::agent_listens(const Group& g) const {
-  const std::uint32_t agent = first_node_ + g.nodes.front();
+  const std::uint32_t agent = first_node_ + g.head;
   return alive(agent) && incarnation(agent) == g.agent_incarnation;
 }
 
@@ -64,13 +65,15 @@ void World::group_fail(std::uint32_t index, std::uint64_t generation) {
   if (g.fail_generation != generation || !g.fail_pending) return;
   g.fail_pending = false;
   // The engine ends all ranks of the group when one fails: their peers' state is not trusted any more.
-  g.workers = false;
+  // Elastic groups keep theirs: the survivors wait for the word on who is left.
+  if (setup_.instances[g.instance].groups[g.index].ranks_min > 0) g.waiting = true;
+  else g.workers = false;
   if (g.exec->busy()) {
     end_step(g, g.fail_cause, g.fail_rank);
   } else {
     observer_.symptom(now_, g.instance);
     if (agent_listens(g)) {
-      post_local(first_node_ + g.nodes.front(),
+      post_local(first_node_ + g.head,
                  control::WorkersExited{InstanceId{g.instance}, g.index, g.epoch, g.fail_cause, g.fail_rank});
     }
   }
@@ -98,31 +101,46 @@ void World::kill_group(std::uint32_t instance, std::uint32_t index, control::Epo
 // ---- launching ------------------------------------------------------------------------------------------------------
 
 void World::launch(std::uint32_t agent, const control::StartGroup& start) {
+  if (start.kind != control::StartGroup::Kind::whole) {
+    launch_survivors({start, agent, incarnation(agent), false, {}});
+    return;
+  }
   Group& g = group(start.instance.v, start.group);
   kill_group(start.instance.v, start.group, start.epoch);
   g.launching = std::max(g.launching, start.epoch);
   const control::EngineSpec& engine = setup_.engine;
-  launches_.push_back({start, agent, incarnation(agent), false});
+  launches_.push_back({start, agent, incarnation(agent), false, {}});
   // A first check of the hardware once the processes are up; then the rest of the start.
   queue_.push(now_ + start.delay + (start.warm ? Duration{0} : engine.restart_process), kLaunch,
               static_cast<std::uint32_t>(launches_.size() - 1), 0);
 }
 
-std::uint32_t World::bad_node_of(const std::vector<std::uint32_t>& nodes, bool check_paths, const Group& g) {
-  for (const std::uint32_t n : nodes) {
+std::uint32_t World::bad_node_of(const std::vector<std::uint32_t>& nodes, bool check_paths, const Group& g, const std::vector<bool>& absent) {
+  const std::uint32_t used = g.ranks * g.gpus_per_rank / static_cast<std::uint32_t>(nodes.size());
+  const auto away = [&](std::size_t node, std::uint32_t k) {
+    return !absent.empty() && k < used && absent[(node * used + k) / g.gpus_per_rank];
+  };
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    const std::uint32_t n = nodes[i];
+    bool none = true;
+    for (std::uint32_t k = 0; k < used; ++k) none &= away(i, k);
+    if (none) continue;
     if (truth_.down(setup_.topology->node(NodeId{n}))) return n;
-    const std::uint32_t used = g.ranks * g.gpus_per_rank / static_cast<std::uint32_t>(nodes.size());
     for (std::uint32_t k = 0; k < used; ++k) {
+      if (away(i, k)) continue;
       if (truth_.down(setup_.topology->gpu({NodeId{n}, k}))) return n;
     }
   }
   if (check_paths && nodes.size() > 1) {
     std::vector<topology::LinkIndex> path;
-    for (const std::uint32_t a : nodes) {
+    for (std::size_t i = 0; i < nodes.size(); ++i) {
+      const std::uint32_t a = nodes[i];
       std::uint32_t cut = 0;
-      for (const std::uint32_t b : nodes) {
+      for (std::size_t j = 0; j < nodes.size(); ++j) {
+        const std::uint32_t b = nodes[j];
         if (a == b) continue;
         for (std::uint32_t k = 0; k < setup_.topology->layout.gpus; ++k) {
+          if (away(i, k) || away(j, k)) continue;
           if (!paths_.choose({NodeId{a}, k}, {NodeId{b}, k}, 0, truth_.links(), path)) {
             ++cut;
             break;
@@ -139,8 +157,10 @@ void World::launch_step(std::uint32_t index) {
   Launch& l = launches_[index];
   if (!alive(l.agent) || incarnation(l.agent) != l.agent_incarnation) return;
   const control::StartGroup& s = l.start;
+  if (s.kind == control::StartGroup::Kind::join) return launch_join(index);
+  if (s.kind != control::StartGroup::Kind::whole) return survivors_formed(index);
   Group& g = group(s.instance.v, s.group);
-  std::uint32_t bad = bad_node_of(s.nodes, true, g);
+  std::uint32_t bad = bad_node_of(s.nodes, true, g, {});
   // A leader that is to start with these workers needs its node too.
   if (bad == control::kUnknownRank && !alive(first_instance_ + s.instance.v) &&
       truth_.down(setup_.topology->node(NodeId{s.leader_node}))) {
@@ -179,14 +199,15 @@ void World::launch_step(std::uint32_t index) {
   }
   for (const std::uint32_t n : g.nodes) std::erase(groups_on_node_[n], s.instance.v * groups_per_instance_ + s.group);
   const double usable = g.usable;  // the interval of the old nodes ends here
-  set_usable(g, 1);
+  set_usable(g, 1, true);
   g.nodes = s.nodes;
+  begin_whole(g);
   set_usable(g, usable);
   for (const std::uint32_t n : g.nodes) groups_on_node_[n].push_back(s.instance.v * groups_per_instance_ + s.group);
   g.epoch = s.epoch;
   g.workers = true;
   g.dead = false;
-  g.agent_incarnation = incarnation(first_node_ + g.nodes.front());
+  g.agent_incarnation = incarnation(first_node_ + g.head);
   g.fail_pending = false;
   bool broken = false;
   g.healthy_path_load = path_load(g, broken);
@@ -212,10 +233,12 @@ double World::path_load(const Group& g, bool& broken) {
   std::vector<topology::LinkIndex> path;
   const std::uint32_t per_node = g.ranks * g.gpus_per_rank / static_cast<std::uint32_t>(g.nodes.size());
   double worst = 0;
-  for (const std::uint32_t a : g.nodes) {
-    for (const std::uint32_t b : g.nodes) {
-      if (a == b) continue;
+  for (std::size_t i = 0; i < g.nodes.size(); ++i) {
+    for (std::size_t j = 0; j < g.nodes.size(); ++j) {
+      if (i == j) continue;
+      const std::uint32_t a = g.nodes[i], b = g.nodes[j];
       for (std::uint32_t k = 0; k < per_node; ++k) {
+        if (rank_of_gpu_absent(g, i, k) || rank_of_gpu_absent(g, j, k)) continue;
         if (!paths_.choose({NodeId{a}, k}, {NodeId{b}, k}, hash_combine(a, b), truth_.links(), path)) {
           broken = true;
           return 0;
@@ -246,6 +269,9 @@ World::Health World::health_of(const Group& g) {
   }
   for (std::uint32_t k = 0; k < g.nodes.size(); ++k) {
     const NodeId n{g.nodes[k]};
+    bool away = true;
+    for (std::uint32_t x = 0; x < per_node; ++x) away &= rank_of_gpu_absent(g, k, x);
+    if (away) continue;
     if (truth_.down(topology.node(n))) {
       h.stalled = h.node_lost = true;
       h.rank = control::kUnknownRank;
@@ -254,6 +280,7 @@ World::Health World::health_of(const Group& g) {
       continue;
     }
     for (std::uint32_t x = 0; x < per_node; ++x) {
+      if (rank_of_gpu_absent(g, k, x)) continue;
       const ComponentId gpu = topology.gpu({n, x});
       const std::uint32_t rank = (k * per_node + x) / g.gpus_per_rank;
       if (truth_.down(gpu)) {
@@ -287,10 +314,11 @@ World::Health World::health_of(const Group& g) {
   } else if (g.nodes.size() > 1 && load > 0) {
     h.rdma = std::min(1.0, g.healthy_path_load / load);
   }
-  for (const std::uint32_t n : g.nodes) {  // the slowest xGMI link paces the node's all-to-all
+  for (std::size_t i = 0; i < g.nodes.size(); ++i) {  // the slowest xGMI link paces the node's all-to-all
     for (std::uint32_t a = 0; a < per_node && topology.layout.mesh > 0; ++a) {
       for (std::uint32_t b = a + 1; b < per_node; ++b) {
-        const topology::LinkIndex l = topology.layout.xgmi(NodeId{n}, a, b);
+        if (rank_of_gpu_absent(g, i, a) || rank_of_gpu_absent(g, i, b)) continue;
+        const topology::LinkIndex l = topology.layout.xgmi(NodeId{g.nodes[i]}, a, b);
         if (!truth_.links().up(l)) {
           if (!topology.spec.node.xgmi_transit) {
             h.stalled = true;
@@ -314,8 +342,11 @@ void World::note_dead_ranks(Group& g) {
   if (!g.dead || g.dead_rank == control::kUnknownRank) return;
   const std::uint32_t per_node = g.ranks * g.gpus_per_rank / static_cast<std::uint32_t>(g.nodes.size());
   for (std::uint32_t k = 0; k < g.nodes.size(); ++k) {
-    bool another = truth_.down(setup_.topology->node(NodeId{g.nodes[k]}));
+    bool another = false;
+    for (std::uint32_t x = 0; x < per_node && !another; ++x) another = !rank_of_gpu_absent(g, k, x);  // somebody takes part there
+    another = another && truth_.down(setup_.topology->node(NodeId{g.nodes[k]}));
     for (std::uint32_t x = 0; x < per_node && !another; ++x) {
+      if (rank_of_gpu_absent(g, k, x)) continue;
       another = truth_.down(setup_.topology->gpu({NodeId{g.nodes[k]}, x})) && (k * per_node + x) / g.gpus_per_rank != g.dead_rank;
     }
     if (!another) continue;
@@ -328,7 +359,7 @@ void World::note_dead_ranks(Group& g) {
 /// Brings a group in line with the truth.
 void World::refresh(Group& g) {
   note_dead_ranks(g);
-  if (!g.workers) {
+  if (!g.workers || g.waiting) {
     account_instance(g.instance);
     return;
   }
@@ -350,7 +381,7 @@ void World::refresh(Group& g) {
       g.fail_generation = ++generation_;
     }
     g.exec->set_environment(now_, std::move(h.slow), h.rdma, h.xgmi);
-    if (g.exec->stalled()) g.exec->resume(now_);
+    if (g.exec->stalled() && !g.rebalancing) g.exec->resume(now_);
     if (g.exec->busy()) schedule_end(g);
     if (g.exec->busy() && g.blame != kNoFault && g.exec->slowdown() > 1) observer_.hit_all(g.instance, g.blame);
   }
@@ -372,11 +403,11 @@ void World::refresh_all() {
 // ---- accounting -----------------------------------------------------------------------------------------------------
 
 double World::usable_of(const Group& g) const {
-  if (!g.workers || g.exec->stalled()) return 0;
+  if (!g.workers || g.waiting || g.exec->stalled()) return 0;
   bool prefill = false, decode = false;
   for (std::uint32_t k = 0; k < groups_per_instance_; ++k) {
     const Group& x = groups_[g.instance * groups_per_instance_ + k];
-    if (!x.workers || x.exec->stalled()) continue;
+    if (!x.workers || x.waiting || x.exec->stalled()) continue;
     const control::GroupRole role = setup_.instances[g.instance].groups[k].role;
     prefill |= role != control::GroupRole::decode;
     decode |= role != control::GroupRole::prefill;
@@ -392,15 +423,17 @@ void World::account_instance(std::uint32_t instance) {
 void World::account_usable(Group& g) { set_usable(g, usable_of(g)); }
 
 /// Closes the interval that ends here and opens the next.
-void World::set_usable(Group& g, double usable) {
-  if (usable == g.usable) return;
-  if (g.usable < 1 && setup_.instances[g.instance].up && g.blame != kNoFault && now_ > g.usable_since) {
+void World::set_usable(Group& g, double usable, bool close) {
+  if (usable == g.usable && !close) return;
+  if ((g.usable < 1 || !g.absent.empty()) && setup_.instances[g.instance].up && g.blame != kNoFault && now_ > g.usable_since) {
     const std::uint32_t used = g.ranks * g.gpus_per_rank / static_cast<std::uint32_t>(g.nodes.size());
     const auto& own = run_.faults[g.blame].own_gpus;
-    for (const std::uint32_t n : g.nodes) {
+    for (std::size_t i = 0; i < g.nodes.size(); ++i) {
       for (std::uint32_t k = 0; k < used; ++k) {
-        const ComponentId gpu = setup_.topology->gpu({NodeId{n}, k});
-        run_.capacity.push_back({gpu, InstanceId{g.instance}, g.usable_since, now_, g.usable,
+        const ComponentId gpu = setup_.topology->gpu({NodeId{g.nodes[i]}, k});
+        const double share = rank_of_gpu_absent(g, i, k) ? 0 : g.usable;
+        if (share == 1) continue;
+        run_.capacity.push_back({gpu, InstanceId{g.instance}, g.usable_since, now_, share,
                                  std::binary_search(own.begin(), own.end(), gpu), g.blame});
       }
     }

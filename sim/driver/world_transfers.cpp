@@ -59,7 +59,12 @@ bool World::choose_path(Transfer& t, std::vector<topology::LinkIndex>& path, Byt
   BytesPerSecond worst{0};
   for (std::uint32_t s = 0; s < candidates; ++s) {
     auto& way = s == 0 ? path : other_path_;
-    if (!paths_.choose(gpu_of(from, t.push.from_rank, s), gpu_of(to, t.push.to_rank, s), t.op.v, truth_.links(), way)) return false;
+    const topology::NodeGpu a = gpu_of(from, t.push.from_rank, s), b = gpu_of(to, t.push.to_rank, s);
+    // Beside a dead GPU that would have forwarded, survivors are reached over their own NIC.
+    if (!paths_.choose(a, b, t.op.v, truth_.links(), way) &&
+        (to.absent.empty() || !paths_.choose_direct(a, b, t.op.v, truth_.links(), way))) {
+      return false;
+    }
     const BytesPerSecond rate = way.empty() ? BytesPerSecond{1} : paths_.bottleneck_of(way, truth_.links());
     if (s > 0 && rate >= worst) continue;
     worst = rate;

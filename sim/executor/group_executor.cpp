@@ -171,6 +171,16 @@ void GroupExecutor::set_environment(Instant now, std::vector<double> rank_slowdo
   set_end();
 }
 
+void GroupExecutor::set_pricer(Instant now, const model::StepPricer& pricer) {
+  if (&pricer == pricer_) return;
+  pricer_ = &pricer;
+  if (!busy()) return;
+  const Instant at = stalled_ ? stalled_at_ : now;
+  if (decode_) price_rest_of_run(at);
+  else price_rest_of_pass(at);
+  set_end();
+}
+
 double GroupExecutor::slowdown() const {
   if (!busy() || (rank_slowdown_.empty() && rdma_factor_ == 1 && xgmi_factor_ == 1)) return 1;
   const auto now = pricer_->step(items_, loads_, environment());

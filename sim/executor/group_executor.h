@@ -51,6 +51,8 @@ class GroupExecutor {
 
   /// Prices from the next boundary on. rank_slowdown: [dp], 1 = healthy, or empty.
   void set_environment(Instant now, std::vector<double> rank_slowdown, double rdma_factor, double xgmi_factor);
+  /// Other prices from the next boundary on (the group's width or its experts' placement changed). `pricer` outlives it.
+  void set_pricer(Instant now, const model::StepPricer& pricer);
   /// Duration of a decode step of the present loads in this environment over its duration in a healthy one; 1 when idle.
   double slowdown() const;
 

@@ -31,14 +31,14 @@ topology:
 model: ../../topologies/models/qwen3-235b-a22b.yaml
 device: ../../topologies/devices/mi300x.yaml
 engine: ../../topologies/engines/ideal.yaml
-fleet: {{instances: 2, layout: 2P2D, prefill: {{dp: 4, ep: 4}}, decode: {{dp: 4, ep: 4}}, restart_unit: {}}}
+fleet: {{instances: 2, layout: 2P2D, prefill: {{dp: 4, ep: 4, redundant_experts: {0}}}, decode: {{dp: 4, ep: 4, redundant_experts: {0}}}, restart_unit: {1}}}
 router: {{replicas: 2}}
 workload:
   arrivals: {{kind: poisson, rate: 3}}
   lengths: {{kind: independent, prompt: {{kind: uniform, min: 20, max: 3000}}, output: {{kind: uniform, min: 1, max: 200}}}}
   duration: 150 s
 end: 1000 s
-recovery: {{policy: restart}}
+recovery: {{policy: {2}, elastic: {{rank_start: 5 s}}}}
 )";
 constexpr std::int64_t kRepairedAfter = 25;   // s
 constexpr std::int64_t kServesAgain = 110;    // s: repair, the longest wait between two restart attempts, one restart
@@ -129,10 +129,16 @@ std::string broken_promise(const test::Outcome& o) {
   return replayed.matches ? "" : "replay differs: " + replayed.who + "\n" + replayed.difference;
 }
 
-class SingleFault : public ::testing::TestWithParam<const char*> {};
+struct Recovery {
+  const char* unit;
+  const char* policy;
+  int redundant_experts;  // 44: three GPUs of a group of four can hold all experts of the model
+};
+class SingleFault : public ::testing::TestWithParam<Recovery> {};
 
 TEST_P(SingleFault, NothingIsLostAndTheFleetServesAgain) {
-  const std::string fleet = fmt::format(kFleet, GetParam());
+  const Recovery& recovery = GetParam();
+  const std::string fleet = fmt::format(kFleet, recovery.redundant_experts, recovery.unit, recovery.policy);
   std::set<std::string> kinds;
   int runs = 0;
   std::size_t retried = 0;
@@ -157,8 +163,10 @@ TEST_P(SingleFault, NothingIsLostAndTheFleetServesAgain) {
   EXPECT_GT(retried, 100u) << "the faults hit nothing";
 }
 
-INSTANTIATE_TEST_SUITE_P(Units, SingleFault, ::testing::Values("instance", "ep_group"),
-                         [](const auto& unit) { return std::string(unit.param); });
+INSTANTIATE_TEST_SUITE_P(Units, SingleFault, 
+                         ::testing::Values(Recovery{"instance", "restart", 0}, Recovery{"ep_group", "restart", 0},
+                                           Recovery{"ep_group", "elastic_ep", 44}, Recovery{"instance", "mask", 44}),
+                         [](const auto& r) { return std::string(r.param.unit) + "_" + r.param.policy; });
 
 }  // namespace
 }  // namespace faultline

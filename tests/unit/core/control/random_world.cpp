@@ -20,6 +20,8 @@ RandomWorld::RandomWorld(WorldOptions options) : options_(options), random_(opti
   fleet_.restart_unit = options_.unit;
   fleet_.recovery = {.policy = options_.policy, .decision_delay = 100_ms, .retry_interval = 2_s, .retry_interval_max = 8_s, .node_attach = 1_s};
   if (options_.policy == RecoveryAction::spare_node) fleet_.spare_nodes = {kNodes - 2, kNodes - 1};
+  fleet_.recovery.elastic.rejoin_check = 1_s;
+  fleet_.recovery.elastic.rank_start = 1_s;
   fleet_.autoscaler = {.enabled = options_.scaling, .instances_min = 1, .interval = 1_s, .scale_up_tokens = 800, .scale_down_tokens = 300, .cooldown = 3_s};
   for (std::uint32_t i = 0; i < kInstances; ++i) {
     const std::uint32_t n = i * kNodesPerInstance;
@@ -38,8 +40,12 @@ RandomWorld::RandomWorld(WorldOptions options) : options_(options), random_(opti
     else s.groups = {{GroupRole::prefill, 2, 24, {n}}, {GroupRole::decode, 2, 24, {n + 1, n + 2}}, {GroupRole::decode, 1, 24, {n + 2}}};
     const bool standby = (options_.policy == RecoveryAction::spare_instance || options_.scaling) && i == kInstances - 1;
     s.up = !(standby && options_.seed % 2 == 0);  // warm or cold
+    for (GroupSetup& g : s.groups) g.ranks_min = fleet_.recovery.keeps_survivors() && g.ranks > 1 ? 1 : 0;
     fleet_.instances.push_back({s.groups, n, !standby, s.up});
-    for (std::uint32_t g = 0; g < s.groups.size(); ++g) groups_[{i, g}] = {.nodes = s.groups[g].nodes, .workers = s.up};
+    for (std::uint32_t g = 0; g < s.groups.size(); ++g) {
+      groups_[{i, g}] = {.nodes = s.groups[g].nodes, .workers = s.up, .absent = {}, .head = s.groups[g].nodes.front(),
+                         .ranks = static_cast<std::uint32_t>(s.groups[g].ranks), .elastic = s.groups[g].ranks_min > 0, .op = {}};
+    }
     instances_.push_back(std::move(s));
   }
   const auto add = [&](Address a, std::uint32_t host) {
@@ -59,6 +65,7 @@ std::unique_ptr<Controller> RandomWorld::make(Address a, bool first) {
       s.spec.policy = static_cast<RoutePolicy>(options_.seed % 4);
       s.spec.replicas = kRouters;
       s.spec.retry.attempts_max = 20;
+      s.spec.retry.migrate = options_.seed % 2 == 1;
       s.index = a.index;
       s.seed = options_.seed;
       for (const auto& i : fleet_.instances) s.accepting.push_back(i.serving);
@@ -144,7 +151,7 @@ void RandomWorld::execute(Address from, const Command& command) {
     launch(from, launch_group->start);
   } else if (const auto* probe = std::get_if<RunProbe>(&command)) {
     at(now_ + between(10_ms, 200_ms), [this, from, incarnation = e.incarnation, token = probe->token] {
-      if (entities_.at(from).incarnation == incarnation) feed(from, ProbeEnded{token, broken_.contains(from.index) ? 1U : 0U, true});
+      if (entities_.at(from).incarnation == incarnation) feed(from, ProbeEnded{token, broken_.contains(from.index) ? 3U : 0U, true});
     });
   } else if (const auto* post = std::get_if<PostWrite>(&command)) {
     if (!writes_.emplace(post->op, false).second) fail(fmt::format("operation {} was posted twice", post->op.v));
@@ -165,6 +172,9 @@ void RandomWorld::execute(Address from, const Command& command) {
     if (!ended_.insert(ended->request.v).second) fail(fmt::format("request {} ended twice", ended->request.v));
     router_of_.erase(ended->request.v);
     completed_ += ended->cause == Cause::none;
+    if (ended->cause == Cause::none && ended->delivered != output_of_.at(ended->request.v)) {
+      fail(fmt::format("request {} asked for {} tokens and got {}", ended->request.v, output_of_.at(ended->request.v), ended->delivered));
+    }
     if (calm_ && ended->request.v >= static_cast<std::uint32_t>(options_.requests) && ended->cause != Cause::none) {
       fail(fmt::format("request {} ended with {} long after the last fault", ended->request.v, name_of(ended->cause)));
     }
@@ -177,10 +187,18 @@ void RandomWorld::submit(Address agent, const SubmitStep& s) {
   const std::uint32_t i = s.instance.v, k = s.step.group;
   Group& g = groups_.at({i, k});
   if (g.op.valid()) fail(fmt::format("two steps at a time in group {} of instance {}", k, i));
-  bool well = g.workers;
-  for (const std::uint32_t n : g.nodes) well &= healthy(n);
+  for (const auto& item : s.step.items) {
+    if (g.absent.contains(static_cast<std::uint32_t>(item.rank))) fail(fmt::format("prefill on the absent rank {} of group {} of instance {}", item.rank, k, i));
+  }
+  for (std::uint32_t r = 0; r < s.step.loads.size(); ++r) {
+    if (s.step.loads[r].sequences > 0 && g.absent.contains(r)) fail(fmt::format("decode on the absent rank {} of group {} of instance {}", r, k, i));
+  }
+  if (agent.index != g.head) fail(fmt::format("node {} runs a step of group {} of instance {}, whose head is node {}", agent.index, k, i, g.head));
+  bool well = g.workers && !g.failed;
+  for (const std::uint32_t n : g.nodes) well &= healthy(n) || !g.present_on(n);
   if (!well || (!calm_ && random_.chance(0.002))) {
-    g.workers = false;
+    if (g.elastic) g.failed = true;
+    else g.workers = false;
     at(now_ + between(1_ms, 300_ms), [this, agent, incarnation = entities_.at(agent).incarnation, op = s.step.op] {
       if (entities_.at(agent).incarnation == incarnation) feed(agent, StepEnded{op, 0, Cause::device_lost, static_cast<std::uint32_t>(random_.below(2))});
     });
@@ -210,7 +228,7 @@ void RandomWorld::end_step(std::uint32_t i, std::uint32_t k, Cause cause, std::i
   const OpId op = g.op;
   g.op = OpId{};
   g.generation = ++sequence_;
-  if (op.valid()) feed(agent_at(g.nodes.front()), StepEnded{op, steps, cause, kUnknownRank});
+  if (op.valid()) feed(agent_at(g.head), StepEnded{op, steps, cause, kUnknownRank});
 }
 
 void RandomWorld::kill(std::uint32_t i, std::uint32_t k) {
@@ -221,7 +239,36 @@ void RandomWorld::kill(std::uint32_t i, std::uint32_t k) {
   });
 }
 
+/// Survivors form their group anew, or a rank starts beside it.
+void RandomWorld::launch_survivors(Address agent, const StartGroup& start) {
+  const bool join = start.kind == StartGroup::Kind::join;
+  const std::uint32_t i = start.instance.v;
+  if (!join && groups_.at({i, start.group}).op.valid()) end_step(i, start.group, Cause::canceled, 0);  // waited on the dead
+  at(now_ + start.delay + between(100_ms, 2_s), [this, agent, start, i, join, incarnation = entities_.at(agent).incarnation] {
+    if (entities_.at(agent).incarnation != incarnation || !entities_.at(agent).alive) return;
+    Group& g = groups_.at({i, start.group});
+    LaunchEnded ended{start.instance, start.group, start.epoch, Cause::none, kUnknownRank, join, 0};
+    const std::set<std::uint32_t> absent(start.absent.begin(), start.absent.end());
+    for (std::uint32_t r = 0; r < g.ranks; ++r) {
+      const bool needed = join ? std::find(start.joining.begin(), start.joining.end(), r) != start.joining.end() : !absent.contains(r);
+      if (needed && !healthy(g.node_of(r))) ended.bad_node = g.node_of(r);
+    }
+    if (ended.bad_node != kUnknownRank || (!calm_ && random_.chance(0.1))) {
+      ended.cause = Cause::device_lost;
+    } else if (!join) {
+      if (g.epoch > start.epoch) return;  // others left meanwhile
+      if (!g.workers) fail(fmt::format("nobody survived in group {} of instance {}", start.group, i));
+      g.absent = absent;
+      g.epoch = start.epoch;
+      g.failed = false;
+      g.head = agent.index;
+    }
+    feed(agent, ended);
+  });
+}
+
 void RandomWorld::launch(Address agent, const StartGroup& start) {
+  if (start.kind != StartGroup::Kind::whole) return launch_survivors(agent, start);
   const std::uint32_t i = start.instance.v;
   if (groups_.at({i, start.group}).op.valid()) end_step(i, start.group, Cause::canceled, 0);
   groups_.at({i, start.group}).workers = false;
@@ -241,6 +288,9 @@ void RandomWorld::launch(Address agent, const StartGroup& start) {
       g.nodes = start.nodes;
       g.epoch = start.epoch;
       g.workers = true;
+      g.failed = false;
+      g.absent.clear();
+      g.head = g.nodes.front();
       Entity& leader = entities_.at(leader_at(i));
       if (!leader.alive) {
         leader.host = start.leader_node;
@@ -261,6 +311,7 @@ void RandomWorld::arrive(int request) {
     return;
   }
   router_of_[id] = router;
+  output_of_[id] = r.output;
   feed(router_at(router), r);
 }
 
@@ -307,8 +358,9 @@ void RandomWorld::node_down(std::uint32_t node) {
     if (e.host == node) crash(a);
   }
   for (auto& [key, g] : groups_) {
-    if (std::find(g.nodes.begin(), g.nodes.end(), node) == g.nodes.end()) continue;
-    g.workers = false;
+    if (std::find(g.nodes.begin(), g.nodes.end(), node) == g.nodes.end() || !g.present_on(node)) continue;
+    if (g.elastic) g.failed = true;
+    else g.workers = false;
     g.generation = ++sequence_;  // its step stalls …
     const OpId op = g.op;
     at(now_ + between(100_ms, 2_s), [this, key = key, op] {  // … and fails where somebody is left to notice
@@ -336,10 +388,11 @@ void RandomWorld::plan_fault(int k) {
     at(when, [this, node] {
       broken_.insert(node);
       for (auto& [key, g] : groups_) {
-        if (down_.contains(node) || !g.workers || std::find(g.nodes.begin(), g.nodes.end(), node) == g.nodes.end()) continue;
-        g.workers = false;
+        if (down_.contains(node) || !g.workers || std::find(g.nodes.begin(), g.nodes.end(), node) == g.nodes.end() || !g.present_on(node)) continue;
+        if (g.elastic) g.failed = true;
+        else g.workers = false;
         if (g.op.valid()) end_step(key.first, key.second, Cause::device_lost, 0);
-        else feed(agent_at(g.nodes.front()), WorkersExited{InstanceId{key.first}, key.second, g.epoch, Cause::device_lost, 0});
+        else feed(agent_at(g.head), WorkersExited{InstanceId{key.first}, key.second, g.epoch, Cause::device_lost, 0});
       }
     });
     at(repaired, [this, node] { broken_.erase(node); });
@@ -373,7 +426,8 @@ std::string RandomWorld::settled() const {
   }
   if (!options_.scaling && options_.policy != RecoveryAction::spare_instance) {
     for (const auto& [key, g] : groups_) {
-      if (!g.workers) return fmt::format("group {} of instance {} is not up", key.second, key.first);
+      if (!g.workers || g.failed) return fmt::format("group {} of instance {} is not up", key.second, key.first);
+      if (!g.absent.empty()) return fmt::format("group {} of instance {} is still without {} of its ranks", key.second, key.first, g.absent.size());
     }
   }
   return {};

@@ -52,6 +52,17 @@ class RandomWorld {
     std::vector<std::uint32_t> nodes;
     Epoch epoch = 0;
     bool workers = false, interrupted = false, decode = false;
+    bool failed = false;                // survivors wait (elastic policies)
+    std::set<std::uint32_t> absent;     // ranks that take no part
+    std::uint32_t head = 0, ranks = 1;
+    bool elastic = false;
+    std::uint32_t node_of(std::uint32_t rank) const { return nodes[rank * nodes.size() / ranks]; }
+    bool present_on(std::uint32_t node) const {
+      for (std::uint32_t r = 0; r < ranks; ++r) {
+        if (!absent.contains(r) && node_of(r) == node) return true;
+      }
+      return false;
+    }
     OpId op;
     std::int64_t steps_max = 0;
     std::uint64_t generation = 0;
@@ -75,6 +86,7 @@ class RandomWorld {
   void schedule_end(std::uint32_t i, std::uint32_t g);
   void kill(std::uint32_t i, std::uint32_t g);
   void launch(Address agent, const StartGroup& start);
+  void launch_survivors(Address agent, const StartGroup& start);
   void arrive(int request);
   void plan_fault(int k);
   std::string settled() const;
@@ -91,6 +103,7 @@ class RandomWorld {
   std::map<OpId, bool> writes_;                          // in flight; true = canceled
   std::set<std::uint32_t> down_, broken_;
   std::map<std::uint32_t, std::uint32_t> router_of_;  // requests that have not ended
+  std::map<std::uint32_t, std::int32_t> output_of_;
   std::set<std::uint32_t> ended_;
   bool calm_ = false;  // no more faults: everything must succeed
   Instant now_{0};

@@ -76,6 +76,12 @@ TEST(RandomWorld, ScalingWithSpareInstances) {
   check({.unit = RestartUnit::role, .policy = RecoveryAction::spare_instance, .scaling = true});
 }
 TEST(RandomWorld, ManyFaultsAtOnce) { check({.unit = RestartUnit::rank, .policy = RecoveryAction::spare_node, .faults = 16}); }
+TEST(RandomWorld, ElasticGroups) { check({.unit = RestartUnit::ep_group, .policy = RecoveryAction::elastic_ep}); }
+TEST(RandomWorld, ElasticGroupsThatRestartWithTheirInstance) { check({.unit = RestartUnit::instance, .policy = RecoveryAction::elastic_ep}); }
+TEST(RandomWorld, MaskedExperts) { check({.unit = RestartUnit::ep_group, .policy = RecoveryAction::mask}); }
+TEST(RandomWorld, ElasticGroupsUnderManyFaultsAtOnce) {
+  check({.unit = RestartUnit::ep_group, .policy = RecoveryAction::elastic_ep, .faults = 16});
+}
 TEST(RandomWorld, WithoutFaultsEveryRequestCompletes) {
   RandomWorld world({.seed = 4, .faults = 0});
   EXPECT_EQ(world.run(), "");
