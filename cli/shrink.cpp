@@ -95,7 +95,9 @@ int run(const Options& o) {
   });
   const std::string faults = fault::yaml_of(small);
   std::string sets;
-  for (const auto& s : o.experiment.set) sets += fmt::format(" --set '{}'", s);
+  for (const auto& s : o.experiment.set) {
+    if (!s.starts_with("faults=")) sets += fmt::format(" --set '{}'", s);
+  }
   const std::string command =
       fmt::format("faultline run {}{} --set 'faults={}' --seed {} --unpaired", o.experiment.file, sets, faults, spec.seed);
   if (o.json) {
