@@ -233,7 +233,7 @@ Verified Planner::step_runs(const Evaluated& e, std::size_t profile) {
 /// Step runs check the cheapest plans. One that they refute gets an instance more and is compared again.
 void Planner::verify(Outcome& outcome, std::size_t profile) {
   outcome.best = cheapest(outcome);
-  std::int64_t budget = o_.no_verify ? 0 : 6 * plan_.verify;
+  std::int64_t budget = o_.no_verify ? 0 : 20 * plan_.verify;  // step runs of a profile; most are shared by all profiles
   std::vector<bool> sure(outcome.searches.size(), false);
   std::int64_t wanted = plan_.verify;
   while (budget-- > 0 && wanted > 0 && !interrupted) {
