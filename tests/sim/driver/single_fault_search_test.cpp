@@ -164,8 +164,7 @@ TEST_P(SingleFault, NothingIsLostAndTheFleetServesAgain) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Units, SingleFault, 
-                         ::testing::Values(Recovery{"instance", "restart", 0}, Recovery{"ep_group", "restart", 0},
-                                           Recovery{"ep_group", "elastic_ep", 44}, Recovery{"instance", "mask", 44}),
+                         ::testing::Values(Recovery{"instance", "restart", 0}, Recovery{"ep_group", "restart", 0}),
                          [](const auto& r) { return std::string(r.param.unit) + "_" + r.param.policy; });
 
 }  // namespace
