@@ -148,7 +148,8 @@ int run_sweep(const Options& options, Series* series = nullptr) {
 
   const auto found = store->summaries(keys);
   if (series) series->assign(specs.size(), {});
-  nlohmann::ordered_json result{{"sweep", sweep.name}, {"experiment", sweep.experiment}, {"seeds", seeds}, {"points", nlohmann::json::array()}};
+  nlohmann::ordered_json result{{"sweep", sweep.name}, {"experiment", sweep.experiment}, {"seeds", seeds},
+                                {"computed", done}, {"kept", replicas.size() - missing}, {"points", nlohmann::json::array()}};
   if (!options.json && !series) {
     fmt::print("{}: {} points, {} seeds; means with 95 % intervals over seeds\n", sweep.name, specs.size(), seeds);
   }
@@ -179,7 +180,7 @@ int run_sweep(const Options& options, Series* series = nullptr) {
   }
   if (series) return failed ? 1 : interrupted ? 130 : 0;
   if (options.json) fmt::print("{}\n", result.dump(2));
-  else fmt::print("\nwritten     {} ({} replicas)\n", out, found.size());
+  else fmt::print("\nwritten     {} ({} replicas, {} of them were there already)\n", out, found.size(), replicas.size() - missing);
   if (interrupted) fmt::print(stderr, "interrupted: what is done is kept; the same command goes on from there\n");
   return failed ? 1 : interrupted ? 130 : 0;
 }

@@ -82,7 +82,33 @@ Document::Document(std::string_view text, std::string file, Diagnostics& diagnos
   check_structure(root_, file_, 0, diagnostics);
 }
 
+namespace {
+
+/// Nodes that the command line set carry the whole assignment as their tag: an error names it instead of a place in the file.
+constexpr std::string_view kSetTag = "!--set ";
+
+void mark_as_set(YAML::Node node, const std::string& tag) {
+  node.SetTag(tag);
+  if (node.IsSequence()) {
+    for (auto element : node) mark_as_set(element, tag);
+  } else if (node.IsMap()) {
+    for (auto entry : node) {
+      mark_as_set(entry.first, tag);
+      mark_as_set(entry.second, tag);
+    }
+  }
+}
+
+void mark_key_as_set(const YAML::Node& map, const std::string& key, const std::string& tag) {
+  for (auto entry : map) {
+    if (entry.first.IsScalar() && entry.first.Scalar() == key) YAML::Node(entry.first).SetTag(tag);
+  }
+}
+
+}  // namespace
+
 Mark Document::mark(const YAML::Node& node) const {
+  if (node.IsDefined() && node.Tag().starts_with(kSetTag)) return {node.Tag().substr(1), 0, 0};
   const auto m = node.Mark();
   if (m.line < 0) return {file_, 0, 0};
   return {file_, m.line + 1, m.column + 1};
@@ -95,9 +121,11 @@ void Document::set(std::string_view assignment, Diagnostics& diagnostics) {
     diagnostics.error(mark, "expected a field and a value, such as 'fleet.instances=8'");
     return;
   }
+  const std::string tag = std::string(kSetTag) + std::string(assignment);
   YAML::Node value;
   try {
     value = YAML::Load(std::string(assignment.substr(equals + 1)));
+    mark_as_set(value, tag);
   } catch (const YAML::Exception& e) {
     diagnostics.error(mark, fmt::format("the value is not valid YAML: {}", e.msg));
     return;
@@ -133,12 +161,11 @@ void Document::set(std::string_view assignment, Diagnostics& diagnostics) {
       if (last) at[index] = value;
       else chain.push_back(at[index]);
     } else if (at.IsMap() || !at.IsDefined() || at.IsNull()) {
-      if (last) {
-        at[path[i]] = value;
-      } else {
-        if (!at[path[i]]) at[path[i]] = YAML::Node(YAML::NodeType::Map);
-        chain.push_back(at[path[i]]);
-      }
+      const bool fresh = !static_cast<const YAML::Node&>(at)[path[i]].IsDefined();
+      if (last) at[path[i]] = value;
+      else if (fresh) at[path[i]] = YAML::Node(YAML::NodeType::Map);
+      if (fresh) mark_key_as_set(at, path[i], tag);
+      if (!last) chain.push_back(at[path[i]]);
     } else {
       diagnostics.error(mark, fmt::format("'{}' is a single value and has no field '{}'", i ? path[i - 1] : "", path[i]));
       return;

@@ -33,7 +33,8 @@ constexpr Column kColumns[] = {
 
 std::string cell(const VariantRow& row, const Column& column) {
   const auto& v = row.*(column.value);
-  if (!v) return column.kind == Column::time && !row.restored ? "never" : "–";
+  // Not "never": the run, or the time before the next fault, was too short to see it.
+  if (!v) return column.kind == Column::time && !row.restored ? "not yet" : "–";
   if (column.kind == Column::time) return time_text(duration_from_seconds(*v));
   return column.kind == Column::count ? with_commas(static_cast<std::int64_t>(*v)) : number(*v);
 }
@@ -79,6 +80,10 @@ std::vector<VariantRow> variant_rows(const std::vector<Variant>& variants) {
     r.t95_s = slowest(v.summary, "/phases_s/t95", t95_complete);
     r.restore_s = slowest(v.summary, "/phases_s/restore", restore_complete);
     r.restored = t95_complete && restore_complete;
+    for (const Json& fault : v.summary.at("faults")) {
+      const Json* phases = fault.is_object() && fault.contains("phases_s") ? &fault["phases_s"] : nullptr;
+      if (phases && phases->contains("not_restored") && (*phases)["not_restored"].is_string()) r.not_restored = (*phases)["not_restored"].get<std::string>();
+    }
     out.push_back(std::move(r));
   }
   return out;
@@ -108,6 +113,13 @@ std::string variants_text(const std::string& title, const std::vector<Variant>& 
     for (const Column& c : kColumns) out += ' ' + fit(compact(cell(r, c)), c.width - 1, true);
     out.erase(out.find_last_not_of(' ') + 1);
     out += '\n';
+  }
+  for (const VariantRow& r : rows) {
+    if (!r.restored && !r.not_restored.empty()) {
+      out += fit(fmt::format("{}: {}", printable(r.name), r.not_restored), kWidth);
+      out.erase(out.find_last_not_of(' ') + 1);
+      out += '\n';
+    }
   }
   for (const Column* c : {&kColumns[1], &kColumns[4]}) {
     double top = 0;

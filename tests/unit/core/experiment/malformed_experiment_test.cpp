@@ -239,7 +239,8 @@ TEST(Experiment, AStandbyPolicyWithoutAStandbyIsRefused) {
 TEST(Experiment, WaitsThatShrinkAreRefused) {
   EXPECT_EQ(errors_of(kBase + "router: {retry: {backoff: 3 s, backoff_max: 2 s}}\n"),
             "e.yaml:20:27: error: backoff: must not exceed backoff_max\n");
-  EXPECT_EQ(errors_of(kBase, {"recovery.retry_interval=1 h"}), "e.yaml:1:1: error: retry_interval: must not exceed retry_interval_max\n");
+  EXPECT_EQ(errors_of(kBase, {"recovery.retry_interval=1 h"}),
+            "--set recovery.retry_interval=1 h: error: retry_interval: must not exceed retry_interval_max\n");
 }
 TEST(Experiment, AFileOfTheWrongKindNamesItselfInEveryError) {
   std::string text = kBase;
@@ -261,10 +262,21 @@ TEST(Experiment, WhatIsSetOnTheCommandLineIsCheckedLikeTheFile) {
   EXPECT_EQ(errors_of(kBase, {"fleet..x=1"}), "--set fleet..x=1: error: the field has an empty part\n");
   EXPECT_EQ(errors_of(kBase, {"seed={"}), "--set seed={: error: the value is not valid YAML: end of map flow not found\n");
   EXPECT_EQ(errors_of(kBase, {"name.x=1"}), "--set name.x=1: error: 'name' is a single value and has no field 'x'\n");
-  EXPECT_TRUE(matches(errors_of(kBase, {"fleet.instances="}), "e.yaml*: error: instances: expected a whole number, got nothing\n"));
-  EXPECT_TRUE(matches(errors_of(kBase, {"fleet.instances=abc"}), "e.yaml*: error: instances: expected a whole number, got 'abc'\n"));
+  EXPECT_EQ(errors_of(kBase, {"fleet.instances="}), "--set fleet.instances=: error: instances: expected a whole number, got nothing\n");
+  EXPECT_EQ(errors_of(kBase, {"fleet.instances=abc"}), "--set fleet.instances=abc: error: instances: expected a whole number, got 'abc'\n");
+  EXPECT_EQ(errors_of(kBase, {"fleet.instances=0"}), "--set fleet.instances=0: error: instances: must be at least 1, got '0'\n");
   EXPECT_TRUE(matches(errors_of(kBase, {"fleet.instnces=3"}),
-                      "e.yaml*: error: unknown key 'instnces' in 'fleet'\n  known keys: * (did you mean 'instances'?)\n"));
+                      "--set fleet.instnces=3: error: unknown key 'instnces' in 'fleet'\n  known keys: * (did you mean 'instances'?)\n"));
+  EXPECT_TRUE(matches(errors_of(kBase, {"flet.instances=3"}),
+                      "--set flet.instances=3: error: unknown key 'flet'\n  known keys: * (did you mean 'fleet'?)\n"));
+  EXPECT_TRUE(matches(errors_of(kBase, {"detector.probe_timout=3 s"}),
+                      "--set detector.probe_timout=3 s: error: unknown key 'probe_timout' in 'detector'\n  known keys: * (did you mean 'probe_timeout'?)\n"))
+      << "where the file has no such mapping";
+  EXPECT_TRUE(matches(errors_of(kBase, {"router={policy: lest_tokens}"}),
+                      "--set router={policy: lest_tokens}: error: policy: expected one of *, got 'lest_tokens'\n  (did you mean 'least_tokens'?)\n"));
+  EXPECT_TRUE(matches(errors_of(kBase, {"fleet.instances=x", "seed=y"}),
+                      "--set fleet.instances=x: error: *\n--set seed=y: error: *\n"))
+      << "each error names its own argument";
   EXPECT_EQ(errors_of(kBase, {"fleet.instances=3", "faults.0.at=1 s"}), "");
 }
 

@@ -1,0 +1,109 @@
+// faultline sweep as a process: it can be stopped at any moment, and goes on where it was.
+#include <sys/mount.h>
+
+#include <nlohmann/json.hpp>
+
+#include "tests/cli/process.h"
+
+namespace faultline {
+namespace {
+
+namespace fs = std::filesystem;
+using test::call;
+using test::Ended;
+using test::Folder;
+using test::Process;
+
+struct Sweep {
+  Folder f;
+  std::string file = test::write(f, "one.yaml", test::experiment_text("one", 400));
+  std::vector<std::string> arguments{"sweep", file, "--over", "router.policy=[least_tokens, round_robin]", "--seeds", "8", "-j", "1", "--json", "--quiet",
+                                     "--out", f / "results.sqlite"};
+  static constexpr int kReplicas = 16;
+
+  /// What a further call of the same command computes and what it finds.
+  nlohmann::json finish() {
+    const Ended e = call(f, arguments);
+    EXPECT_EQ(e.status, 0) << e.err;
+    return nlohmann::json::parse(e.out);
+  }
+  /// Some replicas are stored: the write-ahead log has grown with the first ones.
+  std::function<bool()> under_way() {
+    return [wal = f / "results.sqlite-wal"] {
+      std::error_code error;
+      const auto size = fs::file_size(wal, error);
+      return !error && size > 40'000;
+    };
+  }
+};
+
+void expect_whole(const nlohmann::json& r) {
+  EXPECT_EQ(r["computed"].get<int>() + r["kept"].get<int>(), Sweep::kReplicas);
+  for (const auto& point : r["points"]) EXPECT_EQ(point["replicas"], 8);
+}
+
+TEST(CliSweep, AKilledSweepGoesOnAndComputesNothingTwice) {
+  Sweep s;
+  {
+    Process p(s.f, s.arguments);
+    ASSERT_TRUE(p.until(s.under_way())) << p.wait().err;
+    p.signal_group(SIGKILL);
+    EXPECT_EQ(p.wait().status, -SIGKILL);
+  }
+  const auto second = s.finish();
+  expect_whole(second);
+  EXPECT_GT(second["kept"], 0) << "what the killed one had stored";
+  EXPECT_GT(second["computed"], 0) << "it was killed before its end";
+  const auto third = s.finish();
+  EXPECT_EQ(third["computed"], 0);
+  EXPECT_EQ(third["kept"], Sweep::kReplicas);
+  EXPECT_EQ(second["points"], third["points"]);
+}
+
+TEST(CliSweep, CtrlCKeepsWhatIsDoneAndTheSameCommandGoesOn) {
+  Sweep s;
+  Process p(s.f, s.arguments);
+  ASSERT_TRUE(p.until(s.under_way())) << p.wait().err;
+  p.signal_group(SIGINT);
+  const Ended e = p.wait();
+  EXPECT_EQ(e.status, 130) << e.err;
+  EXPECT_NE(e.err.find("interrupted: what is done is kept"), std::string::npos) << e.err;
+  const auto first = nlohmann::json::parse(e.out);
+  const auto second = s.finish();
+  expect_whole(second);
+  EXPECT_EQ(second["kept"], first["computed"]);
+}
+
+TEST(CliSweep, AnInterruptedSweepEndsWithTheFiguresOfOneThatWasNot) {
+  Sweep whole, cut;
+  const auto expected = whole.finish();
+  {
+    Process p(cut.f, cut.arguments);
+    ASSERT_TRUE(p.until(cut.under_way())) << p.wait().err;
+    p.signal_group(SIGKILL);
+  }
+  EXPECT_EQ(cut.finish()["points"], expected["points"]);
+}
+
+TEST(CliSweep, AResultsFileThatIsNoneIsAnError) {
+  Sweep s;
+  test::write(s.f, "results.sqlite", "this is not a database, and long enough to be sure of that: " + std::string(4096, 'x'));
+  const Ended e = call(s.f, s.arguments);
+  EXPECT_EQ(e.status, 1);
+  EXPECT_NE(e.err.find("results.sqlite: file is not a database"), std::string::npos) << e.err;
+}
+
+TEST(CliSweep, AFullDiskIsAnError) {
+  Sweep s;
+  const std::string disk = s.f / "disk";
+  fs::create_directories(disk);
+  if (mount("tmpfs", disk.c_str(), "tmpfs", 0, "size=32k") != 0) GTEST_SKIP() << "no right to mount a tmpfs here";
+  s.arguments.back() = disk + "/results.sqlite";
+  const Ended e = call(s.f, s.arguments);
+  umount(disk.c_str());
+  EXPECT_EQ(e.status, 1) << e.out;
+  EXPECT_NE(e.err.find("results.sqlite: "), std::string::npos) << e.err;
+}
+
+}  // namespace
+}  // namespace faultline
