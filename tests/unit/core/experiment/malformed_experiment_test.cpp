@@ -167,7 +167,7 @@ INSTANTIATE_TEST_SUITE_P(
          "e.yaml:19:5: error: fault id 'leaf' appears twice\n"
          "  first at e.yaml:18:5\n"},
         {"recovery: {policy: restart}", "recovery: {policy: reboot}",
-         "e.yaml:19:20: error: policy: expected one of none, restart, spare_node, spare_instance, got 'reboot'\n"},
+         "e.yaml:19:20: error: policy: expected one of none, restart, spare_node, spare_instance, elastic_ep, mask, got 'reboot'\n"},
         {"recovery: {policy: restart}", "recovery: {policy: restart, decision_delay: 100}",
          "e.yaml:19:45: error: decision_delay: expected a duration with its unit, such as '50 ms' (ns, us, ms, s, min, h, d), got '100'\n"},
         {"recovery: {policy: restart}", "recovry: {policy: restart}",
