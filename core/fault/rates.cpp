@@ -159,6 +159,8 @@ std::vector<FaultSpec> specs_of(const RateProfile& profile, double acceleration)
     f.random->lemons = s.lemons;
     f.random->common = s.common;
     f.random->repeat = s.repeat;
+    // The wait for a repeat is time between failures, too.
+    f.random->repeat.within.v = static_cast<std::int64_t>(static_cast<double>(s.repeat.within.v) / acceleration);
     if (s.repair) {
       f.repair = s.repair->mean;
       f.repair_spread = s.repair->spread;

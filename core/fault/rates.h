@@ -98,7 +98,8 @@ std::vector<Covers> not_covered(const RateProfile& profile);
 double rate_per_hour(const RateProfile& profile, TargetKind per);
 
 /// The profile as faults of an experiment: one random entry a source, over all components of its sort (ids
-/// "<profile>/<source>"). `acceleration` multiplies every rate: years of failures in a run of minutes.
+/// "<profile>/<source>"). `acceleration` multiplies every rate and divides the wait for a repeat: years
+/// of failures in a run of minutes; repairs keep their length.
 std::vector<FaultSpec> specs_of(const RateProfile& profile, double acceleration = 1);
 
 }  // namespace faultline::fault
