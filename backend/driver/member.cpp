@@ -192,7 +192,11 @@ class RouterMember final : public Member {
 class FleetMember final : public Member {
  public:
   FleetMember(const Cluster& c, Address self, std::uint32_t incarnation)
-      : Member(c, self, incarnation, std::make_unique<control::FleetManager>(c.deployment().fleet)) {}
+      : Member(c, self, incarnation, std::make_unique<control::FleetManager>([&] {
+          control::FleetSetup setup = c.deployment().fleet;
+          setup.term = incarnation;  // one that is started again asks what became of the fleet
+          return setup;
+        }())) {}
 };
 
 class LeaderMember final : public Member {

@@ -3,6 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
+#include <set>
+#include <utility>
 
 #include "core/base/hash.h"
 
@@ -27,5 +30,31 @@ constexpr std::uint64_t entry_hash(Parts... parts) {
   ((h = (h ^ static_cast<std::uint64_t>(parts)) * 0x9fb21c651e98df25ULL, h ^= h >> 29), ...);
   return mix64(h);
 }
+
+/// A queue whose content and order are part of a digest: each entry counts with its place.
+template <class T>
+class DigestQueue {
+ public:
+  explicit DigestQueue(std::uint64_t kind) : kind_(kind) {}
+  bool empty() const { return items_.empty(); }
+  std::size_t size() const { return items_.size(); }
+  const T& front() const { return items_.front(); }
+  void push_back(const T& item, Digest& digest) {
+    digest.add(hash(first_ + items_.size(), item));
+    items_.push_back(item);
+  }
+  void pop_front(Digest& digest) {
+    digest.remove(hash(first_++, items_.front()));
+    items_.pop_front();
+  }
+  void add_to(Digest& digest) const {
+    for (std::size_t k = 0; k < items_.size(); ++k) digest.add(hash(first_ + k, items_[k]));
+  }
+
+ private:
+  std::uint64_t hash(std::uint64_t place, const T& item) const { return entry_hash(kind_, place, item.v); }
+  std::uint64_t kind_, first_ = 0;  // place of the front, counted from the first entry ever
+  std::deque<T> items_;
+};
 
 }  // namespace faultline::control

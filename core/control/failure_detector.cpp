@@ -33,10 +33,15 @@ std::vector<std::uint32_t> FailureDetector::transfer_failed(Instant now, std::ui
   std::vector<std::uint32_t> suspects;
   for (const std::uint32_t node : {from, to}) {
     auto& times = failures_[node];
-    while (!times.empty() && times.front() + spec_.transfer_window < now) times.pop_front();
+    const auto forget_first = [&] {
+      digest_.remove(entry_hash(32, node, times.front().ns));
+      times.pop_front();
+    };
+    while (!times.empty() && times.front() + spec_.transfer_window < now) forget_first();
     times.push_back(now);
+    digest_.add(entry_hash(32, node, now.ns));
     if (times.size() >= static_cast<std::size_t>(spec_.transfer_failures)) {
-      times.clear();
+      while (!times.empty()) forget_first();
       suspects.push_back(node);
     }
   }
@@ -46,6 +51,9 @@ std::vector<std::uint32_t> FailureDetector::transfer_failed(Instant now, std::ui
 std::uint64_t FailureDetector::full_digest() const {
   Digest d;
   for (const auto& [node, s] : states_) d.add(entry_hash(31, node, static_cast<int>(s.heartbeat), s.bad));
+  for (const auto& [node, times] : failures_) {
+    for (const Instant t : times) d.add(entry_hash(32, node, t.ns));
+  }
   return d.value();
 }
 

@@ -35,7 +35,7 @@ FleetManager::FleetManager(FleetSetup setup)
     x.ended.resize(s.groups.size());
     x.missing.resize(s.groups.size());
     x.leader_node = s.leader_node;
-    x.serving = x.accepting = s.serving;
+    x.serving = x.accepting = x.told_serving = s.serving;
     x.warm = s.warm;
     x.up = s.warm ? mask_of_all(s.groups.size()) : 0;
     x.retry_wait = setup_.recovery.retry_interval;
@@ -45,7 +45,8 @@ FleetManager::FleetManager(FleetSetup setup)
 
 std::uint64_t FleetManager::hash_of(std::size_t i, const Instance& x) const {
   std::uint64_t h = entry_hash(41, i, x.leader_node, x.leader_lost, x.serving, x.accepting, x.draining, x.warm, x.up,
-                               static_cast<int>(x.stage), x.failed, x.starting, x.waiting, x.rank, x.retry_wait.v, x.replacement, x.scaling_up, x.probes.size());
+                               static_cast<int>(x.stage), x.failed, x.starting, x.waiting, x.rank, x.retry_wait.v, x.replacement, x.scaling_up, x.probes.size(),
+                               x.told_serving, x.load_tokens);
   if (x.parked) h = hash_combine(h, 1);
   h = hash_combine(h, x.fenced);
   for (std::size_t g = 0; g < x.groups.size(); ++g) {
@@ -67,11 +68,17 @@ std::uint64_t FleetManager::full_digest() const {
   for (const std::uint32_t node : spare_nodes_) h = hash_combine(h, node);
   for (const std::uint32_t node : maintenance_) h = hash_combine(h, node + 1);
   for (const auto& [node, gpus] : unusable_gpus_) h = hash_combine(hash_combine(h, node), gpus);
+  for (const auto& [token, node] : probes_) h = hash_combine(hash_combine(h, token), node);
+  if (answers_) h = hash_combine(h, entry_hash(42, answers_->awaited.size(), answers_->agents.size(), answers_->leaders.size(), answers_->routers.size(), answers_->later.size()));
   return hash_combine(hash_combine(h, tokens_), autoscaler_.digest());
 }
 std::uint64_t FleetManager::digest() const { return full_digest(); }
 
 void FleetManager::step(Instant now, const Event& event, Commands& out) {
+  if (answers_ || (setup_.term > 0 && std::get_if<Started>(&event))) {
+    gather(now, event, out);
+    return;
+  }
   if (const auto* received = std::get_if<Received>(&event)) {
     const std::uint32_t from = received->from.index;
     const Message& m = received->message;
@@ -94,7 +101,7 @@ void FleetManager::step(Instant now, const Event& event, Commands& out) {
       leader_changed(now, index, lost, out);
     } else if (peer->peer.role == Role::router && back) {
       for (std::uint32_t i = 0; i < instances_.size(); ++i) {
-        out.push_back(Send{{Role::router, index}, InstanceUpdate{InstanceId{i}, instances_[i].accepting}});
+        send_update(index, i, out);
       }
     }
   } else if (const auto* timer = std::get_if<TimerFired>(&event)) {
@@ -109,7 +116,7 @@ void FleetManager::step(Instant now, const Event& event, Commands& out) {
   } else if (std::get_if<Started>(&event)) {
     for (std::uint32_t n = 0; n < setup_.nodes; ++n) out.push_back(Watch{agent_of(n)});
     for (std::uint32_t i = 0; i < instances_.size(); ++i) out.push_back(Watch{leader_of(i)});
-    for (std::uint32_t r = 0; r < setup_.routers; ++r) out.push_back(Watch{{Role::router, r}});
+    for (std::uint32_t r = 0; r < setup_.routers; ++r) out.push_back(Watch{Address{Role::router, r}});
     if (setup_.autoscaler.enabled) out.push_back(ArmTimer{kScale, now + setup_.autoscaler.interval});
     if (setup_.detector.health_period) out.push_back(ArmTimer{kHealth, now + *setup_.detector.health_period});
   }
@@ -128,9 +135,10 @@ bool FleetManager::can_serve(const Instance& x) const {
 void FleetManager::tell_routers(std::uint32_t i, Commands& out) {
   Instance& x = instances_[i];
   const bool accepting = x.serving && !x.draining && can_serve(x);
-  if (accepting == x.accepting) return;
+  if (accepting == x.accepting && x.serving == x.told_serving) return;
   x.accepting = accepting;
-  for (std::uint32_t r = 0; r < setup_.routers; ++r) out.push_back(Send{{Role::router, r}, InstanceUpdate{InstanceId{i}, accepting}});
+  x.told_serving = x.serving;
+  for (std::uint32_t r = 0; r < setup_.routers; ++r) send_update(r, i, out);
 }
 
 std::vector<std::uint32_t> FleetManager::dead_nodes(const Instance& x) const {
@@ -371,7 +379,7 @@ void FleetManager::carry_out(Instant now, std::uint32_t i, Commands& out) {
 /// What the groups held is gone; the next start of any of them has at least the epoch that is told here.
 void FleetManager::fence(std::uint32_t i, GroupMask groups, Commands& out) const {
   const Instance& x = instances_[i];
-  if (!x.leader_lost) out.push_back(Send{leader_of(i), FenceGroups{groups, newest_epoch(x) + 1, Cause::device_lost}});
+  if (!x.leader_lost) out.push_back(Send{leader_of(i), FenceGroups{groups, newest_epoch(x) + 1, Cause::device_lost, setup_.term}});
 }
 
 Epoch FleetManager::newest_epoch(const Instance& x) { return *std::max_element(x.epochs.begin(), x.epochs.end()); }
@@ -455,6 +463,7 @@ void FleetManager::start(Instant, std::uint32_t i, GroupMask groups, Duration de
     s.delay = delay;
     s.warm = warm;
     s.rank = rank;
+    s.term = setup_.term;
     out.push_back(Send{agent_of(s.nodes.front()), s});
   }
 }
@@ -492,6 +501,7 @@ void FleetManager::group_started(Instant now, const GroupStarted& started, Comma
   ready.head_node = x.groups[started.group].head(x.absent[started.group]);
   ready.nodes = x.groups[started.group].nodes;
   ready.absent = x.absent[started.group];
+  ready.term = setup_.term;
   out.push_back(Send{leader_of(i), std::move(ready)});
   if (x.starting == 0) {
     x.stage = x.waiting ? Stage::waiting : Stage::none;
@@ -507,11 +517,12 @@ void FleetManager::group_started(Instant now, const GroupStarted& started, Comma
       Instance& r = instances_[x.replacement];
       if (r.serving && !r.draining && can_serve(r)) x.serving = false;  // its place is taken: it is the spare now
       else if (!r.draining) r.scaling_up = r.serving = false;  // it is back first, and keeps its place
+      tell_routers(x.replacement, out);
       x.replacement = kUnknownRank;
     }
     out.push_back(NotePhase{.phase = Phase::ready, .instance = InstanceId{i}, .groups = x.up});
     if (has_absent(x)) out.push_back(ArmTimer{kAbsent | i, now + policy_.spec().elastic.rejoin_check});
-    if (x.draining) out.push_back(Send{leader_of(i), Drain{true}});  // a new leader does not know
+    if (x.draining) out.push_back(Send{leader_of(i), Drain{true, setup_.term}});  // a new leader does not know
   }
   if (x.starting == 0) {
     if (const GroupMask more = x.failed) {
@@ -585,7 +596,7 @@ void FleetManager::scale(Instant now, Commands& out) {
       if (!x.serving || x.draining || x.stage != Stage::none) continue;
       x.draining = true;
       tell_routers(i, out);
-      out.push_back(Send{leader_of(i), Drain{true}});
+      out.push_back(Send{leader_of(i), Drain{true, setup_.term}});
       break;
     }
   }
@@ -610,12 +621,13 @@ void FleetManager::drained(std::uint32_t i, Commands& out) {
   x.replacement = x.rank = kUnknownRank;
   x.retry_wait = policy_.spec().retry_interval;
   const Epoch epoch = newest_epoch(x);
-  out.push_back(Send{leader_of(i), FenceGroups{mask_of_all(x.groups.size()), epoch + 1, Cause::canceled}});
-  out.push_back(Send{leader_of(i), Drain{false}});
+  out.push_back(Send{leader_of(i), FenceGroups{mask_of_all(x.groups.size()), epoch + 1, Cause::canceled, setup_.term}});
+  out.push_back(Send{leader_of(i), Drain{false, setup_.term}});
   for (std::uint32_t g = 0; g < x.groups.size(); ++g) {
-    out.push_back(Send{agent_of(x.groups[g].nodes.front()), StopGroup{InstanceId{i}, g, epoch}});
+    out.push_back(Send{agent_of(x.groups[g].nodes.front()), StopGroup{InstanceId{i}, g, epoch, setup_.term}});
   }
   for (Epoch& e : x.epochs) e = epoch + 1;
+  tell_routers(i, out);
 }
 
 }  // namespace faultline::control

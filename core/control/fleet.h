@@ -9,6 +9,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <set>
 #include <vector>
 
@@ -41,6 +42,7 @@ struct FleetSetup {
   DetectorSpec detector;
   RecoverySpec recovery;
   AutoscalerSpec autoscaler;
+  Term term = 0;  // incarnation; above 0 it does not know what became of the fleet, and asks
 };
 
 class FleetManager final : public Controller {
@@ -58,7 +60,8 @@ class FleetManager final : public Controller {
     std::uint32_t leader_node = 0;
     bool leader_lost = false;
     bool serving = true;     // should take traffic when it can
-    bool accepting = true;   // what routers were told last
+    bool accepting = true;   // what routers were told last …
+    bool told_serving = true;
     bool draining = false;
     bool warm = true;        // workers run (serving or warm standby)
     bool scaling_up = false;
@@ -143,6 +146,22 @@ class FleetManager final : public Controller {
   bool has_absent(const Instance& x) const;
   std::vector<std::uint32_t> dead_ranks(const Instance& x, std::size_t g) const;
 
+  // fleet_rebuild.cpp: an incarnation after the first
+  struct Answers {
+    std::set<Address> awaited;
+    std::map<std::uint32_t, AgentState> agents;
+    std::map<std::uint32_t, LeaderState> leaders;
+    std::map<std::uint32_t, RouterState> routers;
+    std::vector<Event> later;  // to be handled once the fleet is known
+  };
+  /// Watches everybody, claims the fleet under its term and asks what there is.
+  void claim(Commands& out);
+  void gather(Instant now, const Event& event, Commands& out);
+  void rebuild(Instant now, Commands& out);
+  void resolve_places(const std::vector<GroupMask>& placed, std::set<std::uint32_t>& unused);
+  void rebuild_instance(std::uint32_t i, GroupMask& placed, GroupMask& failed);
+  void send_update(std::uint32_t router, std::uint32_t i, Commands& out) const;
+
   std::uint64_t hash_of(std::size_t i, const Instance& x) const;
 
   FleetSetup setup_;
@@ -155,6 +174,7 @@ class FleetManager final : public Controller {
   std::set<std::uint32_t> maintenance_;  // nodes that the operator takes down
   std::map<std::uint32_t, std::uint32_t> unusable_gpus_;  // node -> GPUs that failed their last probe or reach nobody
   std::uint64_t tokens_ = 0;
+  std::optional<Answers> answers_;  // while it asks
 };
 
 }  // namespace faultline::control

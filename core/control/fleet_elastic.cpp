@@ -115,7 +115,7 @@ void FleetManager::pause_groups(std::uint32_t i, GroupMask groups, Commands& out
   for (std::uint32_t g = 0; g < x.groups.size(); ++g) {
     if (!(groups >> g & 1)) continue;
     x.epochs[g] = epoch;
-    out.push_back(Send{leader_of(i), PauseGroup{g, epoch, x.leaving[g]}});
+    out.push_back(Send{leader_of(i), PauseGroup{g, epoch, x.leaving[g], setup_.term}});
   }
 }
 
@@ -132,6 +132,7 @@ void FleetManager::group_paused(Instant, std::uint32_t i, const GroupPaused& pau
   s.epoch = paused.epoch;
   s.nodes = x.groups[paused.group].nodes;
   s.leader_node = x.leader_node;
+  s.term = setup_.term;
   s.kind = policy_.spec().policy == RecoveryAction::mask && !x.leaving[paused.group].empty() ? StartGroup::Kind::survivors_unrepaired
                                                                                              : StartGroup::Kind::survivors;
   s.absent = x.leaving[paused.group];
@@ -194,6 +195,7 @@ void FleetManager::try_join(std::uint32_t i, Commands& out) {
     s.epoch = x.epochs[g];
     s.nodes = x.groups[g].nodes;
     s.leader_node = x.leader_node;
+    s.term = setup_.term;
     s.kind = StartGroup::Kind::join;
     s.absent = x.absent[g];
     s.joining = x.joining[g];

@@ -17,7 +17,7 @@ void FleetManager::maintenance(Instant now, const Maintenance& m, Commands& out)
       if (x.draining) continue;  // on its way already
       x.draining = true;
       tell_routers(i, out);
-      if (!x.leader_lost) out.push_back(Send{{Role::instance, i}, Drain{true}});
+      if (!x.leader_lost) out.push_back(Send{{Role::instance, i}, Drain{true, setup_.term}});
     }
     return;
   }
@@ -32,7 +32,7 @@ void FleetManager::maintenance(Instant now, const Maintenance& m, Commands& out)
     x.parked = false;
     if (x.draining) {  // called off before it was drained
       x.draining = false;
-      if (!x.leader_lost) out.push_back(Send{{Role::instance, i}, Drain{false}});
+      if (!x.leader_lost) out.push_back(Send{{Role::instance, i}, Drain{false, setup_.term}});
       tell_routers(i, out);
     } else {
       bring_up(now, i, out);

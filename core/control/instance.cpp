@@ -42,7 +42,7 @@ std::uint64_t InstanceController::hash_of(const Rank& r) const {
   return entry_hash(13, r.queued_tokens, r.blocks_used, r.reserved, r.sequences, r.context_base, r.absent);
 }
 
-std::uint64_t InstanceController::digest() const { return hash_combine(digest_.value(), draining_ + 2 * drained_); }
+std::uint64_t InstanceController::digest() const { return whole(digest_); }
 
 std::uint64_t InstanceController::full_digest() const {
   Digest d;
@@ -51,7 +51,30 @@ std::uint64_t InstanceController::full_digest() const {
     d.add(hash_of(g));
     for (const Rank& r : g.ranks) d.add(hash_of(r));
   }
-  return hash_combine(d.value(), draining_ + 2 * drained_);
+  return whole(d);
+}
+
+std::uint64_t InstanceController::whole(const Digest& entries) const {
+  return hash_combine(entries.value(), entry_hash(14, draining_, drained_, ops_, reported_tokens_, term_));
+}
+
+/// False for a command of a fleet manager that has been replaced.
+bool InstanceController::current(Term term) {
+  if (term < term_) return false;
+  term_ = term;
+  return true;
+}
+
+LeaderState InstanceController::state(Term term) const {
+  LeaderState state{.term = term, .draining = draining_, .outstanding_tokens = outstanding_tokens(), .groups = {}};
+  for (const Group& g : groups_) {
+    GroupAtLeader x{.epoch = g.epoch, .up = g.state == GroupState::up, .nodes = g.setup.nodes, .absent = {}, .failed = g.state == GroupState::failed};
+    for (std::uint32_t r = 0; r < g.ranks.size(); ++r) {
+      if (g.ranks[r].absent) x.absent.push_back(r);
+    }
+    state.groups.push_back(std::move(x));
+  }
+  return state;
 }
 
 void InstanceController::step(Instant now, const Event& event, Commands& out) {
@@ -60,12 +83,17 @@ void InstanceController::step(Instant now, const Event& event, Commands& out) {
     if (const auto* report = std::get_if<StepReport>(&m)) step_report(*report, out);
     else if (const auto* submitted = std::get_if<SubmitRequest>(&m)) submit(now, received->from.index, *submitted, out);
     else if (const auto* kv = std::get_if<KvReport>(&m)) kv_report(*kv, out);
-    else if (const auto* fenced = std::get_if<FenceGroups>(&m)) fence(*fenced, out);
-    else if (const auto* ready = std::get_if<GroupReady>(&m)) group_ready(*ready, out);
-    else if (const auto* pause = std::get_if<PauseGroup>(&m)) pause_group(*pause, out);
-    else if (const auto* drain = std::get_if<Drain>(&m)) {
+    else if (const auto* fenced = std::get_if<FenceGroups>(&m)) { if (current(fenced->term)) fence(*fenced, out); }
+    else if (const auto* ready = std::get_if<GroupReady>(&m)) { if (current(ready->term)) group_ready(*ready, out); }
+    else if (const auto* pause = std::get_if<PauseGroup>(&m)) { if (current(pause->term)) pause_group(*pause, out); }
+    else if (const auto* drain = std::get_if<Drain>(&m); drain && current(drain->term)) {
       draining_ = drain->drain;
       drained_ = false;
+    } else if (const auto* claim = std::get_if<ClaimFleet>(&m)) {
+      term_ = std::max(term_, claim->term);
+      drained_ = false;  // whom it told may be gone
+      for (Group& g : groups_) g.pausing.clear();  // who was to hear that they stand still is gone
+      out.push_back(Send{received->from, state(claim->term)});
     }
   } else if (const auto* peer = std::get_if<PeerChanged>(&event)) {
     if (peer->to == PeerChanged::To::lost) {

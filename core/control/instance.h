@@ -142,6 +142,9 @@ class InstanceController final : public Controller {
   void wake_idle(Commands& out);
   bool accepting() const;
   std::int64_t outstanding_tokens() const;
+  LeaderState state(Term term) const;
+  bool current(Term term);
+  std::uint64_t whole(const Digest& entries) const;
 
   // instance_batching.cpp: steps
   bool enqueue(std::uint32_t index);
@@ -184,6 +187,7 @@ class InstanceController final : public Controller {
   std::uint64_t ops_ = 0;
   bool draining_ = false, drained_ = false;  // drained: and the fleet manager was told
   std::int64_t reported_tokens_ = 0;
+  Term term_ = 0;  // of the fleet manager
   Digest digest_;
 };
 

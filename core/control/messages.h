@@ -17,6 +17,7 @@
 namespace faultline::control {
 
 using Epoch = std::uint32_t;       // incarnation of a group; work of an older one is refused
+using Term = std::uint32_t;        // incarnation of the fleet manager; its peers refuse commands of an older one
 using GroupMask = std::uint64_t;   // bit g = group g of an instance
 inline constexpr std::uint32_t kUnknownRank = ~std::uint32_t{0};
 inline constexpr std::size_t kGroupsMax = 64;
@@ -51,11 +52,14 @@ struct LoadReport {
   std::int64_t outstanding_tokens = 0;
   FAULTLINE_FIELDS(outstanding_tokens)
 };
-/// fleet -> router.
+/// fleet -> router. `serving`: it is to take traffic when it can (else it is a standby); routers keep it for the fleet
+/// manager's next incarnation.
 struct InstanceUpdate {
   InstanceId instance;
   bool accepting = false;
-  FAULTLINE_FIELDS(instance, accepting)
+  bool serving = true;
+  Term term = 0;
+  FAULTLINE_FIELDS(instance, accepting, serving, term)
 };
 
 /// One prefill pass (with or without a decode step of the running batch) or a decode run; leader -> head node agent.
@@ -123,19 +127,22 @@ struct FenceGroups {
   GroupMask mask = 0;
   Epoch epoch = 0;
   Cause cause = Cause::none;
-  FAULTLINE_FIELDS(mask, epoch, cause)
+  Term term = 0;
+  FAULTLINE_FIELDS(mask, epoch, cause, term)
 };
 struct GroupReady {
   std::uint32_t group = 0;
   Epoch epoch = 0;
   std::uint32_t head_node = 0;
-  std::vector<std::uint32_t> nodes;   // in rank order
+  std::vector<std::uint32_t> nodes;     // in rank order
   std::vector<std::uint32_t> absent{};  // ranks that take no part
-  FAULTLINE_FIELDS(group, epoch, head_node, nodes, absent)
+  Term term = 0;
+  FAULTLINE_FIELDS(group, epoch, head_node, nodes, absent, term)
 };
 struct Drain {
   bool drain = true;
-  FAULTLINE_FIELDS(drain)
+  Term term = 0;
+  FAULTLINE_FIELDS(drain, term)
 };
 
 /// fleet -> agent of the group's head node: (re)start the workers of a group on these nodes.
@@ -153,13 +160,15 @@ struct StartGroup {
   enum class Kind : std::uint8_t { whole, survivors, survivors_unrepaired, join };
   Kind kind = Kind::whole;
   std::vector<std::uint32_t> absent{}, joining{};
-  FAULTLINE_FIELDS(instance, group, epoch, nodes, leader_node, delay, warm, rank, kind, absent, joining)
+  Term term = 0;
+  FAULTLINE_FIELDS(instance, group, epoch, nodes, leader_node, delay, warm, rank, kind, absent, joining, term)
 };
 struct StopGroup {
   InstanceId instance;
   std::uint32_t group = 0;
   Epoch epoch = 0;  // this and older incarnations
-  FAULTLINE_FIELDS(instance, group, epoch)
+  Term term = 0;
+  FAULTLINE_FIELDS(instance, group, epoch, term)
 };
 /// agent -> fleet.
 struct GroupStarted {
@@ -178,7 +187,8 @@ struct PauseGroup {
   std::uint32_t group = 0;
   Epoch epoch = 0;
   std::vector<std::uint32_t> absent;
-  FAULTLINE_FIELDS(group, epoch, absent)
+  Term term = 0;
+  FAULTLINE_FIELDS(group, epoch, absent, term)
 };
 /// leader -> fleet: done; nothing of the group runs.
 struct GroupPaused {
@@ -205,11 +215,62 @@ struct Maintenance {
   FAULTLINE_FIELDS(node, begins)
 };
 
+/// A fleet manager that was started again -> agents, leaders, routers: from now on it decides. Each answers with its state.
+struct ClaimFleet {
+  Term term = 0;
+  FAULTLINE_FIELDS(term)
+};
+/// What an agent knows of a group: the start it was asked for last, and what became of it.
+struct GroupAtAgent {
+  InstanceId instance;
+  std::uint32_t group = 0;
+  Epoch epoch = 0;
+  bool launching = false;  // asked for, not yet ended
+  bool running = false;    // its workers were not stopped since
+  std::vector<std::uint32_t> nodes;  // empty: never started by this agent
+  std::uint32_t leader_node = 0;
+  std::vector<std::uint32_t> absent{};  // ranks that take no part
+  bool survivors = false;  // the others kept their processes
+  FAULTLINE_FIELDS(instance, group, epoch, launching, running, nodes, leader_node, absent, survivors)
+};
+/// agent -> fleet: in order of instance and group.
+struct AgentState {
+  Term term = 0;
+  std::vector<GroupAtAgent> groups;
+  FAULTLINE_FIELDS(term, groups)
+};
+struct GroupAtLeader {
+  Epoch epoch = 0;
+  bool up = false;
+  std::vector<std::uint32_t> nodes;
+  std::vector<std::uint32_t> absent{};  // ranks that take no part
+  bool failed = false;  // it has stopped, and nobody has fenced it: who survives keeps what it holds
+  FAULTLINE_FIELDS(epoch, up, nodes, absent, failed)
+};
+/// leader -> fleet: every group of the instance.
+struct LeaderState {
+  Term term = 0;
+  bool draining = false;
+  std::int64_t outstanding_tokens = 0;
+  std::vector<GroupAtLeader> groups;
+  FAULTLINE_FIELDS(term, draining, outstanding_tokens, groups)
+};
+struct InstanceAtRouter {
+  bool accepting = false, serving = false;
+  FAULTLINE_FIELDS(accepting, serving)
+};
+/// router -> fleet: every instance.
+struct RouterState {
+  Term term = 0;
+  std::vector<InstanceAtRouter> instances;
+  FAULTLINE_FIELDS(term, instances)
+};
+
 // New alternatives go to the end: the index is part of the log's format.
 using Message = std::variant<SubmitRequest, AttemptEnded, LoadReport, InstanceUpdate, RunStep, InterruptRun, StepReport,
                              PushKv, KvReport, GroupFailed, TransferFailed, Drained, FenceGroups, GroupReady, Drain,
                              StartGroup, StopGroup, GroupStarted, ProbeNode, ProbeResult, Maintenance,
-                             PauseGroup, GroupPaused>;
+                             PauseGroup, GroupPaused, ClaimFleet, AgentState, LeaderState, RouterState>;
 
 // ---- events ---------------------------------------------------------------------------------------------------------
 

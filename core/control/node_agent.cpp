@@ -27,7 +27,29 @@ std::uint64_t NodeAgent::full_digest() const {
   Digest d;
   for (const auto& [key, g] : groups_) d.add(hash_of(key, g));
   for (const auto& [op, p] : pushes_) d.add(hash_of(p));
-  return d.value();
+  for (const auto& [key, s] : launching_) d.add(hash_of(s));
+  return whole(d);
+}
+
+/// False for a command of a fleet manager that has been replaced.
+bool NodeAgent::current(Term term) {
+  if (term < term_) return false;
+  term_ = term;
+  return true;
+}
+
+AgentState NodeAgent::state(Term term) const {
+  AgentState state{.term = term, .groups = {}};
+  for (const auto& [key, g] : groups_) {
+    if (launching_.contains(key)) continue;
+    state.groups.push_back({.instance = InstanceId{key.first}, .group = key.second, .epoch = g.epoch, .running = !g.stopped, .nodes = g.nodes,
+                            .leader_node = g.leader_node, .absent = g.absent, .survivors = g.survivors});
+  }
+  for (const auto& [key, s] : launching_) {
+    state.groups.push_back({.instance = s.instance, .group = s.group, .epoch = s.epoch, .launching = true, .nodes = s.nodes,
+                            .leader_node = s.leader_node, .absent = s.absent, .survivors = s.kind != StartGroup::Kind::whole});
+  }
+  return state;
 }
 
 void NodeAgent::step(Instant now, const Event& event, Commands& out) {
@@ -42,35 +64,63 @@ void NodeAgent::step(Instant now, const Event& event, Commands& out) {
     } else if (const auto* push = std::get_if<PushKv>(&m)) {
       push_kv(now, from, *push, out);
     } else if (const auto* start = std::get_if<StartGroup>(&m)) {
+      if (!current(start->term)) return;
       const GroupKey key{start->instance.v, start->group};
+      if (start->kind != StartGroup::Kind::join) {  // who joins changes nothing of the group that runs
+        const auto [launching, fresh] = launching_.try_emplace(key, *start);
+        if (!fresh && launching->second.epoch < start->epoch) {
+          digest_.remove(hash_of(launching->second));
+          launching->second = *start;
+          digest_.add(hash_of(*start));
+        } else if (fresh) {
+          digest_.add(hash_of(*start));
+        }
+      }
       if (start->kind == StartGroup::Kind::whole) stop_group(key, start->epoch - 1, out);  // else its survivors go on
       out.push_back(LaunchGroup{*start});
     } else if (const auto* stop = std::get_if<StopGroup>(&m)) {
+      if (!current(stop->term)) return;
       const GroupKey key{stop->instance.v, stop->group};
       // Workers that have been idle since before this agent's start are not known here, but run.
       if (!groups_.contains(key)) out.push_back(KillGroup{stop->instance, stop->group, stop->epoch});
       stop_group(key, stop->epoch, out);
     } else if (const auto* probe = std::get_if<ProbeNode>(&m)) {
       out.push_back(RunProbe{probe->token, setup_.detector.probe_timeout});
+    } else if (const auto* claim = std::get_if<ClaimFleet>(&m)) {
+      term_ = std::max(term_, claim->term);
+      out.push_back(Send{received->from, state(claim->term)});
     }
   } else if (const auto* ended = std::get_if<StepEnded>(&event)) {
     step_ended(*ended, out);
   } else if (const auto* written = std::get_if<WriteEnded>(&event)) {
     write_ended(now, *written, out);
   } else if (const auto* launched = std::get_if<LaunchEnded>(&event)) {
+    const GroupKey key{launched->instance.v, launched->group};
+    StartGroup asked;
+    if (const auto it = launching_.find(key); !launched->joined && it != launching_.end() && it->second.epoch == launched->epoch) {
+      digest_.remove(hash_of(it->second));
+      asked = std::move(it->second);
+      launching_.erase(it);
+    }
     if (launched->cause == Cause::none && !launched->joined) {
-      const GroupKey key{launched->instance.v, launched->group};
       const auto [it, fresh] = groups_.try_emplace(key);
       if (fresh) out.push_back(Watch{leader(launched->instance.v)});
       if (fresh || it->second.epoch <= launched->epoch) {  // else a later start was faster: its workers are the ones that run
         if (!fresh) digest_.remove(hash_of(key, it->second));
-        it->second = Group{.epoch = launched->epoch, .op = {}};
+        it->second = Group{.epoch = launched->epoch, .op = {}, .nodes = asked.nodes, .leader_node = asked.leader_node,
+                           .absent = asked.absent, .survivors = asked.kind != StartGroup::Kind::whole};
         digest_.add(hash_of(key, it->second));
       }
     }
     out.push_back(Send{kFleet, GroupStarted{launched->instance, launched->group, launched->epoch, launched->cause, launched->bad_node,
                                              launched->joined, launched->missing_experts}});
   } else if (const auto* exited = std::get_if<WorkersExited>(&event)) {
+    const auto it = groups_.find({exited->instance.v, exited->group});
+    if (it != groups_.end() && it->second.epoch == exited->epoch && !it->second.stopped) {  // nothing is left to stop
+      digest_.remove(hash_of(it->first, it->second));
+      it->second.stopped = true;
+      digest_.add(hash_of(it->first, it->second));
+    }
     out.push_back(Send{leader(exited->instance.v), StepReport{OpId{}, exited->group, exited->epoch, 0, exited->cause, exited->rank}});
   } else if (const auto* probed = std::get_if<ProbeEnded>(&event)) {
     out.push_back(Send{kFleet, ProbeResult{probed->token, probed->bad_gpus, probed->network_ok, probed->cut_gpus}});

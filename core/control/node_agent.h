@@ -30,7 +30,7 @@ class NodeAgent final : public Controller {
  public:
   explicit NodeAgent(NodeAgentSetup setup) : setup_(std::move(setup)) {}
   void step(Instant now, const Event& event, Commands& out) override;
-  std::uint64_t digest() const override { return digest_.value(); }
+  std::uint64_t digest() const override { return whole(digest_); }
   std::uint64_t full_digest() const override;
 
  private:
@@ -41,6 +41,10 @@ class NodeAgent final : public Controller {
     OpId op;
     bool stopped = false;
     bool led = false;  // has had work from its leader
+    std::vector<std::uint32_t> nodes;  // as it was started; empty: it ran before this agent did
+    std::uint32_t leader_node = 0;
+    std::vector<std::uint32_t> absent;  // ranks that take no part
+    bool survivors = false;             // the others kept their processes
   };
   struct Push {
     PushKv push;
@@ -61,11 +65,17 @@ class NodeAgent final : public Controller {
   void fire(Instant now, Commands& out);
   void arm(Commands& out);
 
+  bool current(Term term);
+  AgentState state(Term term) const;
+  std::uint64_t whole(const Digest& entries) const { return hash_combine(entries.value(), entry_hash(26, term_, armed_.ns, ops_)); }
+  static std::uint64_t hash_of(const StartGroup& s) { return entry_hash(25, s.instance.v, s.group, s.epoch, s.leader_node); }
   std::uint64_t hash_of(const GroupKey& key, const Group& g) const;
   std::uint64_t hash_of(const Push& p) const;
 
   NodeAgentSetup setup_;
   std::map<GroupKey, Group> groups_;
+  std::map<GroupKey, StartGroup> launching_;  // the newest start of a group, until it has ended
+  Term term_ = 0;                             // of the fleet manager
   std::unordered_map<OpId, std::pair<GroupKey, Epoch>> steps_;  // op at the executor -> group, and the epoch it belongs to
   std::unordered_map<OpId, Push> pushes_;         // by the leader's op
   std::unordered_map<OpId, OpId> attempts_;       // op at the transport -> the leader's op

@@ -12,7 +12,7 @@ constexpr TimerKey kWakeUp = 1;
 Router::Router(RouterSetup setup) : setup_(std::move(setup)) {
   views_.resize(setup_.accepting.size());
   for (std::size_t i = 0; i < views_.size(); ++i) {
-    views_[i].accepting = setup_.accepting[i];
+    views_[i].accepting = views_[i].serving = setup_.accepting[i];
     digest_.add(hash_of(i, views_[i]));
   }
 }
@@ -21,7 +21,7 @@ std::uint64_t Router::hash_of(const Entry& e) const {
   return entry_hash(1, e.request.request.v, e.attempts, e.instance, static_cast<int>(e.state), e.retrying, e.due.ns, e.kept, e.cut);
 }
 std::uint64_t Router::hash_of(std::size_t i, const View& v) const {
-  return entry_hash(2, i, v.accepting, v.lost, v.cooldown_until.ns, v.sent_tokens, v.reported_tokens);
+  return entry_hash(2, i, v.accepting, v.lost, v.serving, v.cooldown_until.ns, v.sent_tokens, v.reported_tokens);
 }
 
 template <class F>
@@ -42,7 +42,22 @@ std::uint64_t Router::full_digest() const {
   Digest d;
   for (const auto& [id, entry] : entries_) d.add(hash_of(entry));  // a sum: the order does not matter
   for (std::size_t i = 0; i < views_.size(); ++i) d.add(hash_of(i, views_[i]));
-  return hash_combine(d.value(), next_);
+  held_.add_to(d);
+  for (const auto& [when, id] : wake_ups_) d.add(entry_hash(4, when.ns, id.v));
+  return whole(d);
+}
+
+std::uint64_t Router::whole(const Digest& entries) const {
+  return hash_combine(entries.value(), entry_hash(5, next_, armed_.ns, retries_in_flight_, term_));
+}
+
+void Router::wake_at(Instant when, RequestId id) {
+  if (wake_ups_.insert({when, id}).second) digest_.add(entry_hash(4, when.ns, id.v));
+}
+void Router::forget_wake_up(std::set<std::pair<Instant, RequestId>>::iterator it) {
+  if (it == wake_ups_.end()) return;
+  digest_.remove(entry_hash(4, it->first.ns, it->second.v));
+  wake_ups_.erase(it);
 }
 
 void Router::step(Instant now, const Event& event, Commands& out) {
@@ -52,16 +67,12 @@ void Router::step(Instant now, const Event& event, Commands& out) {
     } else if (const auto* report = std::get_if<LoadReport>(&received->message)) {
       change(received->from.index, [&](View& v) { v.reported_tokens = report->outstanding_tokens; });
     } else if (const auto* update = std::get_if<InstanceUpdate>(&received->message)) {
-      const std::uint32_t instance = update->instance.v;
-      change(instance, [&](View& v) {
-        v.accepting = update->accepting;
-        if (update->accepting) v.cooldown_until = now;
-      });
-      if (!update->accepting) {
-        out.push_back(NotePhase{.phase = Phase::reroute, .instance = update->instance});
-      } else {
-        release_held(now, out);
-      }
+      this->update(now, *update, out);
+    } else if (const auto* claim = std::get_if<ClaimFleet>(&received->message)) {
+      term_ = std::max(term_, claim->term);
+      RouterState state{.term = claim->term, .instances = {}};
+      for (const View& v : views_) state.instances.push_back({v.accepting, v.serving});
+      out.push_back(Send{received->from, std::move(state)});
     }
   } else if (const auto* arrived = std::get_if<RequestArrived>(&event)) {
     arrive(now, *arrived, out);
@@ -85,6 +96,19 @@ void Router::step(Instant now, const Event& event, Commands& out) {
     for (std::uint32_t i = 0; i < views_.size(); ++i) out.push_back(Watch{{Role::instance, i}});
   }
   set_timer(now, out);
+}
+
+void Router::update(Instant now, const InstanceUpdate& update, Commands& out) {
+  if (update.term < term_) return;  // of a fleet manager that has been replaced
+  term_ = update.term;
+  const bool was_accepting = views_[update.instance.v].accepting;
+  change(update.instance.v, [&](View& v) {
+    v.accepting = update.accepting;
+    v.serving = update.serving;
+    if (update.accepting) v.cooldown_until = now;
+  });
+  if (update.accepting) release_held(now, out);
+  else if (was_accepting) out.push_back(NotePhase{.phase = Phase::reroute, .instance = update.instance});
 }
 
 void Router::arrive(Instant now, const RequestArrived& request, Commands& out) {
@@ -183,8 +207,8 @@ void Router::place(Instant now, RequestId id, Commands& out) {
       e.state = State::held;
       e.due = now + setup_.spec.queue_timeout;
     });
-    held_.push_back(id);
-    wake_ups_.insert({entry.due, id});
+    held_.push_back(id, digest_);
+    wake_at(entry.due, id);
     wake_after_cooldown(now, id);
     return;
   }
@@ -207,7 +231,7 @@ void Router::wake_after_cooldown(Instant now, RequestId id) {
   for (const View& v : views_) {
     if (v.accepting && !v.lost && v.cooldown_until > now) first = std::min(first, v.cooldown_until);
   }
-  if (first != kNever) wake_ups_.insert({first, id});
+  if (first != kNever) wake_at(first, id);
 }
 
 void Router::release_held(Instant now, Commands& out) {
@@ -215,15 +239,15 @@ void Router::release_held(Instant now, Commands& out) {
     const RequestId id = held_.front();
     const auto it = entries_.find(id);
     if (it == entries_.end() || it->second.state != State::held) {
-      held_.pop_front();
+      held_.pop_front(digest_);
       continue;
     }
     if (choose(now, it->second) == kUnknownRank) {  // first come, first served
       wake_after_cooldown(now, id);
       return;
     }
-    held_.pop_front();
-    wake_ups_.erase({it->second.due, id});
+    held_.pop_front(digest_);
+    forget_wake_up(wake_ups_.find({it->second.due, id}));
     place(now, id, out);
   }
 }
@@ -297,7 +321,7 @@ void Router::lose_attempt(Instant now, RequestId id, Cause cause, std::int32_t p
     e.retrying = true;
     e.due = now + wait;
   });
-  wake_ups_.insert({entry.due, id});
+  wake_at(entry.due, id);
 }
 
 void Router::finish(RequestId id, Cause cause, bool rejected, std::int32_t delivered, Commands& out) {
@@ -312,7 +336,7 @@ void Router::fire_timer(Instant now, Commands& out) {
   armed_ = kNever;
   while (!wake_ups_.empty() && wake_ups_.begin()->first <= now) {
     const RequestId id = wake_ups_.begin()->second;
-    wake_ups_.erase(wake_ups_.begin());
+    forget_wake_up(wake_ups_.begin());
     const auto it = entries_.find(id);
     if (it == entries_.end() || it->second.due > now) continue;  // of a wait that is over
     if (it->second.state == State::backing_off) {

@@ -7,7 +7,6 @@
 //           -> held (no instance accepts) -> sent        or rejected at queue_timeout / queue_max
 #pragma once
 
-#include <deque>
 #include <set>
 #include <unordered_map>
 #include <utility>
@@ -32,7 +31,7 @@ class Router final : public Controller {
  public:
   explicit Router(RouterSetup setup);
   void step(Instant now, const Event& event, Commands& out) override;
-  std::uint64_t digest() const override { return hash_combine(digest_.value(), next_); }
+  std::uint64_t digest() const override { return whole(digest_); }
   std::uint64_t full_digest() const override;
 
   std::size_t in_flight() const { return entries_.size(); }
@@ -52,6 +51,7 @@ class Router final : public Controller {
   struct View {
     bool accepting = true;  // the fleet manager's word
     bool lost = false;      // the connection's word
+    bool serving = true;    // kept for the fleet manager
     Instant cooldown_until{0};
     std::int64_t sent_tokens = 0;      // of our own requests in flight there
     std::int64_t reported_tokens = 0;  // the instance's total, at its last report
@@ -74,6 +74,11 @@ class Router final : public Controller {
   void set_timer(Instant now, Commands& out);
   void fire_timer(Instant now, Commands& out);
 
+  void update(Instant now, const InstanceUpdate& update, Commands& out);
+  void wake_at(Instant when, RequestId id);
+  void forget_wake_up(std::set<std::pair<Instant, RequestId>>::iterator it);
+
+  std::uint64_t whole(const Digest& entries) const;
   std::uint64_t hash_of(const Entry& e) const;
   std::uint64_t hash_of(std::size_t i, const View& v) const;
   template <class F>
@@ -84,11 +89,12 @@ class Router final : public Controller {
   RouterSetup setup_;
   std::unordered_map<RequestId, Entry> entries_;
   std::vector<View> views_;
-  std::deque<RequestId> held_;
+  DigestQueue<RequestId> held_{3};
   std::set<std::pair<Instant, RequestId>> wake_ups_;  // ends of back-offs, queue time-outs and cool-downs; may be stale
   Instant armed_ = kNever;
   std::uint32_t next_ = 0;  // round robin
   std::uint64_t retries_in_flight_ = 0;
+  Term term_ = 0;           // of the fleet manager
   Digest digest_;
 };
 

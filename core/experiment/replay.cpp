@@ -22,7 +22,11 @@ std::unique_ptr<control::Controller> make(const Deployment& d, Address who, std:
       for (const auto& i : d.fleet.instances) s.accepting.push_back(i.serving);
       return std::make_unique<control::Router>(s);
     }
-    case Role::fleet: return std::make_unique<control::FleetManager>(d.fleet);
+    case Role::fleet: {
+      control::FleetSetup s = d.fleet;
+      s.term = incarnation;
+      return std::make_unique<control::FleetManager>(std::move(s));
+    }
     case Role::instance: {
       if (who.index >= d.instances.size()) break;
       control::InstanceSetup s = d.instances[who.index];

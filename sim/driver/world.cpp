@@ -66,6 +66,7 @@ World::World(WorldSetup setup, record::RunRecord& run)
   }
 
   groups_per_instance_ = static_cast<std::uint32_t>(setup_.groups.size());
+  for (const auto& i : setup_.fleet.instances) counted_.push_back(i.serving);
   groups_on_node_.resize(topology.layout.nodes);
   for (std::uint32_t i = 0; i < setup_.instances.size(); ++i) {
     for (std::uint32_t k = 0; k < groups_per_instance_; ++k) {
@@ -341,7 +342,12 @@ void World::restart(std::uint32_t index) {
       e.controller = std::make_unique<control::Router>(s);
       break;
     }
-    case Role::fleet: e.controller = std::make_unique<control::FleetManager>(setup_.fleet); break;
+    case Role::fleet: {
+      control::FleetSetup s = setup_.fleet;
+      s.term = incarnation(index);
+      e.controller = std::make_unique<control::FleetManager>(std::move(s));
+      break;
+    }
     case Role::instance: e.controller = make_instance(i, false); break;
     case Role::node: {
       control::NodeAgentSetup s = setup_.agent;
@@ -397,6 +403,7 @@ void World::execute(std::uint32_t index, control::Command& command) {
       [&](auto& c) {
         using C = std::decay_t<decltype(c)>;
         if constexpr (std::is_same_v<C, control::Send>) {
+          if (const auto* update = std::get_if<control::InstanceUpdate>(&c.message)) count_places(*update);
           messages_.send(index, entity_of(c.to), std::move(c.message));
         } else if constexpr (std::is_same_v<C, control::ArmTimer>) {
           const std::uint64_t generation = ++generation_;
@@ -443,6 +450,7 @@ void World::execute(std::uint32_t index, control::Command& command) {
           if constexpr (std::is_same_v<C, control::NotePhase>) {
             using control::Phase;
             using fault::CausalEvent;
+            if (c.phase == Phase::replace && c.node == control::kUnknownRank) to_be_replaced_.push_back(c.instance.v);
             if (c.phase == Phase::detect) count_event(CausalEvent::recovery_detected, c.instance.v);
             else if (c.phase == Phase::decide) count_event(CausalEvent::recovery_decided, c.instance.v);
             else if (c.phase == Phase::reroute) count_event(CausalEvent::recovery_rerouted, c.instance.v);

@@ -195,6 +195,7 @@ class World final : public fault::FaultActuator, private ports::MessageNet<contr
   void fail_later(Group& g, Duration after, Cause cause, std::uint32_t rank);
   void kill_group(std::uint32_t instance, std::uint32_t g, control::Epoch epoch);
   void note_dead_ranks(Group& g);
+  void count_places(const control::InstanceUpdate& update);
   void launch(std::uint32_t agent, const control::StartGroup& start);
   void launch_step(std::uint32_t index);
   void refresh(Group& g);
@@ -279,6 +280,8 @@ class World final : public fault::FaultActuator, private ports::MessageNet<contr
   std::vector<Entity> entities_;
   std::uint32_t routers_ = 0, fleet_ = 0, first_instance_ = 0, first_node_ = 0;
   std::uint32_t groups_per_instance_ = 0;
+  std::vector<bool> counted_;                  // by instance: its GPUs are capacity that the fleet is to have
+  std::vector<std::uint32_t> to_be_replaced_;  // instances whose standby is not there yet
   std::vector<Group> groups_;
   std::vector<std::vector<std::uint32_t>> groups_on_node_;
   std::deque<Envelope> local_;

@@ -402,7 +402,29 @@ void World::refresh_all() {
 
 // ---- accounting -----------------------------------------------------------------------------------------------------
 
+/// Capacity is counted by the places that are to serve: a broken instance's place is taken from the moment that a standby
+/// serves in its stead, as a broken node's is from the moment that a spare node does; a broken spare takes nothing away.
+void World::count_places(const control::InstanceUpdate& update) {
+  const std::uint32_t i = update.instance.v;
+  const bool before = counted_[i];
+  if (update.accepting) {
+    counted_[i] = true;
+    std::erase(to_be_replaced_, i);
+    if (!before && !to_be_replaced_.empty()) {
+      const std::uint32_t replaced = to_be_replaced_.front();
+      to_be_replaced_.erase(to_be_replaced_.begin());
+      counted_[replaced] = false;
+      account_instance(replaced);
+    }
+  } else if (!update.serving) {
+    counted_[i] = false;
+    std::erase(to_be_replaced_, i);
+  }
+  if (counted_[i] != before) account_instance(i);
+}
+
 double World::usable_of(const Group& g) const {
+  if (!counted_[g.instance]) return 1;
   if (!g.workers || g.waiting || g.exec->stalled()) return 0;
   bool prefill = false, decode = false;
   for (std::uint32_t k = 0; k < groups_per_instance_; ++k) {
@@ -425,7 +447,7 @@ void World::account_usable(Group& g) { set_usable(g, usable_of(g)); }
 /// Closes the interval that ends here and opens the next.
 void World::set_usable(Group& g, double usable, bool close) {
   if (usable == g.usable && !close) return;
-  if ((g.usable < 1 || !g.absent.empty()) && setup_.instances[g.instance].up && g.blame != kNoFault && now_ > g.usable_since) {
+  if ((g.usable < 1 || !g.absent.empty()) && g.blame != kNoFault && now_ > g.usable_since) {
     const std::uint32_t used = g.ranks * g.gpus_per_rank / static_cast<std::uint32_t>(g.nodes.size());
     const auto& own = run_.faults[g.blame].own_gpus;
     for (std::size_t i = 0; i < g.nodes.size(); ++i) {

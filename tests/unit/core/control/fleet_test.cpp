@@ -519,7 +519,11 @@ TEST(Fleet, AWarmStandbyTakesTheTrafficAtOnceAndTheOldOneBecomesTheStandby) {
   const auto s = starts(c);
   ASSERT_EQ(s.size(), 2U);
   f.started(s[0]);
-  EXPECT_TRUE(sent<InstanceUpdate>(f.started(s[1])).empty());  // it waits for its turn
+  const auto now_standby = sent<InstanceUpdate>(f.started(s[1]));
+  ASSERT_EQ(now_standby.size(), 1U);
+  EXPECT_EQ(now_standby[0].second.instance, InstanceId{0});
+  EXPECT_FALSE(now_standby[0].second.accepting);
+  EXPECT_FALSE(now_standby[0].second.serving) << "it waits for its turn";
   f.group_failed(1, 0);
   updates = sent<InstanceUpdate>(f.next());
   ASSERT_FALSE(updates.empty());

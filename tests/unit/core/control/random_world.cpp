@@ -71,7 +71,11 @@ std::unique_ptr<Controller> RandomWorld::make(Address a, bool first) {
       for (const auto& i : fleet_.instances) s.accepting.push_back(i.serving);
       return std::make_unique<Router>(s);
     }
-    case Role::fleet: return std::make_unique<FleetManager>(fleet_);
+    case Role::fleet: {
+      FleetSetup s = fleet_;
+      s.term = entities_.at(a).incarnation;
+      return std::make_unique<FleetManager>(s);
+    }
     case Role::instance: {
       InstanceSetup s = instances_[a.index];
       s.up = s.up && first;
@@ -253,7 +257,9 @@ void RandomWorld::launch_survivors(Address agent, const StartGroup& start) {
       const bool needed = join ? std::find(start.joining.begin(), start.joining.end(), r) != start.joining.end() : !absent.contains(r);
       if (needed && !healthy(g.node_of(r))) ended.bad_node = g.node_of(r);
     }
-    if (ended.bad_node != kUnknownRank || (!calm_ && random_.chance(0.1))) {
+    // A manager that was started again does not know of every end of a process: it is told.
+    const bool ended_before = !join && !g.workers && options_.fleet_crashes > 0 && g.epoch <= start.epoch;
+    if (ended_before || ended.bad_node != kUnknownRank || (!calm_ && random_.chance(0.1))) {
       ended.cause = Cause::device_lost;
     } else if (!join) {
       if (g.epoch > start.epoch) return;  // others left meanwhile
@@ -284,6 +290,12 @@ void RandomWorld::launch(Address agent, const StartGroup& start) {
     } else if (ended.bad_node != kUnknownRank || (!calm_ && random_.chance(0.1))) {
       ended.cause = Cause::device_lost;
     } else {
+      for (const auto& [key, other] : groups_) {  // a spare is never spent twice
+        if (key.first == i || !other.workers) continue;
+        for (const std::uint32_t n : start.nodes) {
+          if (std::find(other.nodes.begin(), other.nodes.end(), n) != other.nodes.end()) fail(fmt::format("node {} serves instances {} and {}", n, key.first, i));
+        }
+      }
       Group& g = groups_.at({i, start.group});
       g.nodes = start.nodes;
       g.epoch = start.epoch;
@@ -436,6 +448,14 @@ std::string RandomWorld::settled() const {
 std::string RandomWorld::run() {
   for (const auto& [a, e] : entities_) feed(a, Started{});
   for (int k = 0; k < 16; ++k) plan_fault(k);
+  Random crashes(options_.seed, "test/fleet manager");
+  for (int k = 0; k < options_.fleet_crashes; ++k) {
+    const Instant when = Instant{0} + Duration{static_cast<std::int64_t>(crashes.below(45'000'000'000))};
+    at(when, [this] { crash(kFleetAddress); });
+    at(when + Duration{static_cast<std::int64_t>(crashes.below(8'000'000'000))}, [this] {
+      if (!entities_.at(kFleetAddress).alive) restart(kFleetAddress);
+    });
+  }
   for (int r = 0; r < options_.requests; ++r) at(Instant{0} + between(0_s, 40_s), [this, r] { arrive(r); });
   // All is repaired at 60 s at the latest; restarts and their back-off need some of the rest.
   at(Instant{0} + 60_s, [this] { calm_ = true; });

@@ -24,6 +24,7 @@ struct WorldOptions {
   RestartUnit unit = RestartUnit::instance;
   RecoveryAction policy = RecoveryAction::restart;
   bool scaling = false;
+  int fleet_crashes = 0;  // of the fleet manager, which is started again a moment later
   int faults = 8;      // node crashes, broken GPUs, router crashes, in random order
   std::uint32_t kept = ~0U;  // bit k: fault k happens; the others stay as they are without it
   int requests = 150;  // while the faults happen; a second load follows when everything is repaired

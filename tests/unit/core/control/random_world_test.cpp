@@ -75,6 +75,24 @@ TEST(RandomWorld, Scaling) { check({.unit = RestartUnit::ep_group, .policy = Rec
 TEST(RandomWorld, ScalingWithSpareInstances) {
   check({.unit = RestartUnit::role, .policy = RecoveryAction::spare_instance, .scaling = true});
 }
+TEST(RandomWorld, TheFleetManagerIsStartedAgainAmongRestarts) {
+  check({.unit = RestartUnit::ep_group, .policy = RecoveryAction::restart, .fleet_crashes = 4});
+}
+TEST(RandomWorld, TheFleetManagerIsStartedAgainAmongSpareNodes) {
+  check({.unit = RestartUnit::instance, .policy = RecoveryAction::spare_node, .fleet_crashes = 6});
+}
+TEST(RandomWorld, TheFleetManagerIsStartedAgainAmongSpareInstances) {
+  check({.unit = RestartUnit::instance, .policy = RecoveryAction::spare_instance, .fleet_crashes = 4});
+}
+TEST(RandomWorld, TheFleetManagerIsStartedAgainWhileScaling) {
+  check({.unit = RestartUnit::role, .policy = RecoveryAction::restart, .scaling = true, .fleet_crashes = 4});
+}
+TEST(RandomWorld, TheFleetManagerIsStartedAgainAmongSurvivors) {
+  check({.unit = RestartUnit::ep_group, .policy = RecoveryAction::elastic_ep, .fleet_crashes = 4});
+}
+TEST(RandomWorld, TheFleetManagerIsStartedAgainAmongMaskedExperts) {
+  check({.unit = RestartUnit::ep_group, .policy = RecoveryAction::mask, .fleet_crashes = 4});
+}
 TEST(RandomWorld, ManyFaultsAtOnce) { check({.unit = RestartUnit::rank, .policy = RecoveryAction::spare_node, .faults = 16}); }
 TEST(RandomWorld, ElasticGroups) { check({.unit = RestartUnit::ep_group, .policy = RecoveryAction::elastic_ep}); }
 TEST(RandomWorld, ElasticGroupsThatRestartWithTheirInstance) { check({.unit = RestartUnit::instance, .policy = RecoveryAction::elastic_ep}); }

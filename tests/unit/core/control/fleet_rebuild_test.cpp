@@ -1,0 +1,180 @@
+// A fleet manager that is started again, and the terms that keep the one before from acting on.
+#include <gtest/gtest.h>
+
+#include "core/control/fleet.h"
+#include "core/control/instance.h"
+#include "core/control/node_agent.h"
+#include "core/control/router.h"
+#include "tests/unit/core/control/support.h"
+
+namespace faultline::control {
+namespace {
+
+using namespace testing;
+
+// Two instances of a prefill group (node 2i) and a decode group (node 2i + 1); nodes 4 and 5 are spares.
+FleetSetup setup(Term term) {
+  FleetSetup s;
+  for (std::uint32_t i = 0; i < 2; ++i) {
+    FleetSetup::Instance x;
+    x.groups = {{GroupRole::prefill, 8, 100, {2 * i}}, {GroupRole::decode, 8, 100, {2 * i + 1}}};
+    x.leader_node = 2 * i;
+    s.instances.push_back(x);
+  }
+  s.nodes = 6;
+  s.spare_nodes = {4, 5};
+  s.restart_unit = RestartUnit::ep_group;
+  s.recovery.policy = RecoveryAction::spare_node;
+  s.term = term;
+  return s;
+}
+
+LeaderState leader_state(std::uint32_t i, Term term) {
+  return {.term = term, .draining = false, .outstanding_tokens = 0, .groups = {{0, true, {2 * i}}, {0, true, {2 * i + 1}}}};
+}
+RouterState router_state(Term term) { return {.term = term, .instances = {{true, true}, {true, true}}}; }
+
+/// A manager of term 1 that has asked; what its peers answer is up to the test.
+struct Fixture {
+  Fixture() { asked = feed(fleet, now, Started{}); }
+  Commands message(Address from, Message m) { return feed(fleet, now, from, std::move(m)); }
+  /// All that the test has not answered for say that nothing has happened.
+  Commands answer_rest(std::set<Address> answered = {}) {
+    Commands all;
+    const auto add = [&](Address from, Message m) {
+      if (answered.contains(from)) return;
+      const Commands c = message(from, std::move(m));
+      all.insert(all.end(), c.begin(), c.end());
+    };
+    for (std::uint32_t n = 0; n < 6; ++n) add(agent_at(n), AgentState{.term = 1, .groups = {}});
+    for (std::uint32_t i = 0; i < 2; ++i) add(leader_at(i), leader_state(i, 1));
+    add(router_at(0), router_state(1));
+    return all;
+  }
+  FleetManager fleet{setup(1)};
+  Instant now{0};
+  Commands asked;
+};
+
+TEST(FleetRebuild, ANewIncarnationClaimsTheFleetAndAsksEverybody) {
+  Fixture f;
+  EXPECT_EQ(sent<ClaimFleet>(f.asked).size(), 6U + 2U + 1U);
+  EXPECT_EQ(all<Watch>(f.asked).size(), 6U + 2U + 1U);
+}
+
+TEST(FleetRebuild, TheFirstIncarnationKnowsAndAsksNobody) {
+  FleetManager first(setup(0));
+  EXPECT_TRUE(sent<ClaimFleet>(feed(first, at(0_s), Started{})).empty());
+}
+
+TEST(FleetRebuild, ItTellsRoutersWhatItFoundOnceAllHaveAnsweredOrAreLost) {
+  Fixture f;
+  EXPECT_TRUE(sent<InstanceUpdate>(f.answer_rest({agent_at(5)})).empty()) << "one is missing";
+  const auto updates = sent<InstanceUpdate>(feed(f.fleet, f.now, lost(agent_at(5))));
+  ASSERT_EQ(updates.size(), 2U);
+  for (const auto& [to, u] : updates) {
+    EXPECT_TRUE(u.accepting && u.serving);
+    EXPECT_EQ(u.term, 1U);
+  }
+}
+
+TEST(FleetRebuild, AGroupThatFailedWhileNobodyManagedIsRecovered) {
+  Fixture f;
+  LeaderState broken = leader_state(0, 1);
+  broken.groups[1].up = false;
+  f.message(leader_at(0), broken);
+  const Commands c = f.answer_rest({leader_at(0)});
+  const auto updates = sent<InstanceUpdate>(c);
+  ASSERT_FALSE(updates.empty());
+  EXPECT_FALSE(updates.back().second.accepting && updates.back().second.instance == InstanceId{0});
+  EXPECT_EQ(all<ArmTimer>(c).size(), 1U) << "a decision is due";
+}
+
+TEST(FleetRebuild, ASpareThatTheIncarnationBeforeHasSpentIsNotSpentAgain) {
+  Fixture f;
+  // Node 4 is starting group 1 of instance 0 for the manager that died; the leader still knows the old place.
+  LeaderState fenced = leader_state(0, 1);
+  fenced.groups[1] = {1, false, {1}};
+  f.message(leader_at(0), fenced);
+  f.message(agent_at(4), AgentState{.term = 1, .groups = {{.instance = InstanceId{0}, .group = 1, .epoch = 1, .launching = true, .nodes = {4}, .leader_node = 0}}});
+  feed(f.fleet, f.now, lost(agent_at(1)));
+  f.answer_rest({leader_at(0), agent_at(4), agent_at(1)});
+  // Instance 1 loses a node: the spare that is left goes there.
+  const Commands c = feed(f.fleet, f.now, lost(agent_at(3)));
+  TimerKey key = 0;
+  for (const ArmTimer& t : all<ArmTimer>(c)) key = t.key;
+  const auto starts = sent<StartGroup>(feed(f.fleet, f.now, TimerFired{key}));
+  ASSERT_EQ(starts.size(), 1U);
+  EXPECT_EQ(starts[0].second.instance, InstanceId{1});
+  EXPECT_EQ(starts[0].second.nodes, (std::vector<std::uint32_t>{5}));
+  // And the start that was under way is taken over.
+  const auto ready = sent<GroupReady>(f.message(agent_at(4), GroupStarted{InstanceId{0}, 1, 1, Cause::none, kUnknownRank}));
+  ASSERT_EQ(ready.size(), 1U);
+  EXPECT_EQ(ready[0].second.nodes, (std::vector<std::uint32_t>{4}));
+}
+
+TEST(FleetRebuild, WorkersThatCameUpWhileNobodyManagedAreAnnounced) {
+  Fixture f;
+  LeaderState fenced = leader_state(0, 1);
+  fenced.groups[1] = {2, false, {1}};
+  f.message(leader_at(0), fenced);
+  f.message(agent_at(1), AgentState{.term = 1, .groups = {{.instance = InstanceId{0}, .group = 1, .epoch = 2, .running = true, .nodes = {1}, .leader_node = 0}}});
+  const auto ready = sent<GroupReady>(f.answer_rest({leader_at(0), agent_at(1)}));
+  ASSERT_EQ(ready.size(), 1U);
+  EXPECT_EQ(ready[0].second.epoch, 2U);
+}
+
+TEST(FleetRebuild, WhatHappensWhileItAsksIsHandledAfterwards) {
+  Fixture f;
+  f.message(leader_at(1), leader_state(1, 1));
+  EXPECT_TRUE(f.message(leader_at(1), GroupFailed{0, 0, Cause::device_lost, 2}).empty());
+  EXPECT_EQ(all<ArmTimer>(f.answer_rest({leader_at(1)})).size(), 1U);
+}
+
+// ---- what its peers refuse ------------------------------------------------------------------------------------------------
+
+TEST(FleetTerm, AnAgentRefusesTheStartsOfAManagerThatWasReplaced) {
+  NodeAgent agent({.node = 0, .detector = {}, .transfer = {}});
+  StartGroup start;
+  start.nodes = {0};
+  start.epoch = 1;
+  start.term = 1;
+  EXPECT_EQ(all<LaunchGroup>(feed(agent, at(0_s), kFleetAddress, start)).size(), 1U);
+  const auto states = sent<AgentState>(feed(agent, at(0_s), kFleetAddress, ClaimFleet{2}));
+  ASSERT_EQ(states.size(), 1U);
+  ASSERT_EQ(states[0].second.groups.size(), 1U);
+  EXPECT_TRUE(states[0].second.groups[0].launching);
+  start.epoch = 2;
+  EXPECT_TRUE(all<LaunchGroup>(feed(agent, at(0_s), kFleetAddress, start)).empty());
+  EXPECT_TRUE(all<KillGroup>(feed(agent, at(0_s), kFleetAddress, StopGroup{InstanceId{0}, 0, 9, 1})).empty());
+  start.term = 2;
+  EXPECT_EQ(all<LaunchGroup>(feed(agent, at(0_s), kFleetAddress, start)).size(), 1U);
+}
+
+TEST(FleetTerm, ALeaderRefusesTheFencesOfAManagerThatWasReplaced) {
+  InstanceSetup s;
+  s.id = InstanceId{0};
+  s.groups = {{GroupRole::both, 1, 100, {0}}};
+  InstanceController leader(s);
+  const auto state = sent<LeaderState>(feed(leader, at(0_s), kFleetAddress, ClaimFleet{3}));
+  ASSERT_EQ(state.size(), 1U);
+  EXPECT_TRUE(state[0].second.groups.at(0).up);
+  feed(leader, at(0_s), kFleetAddress, FenceGroups{1, 5, Cause::device_lost, 2});
+  EXPECT_TRUE(sent<LeaderState>(feed(leader, at(0_s), kFleetAddress, ClaimFleet{3}))[0].second.groups.at(0).up);
+  feed(leader, at(0_s), kFleetAddress, FenceGroups{1, 5, Cause::device_lost, 3});
+  EXPECT_FALSE(sent<LeaderState>(feed(leader, at(0_s), kFleetAddress, ClaimFleet{3}))[0].second.groups.at(0).up);
+}
+
+TEST(FleetTerm, ARouterRefusesTheUpdatesOfAManagerThatWasReplaced) {
+  Router router({.spec = {}, .accepting = {true, false}});
+  feed(router, at(0_s), kFleetAddress, ClaimFleet{2});
+  feed(router, at(0_s), kFleetAddress, InstanceUpdate{InstanceId{1}, true, true, 1});
+  const auto state = sent<RouterState>(feed(router, at(0_s), kFleetAddress, ClaimFleet{2}));
+  ASSERT_EQ(state.size(), 1U);
+  EXPECT_FALSE(state[0].second.instances.at(1).accepting);
+  feed(router, at(0_s), kFleetAddress, InstanceUpdate{InstanceId{1}, true, true, 2});
+  EXPECT_TRUE(sent<RouterState>(feed(router, at(0_s), kFleetAddress, ClaimFleet{2}))[0].second.instances.at(1).accepting);
+}
+
+}  // namespace
+}  // namespace faultline::control
