@@ -41,6 +41,7 @@ struct Instance {
   std::vector<std::uint32_t> groups;
   std::uint32_t leader_node = 0;
   bool serving = true, warm = true, leader_lost = false;
+  bool place = true;  // one of the places that are to serve (docs/metrics.md): its GPUs count as lost while it does not
   Stage stage = Stage::none;
   std::uint64_t failed = 0, starting = 0;  // by index of the group in the instance
   std::uint32_t generation = 0;
@@ -97,6 +98,7 @@ class Fleet {
   void wait(std::uint32_t i);
   void node_usable(std::uint32_t node, bool at_once);
   void promote(std::uint32_t i);
+  void take_place(std::uint32_t standby);
   void measured_incident(std::uint32_t index, const Measured& m);
   Instant next_try(const Instance& x) const;
   bool can_serve(const Instance& x) const;
@@ -137,7 +139,7 @@ void Fleet::set_up() {
     const auto& setup = d_.fleet.instances[i];
     Instance x;
     x.leader_node = setup.leader_node;
-    x.serving = setup.serving;
+    x.serving = x.place = setup.serving;
     x.warm = setup.warm;
     for (std::uint32_t k = 0; k < setup.groups.size(); ++k) {
       Group g;
@@ -303,7 +305,7 @@ void Fleet::account(std::uint32_t i) {
   if (fleet_capacity_ < 1e-9) fleet_capacity_ = 0;
   x.down = x.serving && x.capacity == 0;
   down_ = down_ + (x.down ? 1U : 0U) - (was_down ? 1U : 0U);
-  x.lost_gpus = x.warm && x.blame != kNone ? lost : 0;
+  x.lost_gpus = x.place && x.blame != kNone ? lost : 0;
   x.own_gpus = std::min(own, lost);
   const bool impaired = x.serving && x.capacity < x.healthy * (1 - 1e-12);
   const auto at = std::find(impaired_.begin(), impaired_.end(), i);
@@ -529,11 +531,24 @@ void Fleet::promote(std::uint32_t failed) {
       r.starting = (std::uint64_t{1} << (r.groups.size() - 1) << 1) - 1;
       push(now_ + spec_.engine.restart_total(), kReady, s, ++r.generation);
     }
-    // The failed one is the spare from here on: its capacity is no longer counted on.
+    // The failed one is the spare from here on: its capacity is no longer counted on. Its place is lost until the standby
+    // serves in its stead.
     account(failed);
     instances_[failed].serving = false;
+    if (instances_[s].stage == Stage::none) take_place(s);
     account(failed);
     return;
+  }
+}
+
+/// A standby serves from now on: whose place it takes is no place any more.
+void Fleet::take_place(std::uint32_t standby) {
+  if (instances_[standby].place) return;
+  instances_[standby].place = true;
+  for (std::uint32_t i = 0; i < instances_.size(); ++i) {
+    if (instances_[i].replacement != standby) continue;
+    instances_[i].place = false;
+    account(i);
   }
 }
 
@@ -671,7 +686,11 @@ void Fleet::ready(std::uint32_t i) {
     g.own_gpus = 0;
     refresh(id);
   }
-  if (x.replacement != kNone) x.replacement = kNone;  // it is the spare now
+  if (x.replacement != kNone) {  // it is the spare now
+    x.place = false;
+    x.replacement = kNone;
+  }
+  if (x.serving) take_place(i);
   if (FaultCost* c = cost(x.blame); c && c->ready_s < 0) c->ready_s = seconds(now_ - x.fault_at);
   account(i);
   if (const std::uint64_t more = x.failed & ~started) {
