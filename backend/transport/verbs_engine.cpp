@@ -192,7 +192,8 @@ Status VerbsTransport::Engine::import_region(RegionId region, EndpointId owner, 
   constexpr std::size_t kHead = 4 * sizeof(std::uint64_t);
   std::uint64_t identity = 0, address = 0;
   std::int64_t length = 0;
-  if (bytes.size() <= kHead || !from_blob(bytes.first(kHead), kRegionMagic, identity, address, length)) return Cause::protection;
+  if (bytes.size() <= kHead || (bytes.size() - kHead) % sizeof(std::uint64_t) != 0) return Cause::protection;
+  if (!from_blob(bytes.first(kHead), kRegionMagic, identity, address, length)) return Cause::protection;
   const std::lock_guard lock(mutex_);
   const auto peer = peers_.find(owner);
   if (peer == peers_.end() || peer->second.identity != identity) return Cause::protection;
