@@ -166,8 +166,7 @@ TEST_F(RailFailover, WithoutAnyRailThePeerIsLost) {
   EXPECT_TRUE(run([&] { return post_some(12), down_.has_value(); }, 60));
   injector.join();
   shell("tc qdisc del dev p1 root; tc qdisc del dev p3 root");
-  // The control connection crosses the same cut: which of the two gives up first is a race.
-  EXPECT_TRUE(down_ == Cause::link_down || down_ == Cause::peer_lost) << static_cast<int>(down_.value_or(Cause::none));
+  EXPECT_EQ(down_, Cause::link_down);
   EXPECT_TRUE(in_flight_.empty());
   EXPECT_EQ(wrong_, 0U);
   for (const auto& [tag, times] : notified_) EXPECT_EQ(times, 1) << "notify " << tag;
