@@ -34,47 +34,57 @@ int run(const Options& o) {
     experiment::deploy(specs.back());  // unknown components are errors before the first run
     for (std::int64_t s = 0; s < o.seeds; ++s) replicas.push_back({k, base.seed + static_cast<std::uint64_t>(s)});
   }
-  std::vector<std::vector<plan::Outcome>> predicted(incidents.size(), std::vector<plan::Outcome>(static_cast<std::size_t>(o.seeds)));
+  std::vector<std::vector<plan::Outcome>> predicted(incidents.size(),
+                                                    std::vector<plan::Outcome>(static_cast<std::size_t>(o.seeds)));
   TaskRun tasks;
   for (std::size_t k = 0; k < replicas.size(); ++k) tasks.todo.push_back(k);
   tasks.jobs = static_cast<std::size_t>(o.jobs > 0 ? o.jobs : std::max(1U, std::thread::hardware_concurrency()));
   catch_interrupts();
   tasks.done = [&](std::size_t k, const std::string& summary) {
-    predicted[replicas[k].spec][k % static_cast<std::size_t>(o.seeds)] = plan::outcome_of(nlohmann::json::parse(summary));
+    predicted[replicas[k].spec][k % static_cast<std::size_t>(o.seeds)] =
+        plan::outcome_of(nlohmann::json::parse(summary));
   };
   const auto failed = run_tasks(replica_work(specs, replicas, false), std::move(tasks));
-  if (failed) throw std::runtime_error(fmt::format("a run of incident '{}' failed", incidents[replicas[*failed].spec].name));
+  if (failed)
+    throw std::runtime_error(fmt::format("a run of incident '{}' failed", incidents[replicas[*failed].spec].name));
   if (interrupted) return 130;
   const plan::Backtest result = plan::backtest(incidents, predicted);
   if (o.json) {
     fmt::print("{}\n", plan::to_json(result).dump(2));
     return 0;
   }
-  fmt::print("{:<20} {:<24} {:>12} {:>12} {:<24} {:>8}\n", "incident", "what", "observed", "predicted", "95 % of single events", "error");
+  fmt::print("{:<20} {:<24} {:>12} {:>12} {:<24} {:>8}\n", "incident", "what", "observed", "predicted",
+             "95 % of single events", "error");
   for (const plan::BacktestRow& r : result.rows) {
     const auto n = [](double v) { return report::number(v); };
-    fmt::print("{:<20} {:<24} {:>12} {:>12} {:<24} {:>8}{}\n", r.incident, r.what, n(r.observed), n(r.predicted), fmt::format("[{}, {}]", n(r.low), n(r.high)),
-               r.observed != 0 ? fmt::format("{:+.0f} %", 100 * (r.predicted / r.observed - 1)) : "–", r.low <= r.observed && r.observed <= r.high ? "" : "  outside");
+    fmt::print("{:<20} {:<24} {:>12} {:>12} {:<24} {:>8}{}\n", r.incident, r.what, n(r.observed), n(r.predicted),
+               fmt::format("[{}, {}]", n(r.low), n(r.high)),
+               r.observed != 0 ? fmt::format("{:+.0f} %", 100 * (r.predicted / r.observed - 1)) : "–",
+               r.low <= r.observed && r.observed <= r.high ? "" : "  outside");
   }
   for (const plan::BacktestTotal& t : result.totals) {
-    fmt::print("{}: {} incident{}, bias {:+.1f} %, {} of {} observations inside the interval\n", t.what, t.count, t.count == 1 ? "" : "s", 100 * t.bias, t.inside, t.count);
+    fmt::print("{}: {} incident{}, bias {:+.1f} %, {} of {} observations inside the interval\n", t.what, t.count,
+               t.count == 1 ? "" : "s", 100 * t.bias, t.inside, t.count);
   }
   if (result.totals.empty()) fmt::print("no incident states anything observed that a run predicts\n");
   return 0;
 }
 
-const Registration kBacktest{{.order = 22,
-                              .name = "backtest",
-                              .help = "Incidents that happened beside what the simulator predicts for them",
-                              .setup = [](CLI::App& app) {
-                                auto o = std::make_shared<Options>();
-                                add_experiment_options(app, o->experiment);
-                                app.add_option("--incident", o->incidents, "Incident file (YAML), repeatable")->required();
-                                app.add_option("--seeds", o->seeds, "Runs of each incident")->check(CLI::Range(2, 10'000))->capture_default_str();
-                                app.add_option("--jobs,-j", o->jobs, "Runs at a time (default: the cores)")->check(CLI::Range(1, 4096));
-                                app.add_flag("--json", o->json, "Print JSON");
-                                return [o] { return run(*o); };
-                              }}};
+const Registration kBacktest{
+    {.order = 22,
+     .name = "backtest",
+     .help = "Incidents that happened beside what the simulator predicts for them",
+     .setup = [](CLI::App& app) {
+       auto o = std::make_shared<Options>();
+       add_experiment_options(app, o->experiment);
+       app.add_option("--incident", o->incidents, "Incident file (YAML), repeatable")->required();
+       app.add_option("--seeds", o->seeds, "Runs of each incident")
+           ->check(CLI::Range(2, 10'000))
+           ->capture_default_str();
+       app.add_option("--jobs,-j", o->jobs, "Runs at a time (default: the cores)")->check(CLI::Range(1, 4096));
+       app.add_flag("--json", o->json, "Print JSON");
+       return [o] { return run(*o); };
+     }}};
 
 }  // namespace
 }  // namespace faultline::cli

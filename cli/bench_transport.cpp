@@ -1,6 +1,7 @@
-// `faultline bench transport`: what the transports of this machine do, beside the tools that people trust, in the same run.
-// Ratios come from interleaved pairs (ours, theirs, ours, theirs, …) and are medians, because machines are shared; absolute
-// numbers are printed with their smallest and largest value. Every measured batch shape goes to transport_ops.csv.
+// `faultline bench transport`: what the transports of this machine do, beside the tools that people trust, in the same
+// run. Ratios come from interleaved pairs (ours, theirs, ours, theirs, …) and are medians, because machines are shared;
+// absolute numbers are printed with their smallest and largest value. Every measured batch shape goes to
+// transport_ops.csv.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -71,9 +72,13 @@ struct Series {
 
 void print_ratio(const char* what, const Series& ours, const Series& theirs, const char* name) {
   Series ratio;
-  for (std::size_t i = 0; i < ours.values.size() && i < theirs.values.size(); ++i) ratio.values.push_back(ours.values[i] / theirs.values[i]);
-  fmt::print("  {:<34} {:6.3f} GB/s ({:.3f} to {:.3f})   {} {:.3f} GB/s   ratio {:.2f} (median of {} pairs, {:.2f} to {:.2f})\n", what, ours.median(), ours.low(), ours.high(),
-             name, theirs.median(), ratio.median(), ratio.values.size(), ratio.low(), ratio.high());
+  for (std::size_t i = 0; i < ours.values.size() && i < theirs.values.size(); ++i)
+    ratio.values.push_back(ours.values[i] / theirs.values[i]);
+  fmt::print(
+      "  {:<34} {:6.3f} GB/s ({:.3f} to {:.3f})   {} {:.3f} GB/s   ratio {:.2f} (median of {} pairs, {:.2f} to "
+      "{:.2f})\n",
+      what, ours.median(), ours.low(), ours.high(), name, theirs.median(), ratio.median(), ratio.values.size(),
+      ratio.low(), ratio.high());
 }
 
 /// Batches of `spans` spans of `size` bytes; scattered spans touch on neither side, so nothing merges.
@@ -81,15 +86,20 @@ std::vector<WriteSpan> shape(std::uint64_t batch, std::int64_t size, int spans, 
   std::vector<WriteSpan> all;
   const std::int64_t step = scattered ? size + 64 : size;
   const std::int64_t total = step * spans;
-  const std::int64_t base = static_cast<std::int64_t>(batch) * total % std::max<std::int64_t>(1, static_cast<std::int64_t>(kRegion) - total);
-  for (int i = 0; i < spans; ++i) all.push_back({kLinkLocal, {base + i * step}, kLinkRemote, {base + i * step}, {size}});
+  const std::int64_t base =
+      static_cast<std::int64_t>(batch) * total % std::max<std::int64_t>(1, static_cast<std::int64_t>(kRegion) - total);
+  for (int i = 0; i < spans; ++i)
+    all.push_back({kLinkLocal, {base + i * step}, kLinkRemote, {base + i * step}, {size}});
   return all;
 }
 
-double gbps(const ProcessLink::Flow& flow) { return flow.seconds > 0 ? static_cast<double>(flow.bytes) / flow.seconds / 1e9 : 0; }
+double gbps(const ProcessLink::Flow& flow) {
+  return flow.seconds > 0 ? static_cast<double>(flow.bytes) / flow.seconds / 1e9 : 0;
+}
 
 /// Streams for about `seconds`: a short probe sizes the run.
-ProcessLink::Flow timed(ProcessLink& link, double seconds, std::size_t depth, const std::function<std::vector<WriteSpan>(std::uint64_t)>& make) {
+ProcessLink::Flow timed(ProcessLink& link, double seconds, std::size_t depth,
+                        const std::function<std::vector<WriteSpan>(std::uint64_t)>& make) {
   std::int64_t one = 0;
   for (const WriteSpan& span : make(0)) one += span.length.v;
   const auto probe = link.stream(one * static_cast<std::int64_t>(depth) * 4, depth, make);
@@ -103,7 +113,8 @@ std::string output_of(const std::string& command) {
   std::FILE* pipe = ::popen((command + " 2>/dev/null").c_str(), "r");
   if (!pipe) return text;
   std::array<char, 4096> buffer;
-  for (std::size_t count = 0; (count = std::fread(buffer.data(), 1, buffer.size(), pipe)) > 0;) text.append(buffer.data(), count);
+  for (std::size_t count = 0; (count = std::fread(buffer.data(), 1, buffer.size(), pipe)) > 0;)
+    text.append(buffer.data(), count);
   ::pclose(pipe);
   return text;
 }
@@ -112,7 +123,8 @@ bool shell(const std::string& command) { return std::system((command + " > /dev/
 
 /// One second or so of iperf3 against a server that is already there.
 double iperf(const std::string& prefix, const std::string& host, double seconds) {
-  const auto text = output_of(fmt::format("{} iperf3 -c {} -p 5987 -t {} -J", prefix, host, std::max(1, static_cast<int>(seconds + 0.5))));
+  const auto text = output_of(
+      fmt::format("{} iperf3 -c {} -p 5987 -t {} -J", prefix, host, std::max(1, static_cast<int>(seconds + 0.5))));
   const auto json = nlohmann::json::parse(text, nullptr, false);
   if (json.is_discarded() || !json.contains("end") || !json["end"].contains("sum_received")) return 0;
   return json["end"]["sum_received"]["bits_per_second"].get<double>() / 8e9;
@@ -122,9 +134,12 @@ double iperf(const std::string& prefix, const std::string& host, double seconds)
 class Namespaces {
  public:
   Namespaces() {
-    made_ = shell("ip netns add flb0") && shell("ip netns add flb1") && shell("ip link add flbe0 netns flb0 type veth peer name flbe1 netns flb1") &&
-            shell("ip -n flb0 addr add 10.91.0.1/24 dev flbe0") && shell("ip -n flb1 addr add 10.91.0.2/24 dev flbe1") && shell("ip -n flb0 link set flbe0 up") &&
-            shell("ip -n flb1 link set flbe1 up") && shell("ip -n flb0 link set lo up") && shell("ip -n flb1 link set lo up");
+    made_ = shell("ip netns add flb0") && shell("ip netns add flb1") &&
+            shell("ip link add flbe0 netns flb0 type veth peer name flbe1 netns flb1") &&
+            shell("ip -n flb0 addr add 10.91.0.1/24 dev flbe0") &&
+            shell("ip -n flb1 addr add 10.91.0.2/24 dev flbe1") && shell("ip -n flb0 link set flbe0 up") &&
+            shell("ip -n flb1 link set flbe1 up") && shell("ip -n flb0 link set lo up") &&
+            shell("ip -n flb1 link set lo up");
   }
   ~Namespaces() {
     shell("ip netns del flb0");
@@ -149,7 +164,8 @@ double memcpy_rate(double seconds) {
   return static_cast<double>(bytes) / passed / 1e9;
 }
 
-/// A prompt of 2,000 tokens of DeepSeek-V3: 61 layers, 32 pages of 64 tokens, 576 bytes a token (MLA latent 512 + rope 64, FP8).
+/// A prompt of 2,000 tokens of DeepSeek-V3: 61 layers, 32 pages of 64 tokens, 576 bytes a token (MLA latent 512 + rope
+/// 64, FP8).
 double kv_rate(ProcessLink& link, bool scattered, std::uint64_t round) {
   const kv::Layout layout{.layers = 61, .blocks = 32, .slice_bytes = 36'864};
   std::uint64_t ops = 1ULL << 40 | round << 24;
@@ -180,7 +196,8 @@ double kv_rate(ProcessLink& link, bool scattered, std::uint64_t round) {
 }
 
 void sweep(const Options& o, std::string& csv) {
-  fmt::print("{:<10} {:>5} {:>9} {:>6} {:>10} {:>9} {:>12} {:>14}\n", "path", "conns", "size", "spans", "scattered", "GB/s", "post us/op", "post us/span");
+  fmt::print("{:<10} {:>5} {:>9} {:>6} {:>10} {:>9} {:>12} {:>14}\n", "path", "conns", "size", "spans", "scattered",
+             "GB/s", "post us/op", "post us/span");
   for (const bool same_host : {false, true}) {
     for (const int connections : o.connections) {
       if (same_host && connections != o.connections.front()) continue;  // one ring
@@ -190,18 +207,22 @@ void sweep(const Options& o, std::string& csv) {
         for (const int spans : o.batches) {
           for (const bool scattered : {false, true}) {
             if ((scattered && spans == 1) || size * spans > 16 << 20) continue;
-            const auto flow = timed(link, o.seconds, 16, [&](std::uint64_t i) { return shape(i, size, spans, scattered); });
+            const auto flow =
+                timed(link, o.seconds, 16, [&](std::uint64_t i) { return shape(i, size, spans, scattered); });
             const double post_us = flow.batches > 0 ? flow.post_seconds / static_cast<double>(flow.batches) * 1e6 : 0;
             const char* path = same_host ? "same-host" : "tcp";
-            fmt::print("{:<10} {:>5} {:>9} {:>6} {:>10} {:>9.3f} {:>12.2f} {:>14.3f}\n", path, same_host ? 1 : connections, size, spans, scattered ? "yes" : "no", gbps(flow), post_us,
+            fmt::print("{:<10} {:>5} {:>9} {:>6} {:>10} {:>9.3f} {:>12.2f} {:>14.3f}\n", path,
+                       same_host ? 1 : connections, size, spans, scattered ? "yes" : "no", gbps(flow), post_us,
                        post_us / spans);
-            csv += fmt::format("{},{},{},{},{},16,{},{},{:.9f},{:.9f},{}\n", path, same_host ? 1 : connections, size, spans, scattered ? 1 : 0, flow.batches, flow.bytes, flow.seconds,
-                               flow.post_seconds, name_of(flow.cause));
+            csv += fmt::format("{},{},{},{},{},16,{},{},{:.9f},{:.9f},{}\n", path, same_host ? 1 : connections, size,
+                               spans, scattered ? 1 : 0, flow.batches, flow.bytes, flow.seconds, flow.post_seconds,
+                               name_of(flow.cause));
           }
         }
       }
       const auto latency = link.stream(8 * 2'000, 1, [](std::uint64_t i) { return shape(i, 8, 1, false); });
-      fmt::print("{:<10} {:>5} 8 bytes, one at a time: {:.1f} us each\n", same_host ? "same-host" : "tcp", same_host ? 1 : connections, latency.seconds / static_cast<double>(latency.batches) * 1e6);
+      fmt::print("{:<10} {:>5} 8 bytes, one at a time: {:.1f} us each\n", same_host ? "same-host" : "tcp",
+                 same_host ? 1 : connections, latency.seconds / static_cast<double>(latency.batches) * 1e6);
     }
   }
 }
@@ -302,7 +323,8 @@ void compare_verbs(const Options& o) {
     std::this_thread::sleep_for(std::chrono::milliseconds(700));
     const auto text = output_of(fmt::format("ib_write_bw -d {} {} 127.0.0.1 | grep -E '^ *65536'", devices[0], common));
     double size = 0, count = 0, peak = 0, average = 0;
-    if (std::sscanf(text.c_str(), "%lf %lf %lf %lf", &size, &count, &peak, &average) == 4) theirs.values.push_back(average * 1048576 / 1e9);
+    if (std::sscanf(text.c_str(), "%lf %lf %lf %lf", &size, &count, &peak, &average) == 4)
+      theirs.values.push_back(average * 1048576 / 1e9);
   }
   print_ratio("verbs, 64 KiB writes", ours, theirs, "ib_write_bw");
 }
@@ -337,18 +359,27 @@ int run(const Options& o) {
   return 0;
 }
 
-const Registration kTransport{{.order = 82, .name = "bench transport", .help = "Transports: size x batch x connections x fragmentation, beside iperf3, memcpy and perftest",
-                                    .setup = [](CLI::App& app) -> std::function<int()> {
-  auto o = std::make_shared<Options>();
-  app.add_option("--sizes", o->sizes, "Bytes of a span")->delimiter(',')->capture_default_str();
-  app.add_option("--batches", o->batches, "Spans of a batch")->delimiter(',')->capture_default_str();
-  app.add_option("--connections", o->connections, "Connections of a TCP peer")->delimiter(',')->capture_default_str();
-  app.add_option("--pairs", o->pairs, "Interleaved pairs of each comparison")->check(CLI::Range(1, 1000))->capture_default_str();
-  app.add_option("--seconds", o->seconds, "Of each measurement of the sweep")->check(CLI::Range(0.01, 60.0))->capture_default_str();
-  app.add_option("--out", o->out, "Folder for transport_ops.csv");
-  app.add_flag("--compare-only", o->compare_only, "Leave the sweep out");
-  return [o] { return run(*o); };
-}}};
+const Registration kTransport{
+    {.order = 82,
+     .name = "bench transport",
+     .help = "Transports: size x batch x connections x fragmentation, beside iperf3, memcpy and perftest",
+     .setup = [](CLI::App& app) -> std::function<int()> {
+       auto o = std::make_shared<Options>();
+       app.add_option("--sizes", o->sizes, "Bytes of a span")->delimiter(',')->capture_default_str();
+       app.add_option("--batches", o->batches, "Spans of a batch")->delimiter(',')->capture_default_str();
+       app.add_option("--connections", o->connections, "Connections of a TCP peer")
+           ->delimiter(',')
+           ->capture_default_str();
+       app.add_option("--pairs", o->pairs, "Interleaved pairs of each comparison")
+           ->check(CLI::Range(1, 1000))
+           ->capture_default_str();
+       app.add_option("--seconds", o->seconds, "Of each measurement of the sweep")
+           ->check(CLI::Range(0.01, 60.0))
+           ->capture_default_str();
+       app.add_option("--out", o->out, "Folder for transport_ops.csv");
+       app.add_flag("--compare-only", o->compare_only, "Leave the sweep out");
+       return [o] { return run(*o); };
+     }}};
 
 }  // namespace
 }  // namespace faultline::cli

@@ -55,8 +55,8 @@ cal::Format format_of(const std::string& path) {
 }
 
 bool is_profile(cal::Format format) {
-  return format == cal::Format::kineto || format == cal::Format::rocprofv3_csv || format == cal::Format::rocprofv3_json ||
-         format == cal::Format::h800_classes || format == cal::Format::op_log;
+  return format == cal::Format::kineto || format == cal::Format::rocprofv3_csv ||
+         format == cal::Format::rocprofv3_json || format == cal::Format::h800_classes || format == cal::Format::op_log;
 }
 
 cal::KernelRules rules_of(const Options& options) {
@@ -68,12 +68,18 @@ cal::KernelRules rules_of(const Options& options) {
 }
 
 json time_json(const cal::KernelTime& time, Duration busy) {
-  return {{"count", time.count}, {"us", static_cast<double>(time.total_ns) / 1e3}, {"min_us", static_cast<double>(time.min_ns) / 1e3}, {"max_us", static_cast<double>(time.max_ns) / 1e3},
+  return {{"count", time.count},
+          {"us", static_cast<double>(time.total_ns) / 1e3},
+          {"min_us", static_cast<double>(time.min_ns) / 1e3},
+          {"max_us", static_cast<double>(time.max_ns) / 1e3},
           {"share", busy.v == 0 ? 0 : static_cast<double>(time.total_ns) / static_cast<double>(busy.v)}};
 }
 
 json profile_json(const std::string& file, cal::Format format, const cal::ProfileFold& fold) {
-  json out{{"file", file}, {"format", name_of(format)}, {"events", fold.events()}, {"busy_us", static_cast<double>(fold.busy().v) / 1e3},
+  json out{{"file", file},
+           {"format", name_of(format)},
+           {"events", fold.events()},
+           {"busy_us", static_cast<double>(fold.busy().v) / 1e3},
            {"span_us", static_cast<double>(fold.span().v) / 1e3}};
   json operations = json::object();
   std::int64_t mapped = 0;
@@ -84,7 +90,9 @@ json profile_json(const std::string& file, cal::Format format, const cal::Profil
   out["operations"] = operations;
   out["mapped_us"] = static_cast<double>(mapped) / 1e3;
   out["unmapped_us"] = static_cast<double>(fold.unmapped_time().v) / 1e3;
-  out["accounted_share"] = fold.busy().v == 0 ? 1.0 : static_cast<double>(mapped + fold.unmapped_time().v) / static_cast<double>(fold.busy().v);
+  out["accounted_share"] =
+      fold.busy().v == 0 ? 1.0
+                         : static_cast<double>(mapped + fold.unmapped_time().v) / static_cast<double>(fold.busy().v);
   json unmapped = json::array();
   for (const auto& [name, time] : fold.unmapped()) {
     json row = time_json(time, fold.busy());
@@ -96,23 +104,29 @@ json profile_json(const std::string& file, cal::Format format, const cal::Profil
 }
 
 void print_profile(const json& p) {
-  fmt::print("{}: {}, {} GPU events, busy {:.3f} us\n", p["file"].get<std::string>(), p["format"].get<std::string>(), p["events"].get<std::int64_t>(), p["busy_us"].get<double>());
+  fmt::print("{}: {}, {} GPU events, busy {:.3f} us\n", p["file"].get<std::string>(), p["format"].get<std::string>(),
+             p["events"].get<std::int64_t>(), p["busy_us"].get<double>());
   std::vector<std::pair<double, std::string>> rows;
   for (const auto& [name, time] : p["operations"].items()) rows.emplace_back(-time["us"].get<double>(), name);
   std::sort(rows.begin(), rows.end());
   for (const auto& [us, name] : rows) {
     const json& time = p["operations"][name];
-    fmt::print("  {:<12} {:>6} x {:>12.3f} us  {:5.1f}%\n", name, time["count"].get<std::int64_t>(), -us, 100 * time["share"].get<double>());
+    fmt::print("  {:<12} {:>6} x {:>12.3f} us  {:5.1f}%\n", name, time["count"].get<std::int64_t>(), -us,
+               100 * time["share"].get<double>());
   }
   const double busy = p["busy_us"].get<double>(), unmapped = p["unmapped_us"].get<double>();
-  fmt::print("  {:<12} {:>8} {:>12.3f} us  {:5.1f}%\n", "not mapped", "", unmapped, busy == 0 ? 0 : 100 * unmapped / busy);
+  fmt::print("  {:<12} {:>8} {:>12.3f} us  {:5.1f}%\n", "not mapped", "", unmapped,
+             busy == 0 ? 0 : 100 * unmapped / busy);
   for (const auto& row : p["unmapped"])
-    fmt::print("    {:>6} x {:>12.3f} us  {:5.1f}%  {}\n", row["count"].get<std::int64_t>(), row["us"].get<double>(), 100 * row["share"].get<double>(), row["kernel"].get<std::string>().substr(0, 100));
+    fmt::print("    {:>6} x {:>12.3f} us  {:5.1f}%  {}\n", row["count"].get<std::int64_t>(), row["us"].get<double>(),
+               100 * row["share"].get<double>(), row["kernel"].get<std::string>().substr(0, 100));
 }
 
 json dataset_json(const cal::Dataset& d) {
-  return {{"gemm", d.gemm.size()}, {"moe", d.moe.size()}, {"exchange", d.exchange.size()}, {"transfer", d.transfer.size()},
-          {"attention", d.attention.size()}, {"collective", d.collective.size()}, {"serving", d.serving.size()}};
+  return {{"gemm", d.gemm.size()},           {"moe", d.moe.size()},
+          {"exchange", d.exchange.size()},   {"transfer", d.transfer.size()},
+          {"attention", d.attention.size()}, {"collective", d.collective.size()},
+          {"serving", d.serving.size()}};
 }
 
 int run_import(const Options& options) {
@@ -132,7 +146,9 @@ int run_import(const Options& options) {
       continue;
     }
     if (format == cal::Format::unknown) {
-      diagnostics.error({file, 0, 0}, "the format is not recognised", "known: AITER, MoRI, MORI-IO, DeepEP, Kineto, rocprofv3, perftest, rccl-tests, vllm bench serve, op log");
+      diagnostics.error(
+          {file, 0, 0}, "the format is not recognised",
+          "known: AITER, MoRI, MORI-IO, DeepEP, Kineto, rocprofv3, perftest, rccl-tests, vllm bench serve, op log");
       continue;
     }
     const auto stream = open_stream(file);
@@ -144,7 +160,8 @@ int run_import(const Options& options) {
     } else {
       cal::Dataset data;
       cal::import_measurements(format, *stream, file, import, data, diagnostics);
-      all.push_back({{"file", file}, {"format", name_of(format)}, {"rows", data.size()}, {"kinds", dataset_json(data)}});
+      all.push_back(
+          {{"file", file}, {"format", name_of(format)}, {"rows", data.size()}, {"kinds", dataset_json(data)}});
     }
     if (stream->bad()) diagnostics.error({file, 0, 0}, "the gzip content is damaged or cut off");
   }
@@ -155,7 +172,9 @@ int run_import(const Options& options) {
   }
   for (const json& entry : all) {
     if (entry.contains("busy_us")) print_profile(entry);
-    else fmt::print("{}: {}, {} rows\n", entry["file"].get<std::string>(), entry["format"].get<std::string>(), entry["rows"].get<std::int64_t>());
+    else
+      fmt::print("{}: {}, {} rows\n", entry["file"].get<std::string>(), entry["format"].get<std::string>(),
+                 entry["rows"].get<std::int64_t>());
   }
   return 0;
 }
@@ -177,7 +196,8 @@ cal::CaseList load_cases(const std::string& folder, const Options& options) {
   return cal::cases_of(data);
 }
 
-// Which rows a calibration of a hardware tag is fitted on. MI300X and MI325X share compute dies; tables seldom say which.
+// Which rows a calibration of a hardware tag is fitted on. MI300X and MI325X share compute dies; tables seldom say
+// which.
 bool belongs(const std::string& row, const std::string& tag) {
   if (row.empty() || row == tag) return true;
   const bool both = tag == "MI300X" || tag == "MI325X";
@@ -192,14 +212,17 @@ cal::Calibration load_calibration(const std::string& file) {
 }
 
 json score_json(const cal::ScoreRow& s) {
-  return {{"check", s.check}, {"family", s.family}, {"bucket", s.bucket}, {"count", s.count}, {"median", s.median}, {"p90", s.p90}, {"bias", s.bias}};
+  return {{"check", s.check},   {"family", s.family}, {"bucket", s.bucket}, {"count", s.count},
+          {"median", s.median}, {"p90", s.p90},       {"bias", s.bias}};
 }
 
 int run_fit(const Options& options) {
   const auto begin = std::chrono::steady_clock::now();
   cal::CaseList list = load_cases(options.data, options);
   std::erase_if(list.cases, [&](const cal::Case& c) { return !belongs(c.origin.hardware, options.hardware); });
-  if (list.cases.empty()) throw config::ConfigError(fmt::format("{}: error: no row of {} in a model's range\n", options.data, options.hardware));
+  if (list.cases.empty())
+    throw config::ConfigError(
+        fmt::format("{}: error: no row of {} in a model's range\n", options.data, options.hardware));
   cal::FitOptions fit_options;
   fit_options.name = options.name.empty() ? options.hardware : options.name;
   fit_options.hardware = options.hardware;
@@ -207,8 +230,11 @@ int run_fit(const Options& options) {
   cal::Calibration calibration = cal::fit(list.cases, fit_options);
   calibration.note = options.note;
   if (!options.out.empty()) {
-    write_file(options.out, "# Written by `faultline calibrate fit`; docs/calibration.md says what the numbers mean. Parameters and residuals only,\n"
-                            "# no measured row: sizes are logarithms to base 2, a cell is size:log(measured/mechanism):rows.\n" + cal::print_calibration(calibration));
+    write_file(options.out,
+               "# Written by `faultline calibrate fit`; docs/calibration.md says what the numbers mean. Parameters and "
+               "residuals only,\n"
+               "# no measured row: sizes are logarithms to base 2, a cell is size:log(measured/mechanism):rows.\n" +
+                   cal::print_calibration(calibration));
   }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   if (options.json) {
@@ -223,9 +249,12 @@ int run_fit(const Options& options) {
   }
   for (const auto& m : calibration.models) {
     fmt::print("{}: {}\n", m.name, m.range);
-    for (const auto& p : m.parameters) fmt::print("  {:<20} {:>10.4g}  [{:.4g}, {:.4g}] {:<8} {}\n", p.name, p.value, p.low, p.high, p.unit, p.source);
+    for (const auto& p : m.parameters)
+      fmt::print("  {:<20} {:>10.4g}  [{:.4g}, {:.4g}] {:<8} {}\n", p.name, p.value, p.low, p.high, p.unit, p.source);
     for (const auto& s : m.scores)
-      if (s.family == "all") fmt::print("    {:<9} {:<14} {:>6} rows  median {:5.1f}%  p90 {:5.1f}%  bias {:+5.1f}%\n", s.check, s.bucket, s.count, 100 * s.median, 100 * s.p90, 100 * s.bias);
+      if (s.family == "all")
+        fmt::print("    {:<9} {:<14} {:>6} rows  median {:5.1f}%  p90 {:5.1f}%  bias {:+5.1f}%\n", s.check, s.bucket,
+                   s.count, 100 * s.median, 100 * s.p90, 100 * s.bias);
   }
   for (const auto& [reason, count] : list.skipped) fmt::print("left out: {} rows: {}\n", count, reason);
   fmt::print("{:.1f} s{}\n", seconds, options.out.empty() ? "" : ", written to " + options.out);
@@ -237,11 +266,21 @@ int run_evaluate(const Options& options) {
   const cal::CaseList list = load_cases(options.data, options);
   const cal::Evaluation e = cal::evaluate(calibration, list);
   if (options.json) {
-    json out{{"calibration", options.calibration}, {"hardware", calibration.hardware}, {"data", options.data}, {"models", json::object()},
-             {"worst", json::array()}, {"skipped", json::array()}, {"warnings", e.warnings}};
+    json out{{"calibration", options.calibration},
+             {"hardware", calibration.hardware},
+             {"data", options.data},
+             {"models", json::object()},
+             {"worst", json::array()},
+             {"skipped", json::array()},
+             {"warnings", e.warnings}};
     for (const auto& [model, s] : e.scores) out["models"][model].push_back(score_json(s));
     for (const auto& w : e.worst)
-      out["worst"].push_back({{"model", w.model}, {"family", w.family}, {"place", w.place}, {"measured_us", w.measured_us}, {"predicted_us", w.predicted_us}, {"reason", w.reason}});
+      out["worst"].push_back({{"model", w.model},
+                              {"family", w.family},
+                              {"place", w.place},
+                              {"measured_us", w.measured_us},
+                              {"predicted_us", w.predicted_us},
+                              {"reason", w.reason}});
     for (const auto& [reason, count] : e.skipped) out["skipped"].push_back({{"reason", reason}, {"rows", count}});
     fmt::print("{}\n", out.dump(2));
     return 0;
@@ -251,10 +290,13 @@ int run_evaluate(const Options& options) {
   for (const auto& [model, s] : e.scores) {
     if (model != last) fmt::print("{}\n", model);
     last = model;
-    fmt::print("  {:<16} {:<34} {:<14} {:>6} rows  median {:5.1f}%  p90 {:5.1f}%  bias {:+5.1f}%\n", s.check, s.family, s.bucket, s.count, 100 * s.median, 100 * s.p90, 100 * s.bias);
+    fmt::print("  {:<16} {:<34} {:<14} {:>6} rows  median {:5.1f}%  p90 {:5.1f}%  bias {:+5.1f}%\n", s.check, s.family,
+               s.bucket, s.count, 100 * s.median, 100 * s.p90, 100 * s.bias);
   }
   fmt::print("worst\n");
-  for (const auto& w : e.worst) fmt::print("  {} {}: measured {:.1f} us, predicted {:.1f} us ({})\n    {}\n", w.model, w.family, w.measured_us, w.predicted_us, w.reason, w.place);
+  for (const auto& w : e.worst)
+    fmt::print("  {} {}: measured {:.1f} us, predicted {:.1f} us ({})\n    {}\n", w.model, w.family, w.measured_us,
+               w.predicted_us, w.reason, w.place);
   for (const auto& [reason, count] : e.skipped) fmt::print("left out: {} rows: {}\n", count, reason);
   for (const auto& warning : e.warnings) fmt::print("warning: {}\n", warning);
   return 0;
@@ -265,13 +307,20 @@ int run_advise(const Options& options) {
   const auto advice = cal::advise(calibration);
   if (options.json) {
     json out = json::array();
-    for (const auto& a : advice) out.push_back({{"model", a.model}, {"parameter", a.parameter}, {"step_share", a.step_share}, {"step_interval", a.step_interval}, {"run", a.run}});
+    for (const auto& a : advice)
+      out.push_back({{"model", a.model},
+                     {"parameter", a.parameter},
+                     {"step_share", a.step_share},
+                     {"step_interval", a.step_interval},
+                     {"run", a.run}});
     fmt::print("{}\n", out.dump(2));
     return 0;
   }
-  fmt::print("What to measure next ({}): each line would shrink the interval of a decode step most\n", calibration.name);
+  fmt::print("What to measure next ({}): each line would shrink the interval of a decode step most\n",
+             calibration.name);
   for (const auto& a : advice)
-    fmt::print("  ±{:4.1f}% of the step from {}.{} ({:.0f}% of the step)\n    {}\n", 100 * a.step_interval, a.model, a.parameter, 100 * a.step_share, a.run);
+    fmt::print("  ±{:4.1f}% of the step from {}.{} ({:.0f}% of the step)\n    {}\n", 100 * a.step_interval, a.model,
+               a.parameter, 100 * a.step_share, a.run);
   return 0;
 }
 
@@ -298,54 +347,74 @@ int run_step(const Options& options) {
     all_hold = all_hold && w.holds;
     json rows = json::array();
     for (const auto& r : w.rows)
-      rows.push_back({{"operation", r.operation}, {"predicted_us", r.predicted_us}, {"measured_us", r.measured_us}, {"predicted_count", r.predicted_count}, {"measured_count", r.measured_count}});
-    out["steps"].push_back({{"question", step.question}, {"predicted_us", w.predicted_us}, {"measured_us", w.measured_us}, {"holds", w.holds}, {"operations", rows}});
+      rows.push_back({{"operation", r.operation},
+                      {"predicted_us", r.predicted_us},
+                      {"measured_us", r.measured_us},
+                      {"predicted_count", r.predicted_count},
+                      {"measured_count", r.measured_count}});
+    out["steps"].push_back({{"question", step.question},
+                            {"predicted_us", w.predicted_us},
+                            {"measured_us", w.measured_us},
+                            {"holds", w.holds},
+                            {"operations", rows}});
     if (options.json) continue;
-    fmt::print("{}\n  expected: {}\n  {:<12} {:>8} {:>12} {:>12} {:>8}\n", step.question, step.expectation, "operation", "kernels", "predicted us", "measured us", "error");
+    fmt::print("{}\n  expected: {}\n  {:<12} {:>8} {:>12} {:>12} {:>8}\n", step.question, step.expectation, "operation",
+               "kernels", "predicted us", "measured us", "error");
     for (const auto& r : w.rows)
-      fmt::print("  {:<12} {:>8} {:>12.1f} {:>12.1f} {:>7.1f}%\n", r.operation, r.measured_count, r.predicted_us, r.measured_us, r.measured_us > 0 ? 100 * (r.predicted_us / r.measured_us - 1) : 0);
-    fmt::print("  {:<12} {:>8} {:>12.1f} {:>12.1f} {:>7.1f}%  {}\n", "step", fold.events(), w.predicted_us, w.measured_us, 100 * (w.predicted_us / w.measured_us - 1), w.holds ? "holds" : "DOES NOT HOLD");
+      fmt::print("  {:<12} {:>8} {:>12.1f} {:>12.1f} {:>7.1f}%\n", r.operation, r.measured_count, r.predicted_us,
+                 r.measured_us, r.measured_us > 0 ? 100 * (r.predicted_us / r.measured_us - 1) : 0);
+    fmt::print("  {:<12} {:>8} {:>12.1f} {:>12.1f} {:>7.1f}%  {}\n", "step", fold.events(), w.predicted_us,
+               w.measured_us, 100 * (w.predicted_us / w.measured_us - 1), w.holds ? "holds" : "DOES NOT HOLD");
   }
   if (options.json) fmt::print("{}\n", out.dump(2));
   return all_hold ? 0 : 1;
 }
 
-const Registration kCalibrate{{.order = 50, .name = "calibrate", .help = "Import measurements, fit cost models to them, score and advise", .setup = [](CLI::App& app) {
-  auto options = std::make_shared<Options>();
-  auto action = std::make_shared<std::function<int()>>();
-  app.require_subcommand(1);
-  const auto add = [&](const char* name, const char* help, int (*run)(const Options&)) {
-    CLI::App* sub = app.add_subcommand(name, help);
-    sub->add_flag("--json", options->json, "Print JSON");
-    sub->callback([action, options, run] { *action = [options, run] { return run(*options); }; });
-    return sub;
-  };
-  CLI::App* import = add("import", "Read profiles and benchmark tables; say what each kernel is", run_import);
-  import->add_option("files", options->files, "Files or folders; formats are recognised by content");
-  import->add_option("--rules", options->rules, "YAML with kernel rules, before the built-in ones");
-  import->add_option("--device", options->device, "Device of a file that holds several");
-  import->add_flag("--print-rules", options->print_rules, "Print the built-in rules");
-  CLI::App* fit = add("fit", "Fit the operation models to measurements and write a calibration", run_fit);
-  fit->add_option("--data", options->data, "Folder of tables")->required();
-  fit->add_option("--hardware", options->hardware, "Hardware tag: MI300X, MI325X, MI308X, MI355X, H800")->capture_default_str();
-  fit->add_option("--name", options->name, "Name of the calibration");
-  fit->add_option("--note", options->note, "A note kept in the file");
-  fit->add_option("--out", options->out, "File to write");
-  fit->add_option("--device", options->device, "Device of a table that holds several");
-  fit->add_flag("--no-validation", options->no_validation, "Skip cross-validation");
-  CLI::App* evaluate = add("evaluate", "Score a calibration on measurements", run_evaluate);
-  evaluate->add_option("--calibration", options->calibration, "Calibration file")->default_val("experiments/calibration/mi300x.yaml");
-  evaluate->add_option("--data", options->data, "Folder of tables")->required();
-  evaluate->add_option("--device", options->device, "Device of a table that holds several");
-  CLI::App* step = add("step", "A recorded step against the models, operation by operation", run_step);
-  step->add_option("--experiment", options->experiment, "Experiment file")->default_val("experiments/calibration/step_decode.yaml");
-  step->add_option("--calibration", options->calibration, "Calibration file")->default_val("experiments/calibration/mi300x.yaml");
-  step->add_option("--data", options->data, "Folder of profiles")->required();
-  step->add_option("--rules", options->rules, "YAML with kernel rules, before the built-in ones");
-  CLI::App* advise = add("advise", "The benchmark runs that would shrink the interval most", run_advise);
-  advise->add_option("--calibration", options->calibration, "Calibration file")->default_val("experiments/calibration/mi300x.yaml");
-  return std::function<int()>([action] { return (*action)(); });
-}}};
+const Registration kCalibrate{
+    {.order = 50,
+     .name = "calibrate",
+     .help = "Import measurements, fit cost models to them, score and advise",
+     .setup = [](CLI::App& app) {
+       auto options = std::make_shared<Options>();
+       auto action = std::make_shared<std::function<int()>>();
+       app.require_subcommand(1);
+       const auto add = [&](const char* name, const char* help, int (*run)(const Options&)) {
+         CLI::App* sub = app.add_subcommand(name, help);
+         sub->add_flag("--json", options->json, "Print JSON");
+         sub->callback([action, options, run] { *action = [options, run] { return run(*options); }; });
+         return sub;
+       };
+       CLI::App* import = add("import", "Read profiles and benchmark tables; say what each kernel is", run_import);
+       import->add_option("files", options->files, "Files or folders; formats are recognised by content");
+       import->add_option("--rules", options->rules, "YAML with kernel rules, before the built-in ones");
+       import->add_option("--device", options->device, "Device of a file that holds several");
+       import->add_flag("--print-rules", options->print_rules, "Print the built-in rules");
+       CLI::App* fit = add("fit", "Fit the operation models to measurements and write a calibration", run_fit);
+       fit->add_option("--data", options->data, "Folder of tables")->required();
+       fit->add_option("--hardware", options->hardware, "Hardware tag: MI300X, MI325X, MI308X, MI355X, H800")
+           ->capture_default_str();
+       fit->add_option("--name", options->name, "Name of the calibration");
+       fit->add_option("--note", options->note, "A note kept in the file");
+       fit->add_option("--out", options->out, "File to write");
+       fit->add_option("--device", options->device, "Device of a table that holds several");
+       fit->add_flag("--no-validation", options->no_validation, "Skip cross-validation");
+       CLI::App* evaluate = add("evaluate", "Score a calibration on measurements", run_evaluate);
+       evaluate->add_option("--calibration", options->calibration, "Calibration file")
+           ->default_val("experiments/calibration/mi300x.yaml");
+       evaluate->add_option("--data", options->data, "Folder of tables")->required();
+       evaluate->add_option("--device", options->device, "Device of a table that holds several");
+       CLI::App* step = add("step", "A recorded step against the models, operation by operation", run_step);
+       step->add_option("--experiment", options->experiment, "Experiment file")
+           ->default_val("experiments/calibration/step_decode.yaml");
+       step->add_option("--calibration", options->calibration, "Calibration file")
+           ->default_val("experiments/calibration/mi300x.yaml");
+       step->add_option("--data", options->data, "Folder of profiles")->required();
+       step->add_option("--rules", options->rules, "YAML with kernel rules, before the built-in ones");
+       CLI::App* advise = add("advise", "The benchmark runs that would shrink the interval most", run_advise);
+       advise->add_option("--calibration", options->calibration, "Calibration file")
+           ->default_val("experiments/calibration/mi300x.yaml");
+       return std::function<int()>([action] { return (*action)(); });
+     }}};
 
 }  // namespace
 }  // namespace faultline::cli

@@ -63,8 +63,13 @@ Row row_of(const std::string& name, const Json& summary, bool has_end) {
 std::string seconds_text(const std::optional<double>& s) { return s ? fmt::format("{:.2f}", *s) : "–"; }
 
 Json json_of(const Row& r) {
-  Json out{{"case", r.name}, {"faults", r.faults}, {"structural_gpus_max", r.structural}, {"capacity_loss_gpu_s", r.lost_gpu_s},
-           {"goodput_loss_tokens", r.goodput_loss}, {"requests_failed", r.failed}, {"requests_retried", r.retried}};
+  Json out{{"case", r.name},
+           {"faults", r.faults},
+           {"structural_gpus_max", r.structural},
+           {"capacity_loss_gpu_s", r.lost_gpu_s},
+           {"goodput_loss_tokens", r.goodput_loss},
+           {"requests_failed", r.failed},
+           {"requests_retried", r.retried}};
   out["detect_s"] = r.detect ? Json(*r.detect) : Json();
   out["ready_s"] = r.ready ? Json(*r.ready) : Json();
   out["problem"] = r.problem.empty() ? Json() : Json(r.problem);
@@ -74,11 +79,12 @@ Json json_of(const Row& r) {
 void print_table(const std::vector<Row>& rows) {
   std::size_t width = 4;
   for (const Row& r : rows) width = std::max(width, r.name.size());
-  fmt::print("{:<{}} {:>6} {:>7} {:>11} {:>13} {:>7} {:>7} {:>9} {:>9}\n", "case", width, "faults", "GPUs", "lost GPU-s", "goodput loss",
-             "failed", "retried", "detect s", "ready s");
+  fmt::print("{:<{}} {:>6} {:>7} {:>11} {:>13} {:>7} {:>7} {:>9} {:>9}\n", "case", width, "faults", "GPUs",
+             "lost GPU-s", "goodput loss", "failed", "retried", "detect s", "ready s");
   for (const Row& r : rows) {
-    fmt::print("{:<{}} {:>6} {:>7.0f} {:>11.1f} {:>13.0f} {:>7} {:>7} {:>9} {:>9}\n", r.name, width, r.faults, r.structural, r.lost_gpu_s,
-               r.goodput_loss, r.failed, r.retried, seconds_text(r.detect), seconds_text(r.ready));
+    fmt::print("{:<{}} {:>6} {:>7.0f} {:>11.1f} {:>13.0f} {:>7} {:>7} {:>9} {:>9}\n", r.name, width, r.faults,
+               r.structural, r.lost_gpu_s, r.goodput_loss, r.failed, r.retried, seconds_text(r.detect),
+               seconds_text(r.ready));
   }
 }
 
@@ -125,7 +131,8 @@ int run_campaign(const RunOptions& options) {
   run_cases(
       specs, todo, std::max(1U, std::thread::hardware_concurrency()), options.unpaired,
       [&](std::size_t k, const CaseResult& result) {
-        if (result.error.empty()) store.put({keys[k], cases[k].name, static_cast<std::int64_t>(spec.seed), result.summary});
+        if (result.error.empty())
+          store.put({keys[k], cases[k].name, static_cast<std::int64_t>(spec.seed), result.summary});
         else dead.emplace_back(k, result.error);
         ++done;
       },
@@ -133,19 +140,24 @@ int run_campaign(const RunOptions& options) {
         if (!tty) return;
         const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
         const double left = done ? elapsed / static_cast<double>(done) * static_cast<double>(todo.size() - done) : 0;
-        fmt::print(stderr, "\r{}/{} cases, {} were there already, {:.0f} s left   ", done, todo.size(), cases.size() - todo.size(), left);
+        fmt::print(stderr, "\r{}/{} cases, {} were there already, {:.0f} s left   ", done, todo.size(),
+                   cases.size() - todo.size(), left);
       });
   if (tty) fmt::print(stderr, "\r{:70}\r", "");
 
   const auto reproduce = [&](std::size_t k, const char* command) {
     std::string sets;
     for (const auto& s : options.experiment.set) sets += fmt::format(" --set '{}'", s);
-    return fmt::format("faultline {} {} --campaign {} --case '{}' --seed {}{}", command, options.experiment.file, file, cases[k].name,
-                       spec.seed, sets);
+    return fmt::format("faultline {} {} --campaign {} --case '{}' --seed {}{}", command, options.experiment.file, file,
+                       cases[k].name, spec.seed, sets);
   };
   const auto found = store.summaries(keys);
   std::vector<Row> rows;
-  Json result{{"experiment", spec.name}, {"campaign", file}, {"seed", spec.seed}, {"cases", cases.size()}, {"rows", Json::array()}};
+  Json result{{"experiment", spec.name},
+              {"campaign", file},
+              {"seed", spec.seed},
+              {"cases", cases.size()},
+              {"rows", Json::array()}};
   int status = 0;
   for (std::size_t k = 0; k < cases.size(); ++k) {
     const auto it = found.find(keys[k]);
@@ -154,13 +166,13 @@ int run_campaign(const RunOptions& options) {
     result["rows"].push_back(json_of(rows.back()));
     if (rows.back().problem.empty()) continue;
     status = 1;
-    fmt::print(stderr, "faultline: error: {}: {}\n  reproduce it with: {}\n  shrink it with:    {}\n", cases[k].name, rows.back().problem,
-               reproduce(k, "run"), reproduce(k, "shrink"));
+    fmt::print(stderr, "faultline: error: {}: {}\n  reproduce it with: {}\n  shrink it with:    {}\n", cases[k].name,
+               rows.back().problem, reproduce(k, "run"), reproduce(k, "shrink"));
   }
   for (const auto& [k, error] : dead) {
     status = 1;
-    fmt::print(stderr, "faultline: error: {}: {}\n  reproduce it with: {}\n  shrink it with:    {}\n", cases[k].name, error,
-               reproduce(k, "run"), reproduce(k, "shrink"));
+    fmt::print(stderr, "faultline: error: {}: {}\n  reproduce it with: {}\n  shrink it with:    {}\n", cases[k].name,
+               error, reproduce(k, "run"), reproduce(k, "shrink"));
   }
   std::stable_sort(rows.begin(), rows.end(), [](const Row& a, const Row& b) { return a.lost_gpu_s > b.lost_gpu_s; });
   write_file(out + "/campaign.json", result.dump(2) + "\n");
@@ -168,7 +180,8 @@ int run_campaign(const RunOptions& options) {
     fmt::print("{}\n", result.dump(2));
   } else if (!options.quiet) {
     print_table(rows);
-    fmt::print("\n{} of {} cases, by GPU-seconds lost; written: {}/campaign.{{json,sqlite}}\n", rows.size(), cases.size(), out);
+    fmt::print("\n{} of {} cases, by GPU-seconds lost; written: {}/campaign.{{json,sqlite}}\n", rows.size(),
+               cases.size(), out);
   }
   if (interrupted) fmt::print(stderr, "interrupted: what is done is kept; the same command goes on from there\n");
   return status != 0 ? status : interrupted ? 130 : 0;

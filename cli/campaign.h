@@ -8,8 +8,8 @@
 
 namespace faultline::cli {
 
-/// The cases of the options' campaign on an experiment, kinds that the simulator lacks left out where the campaign names
-/// none. Throws config::ConfigError.
+/// The cases of the options' campaign on an experiment, kinds that the simulator lacks left out where the campaign
+/// names none. Throws config::ConfigError.
 std::vector<fault::CampaignCase> load_cases(const experiment::ExperimentSpec& spec, const std::string& campaign);
 
 /// Every case as a pair of runs, in parallel processes; one table of all, and campaign.json. What is done is kept in

@@ -49,7 +49,8 @@ void write_all(int fd, std::string_view rest) {
   }
 }
 
-Child start(const experiment::ExperimentSpec& spec, std::size_t index, bool unpaired, const std::vector<Child>& others) {
+Child start(const experiment::ExperimentSpec& spec, std::size_t index, bool unpaired,
+            const std::vector<Child>& others) {
   int ends[2];
   if (pipe(ends) != 0) throw std::runtime_error(fmt::format("cannot make a pipe: {}", std::strerror(errno)));
   std::fflush(nullptr);
@@ -76,14 +77,16 @@ CaseResult result_of(const Child& child) {
   while (waitpid(child.pid, &status, 0) < 0 && errno == EINTR) {
   }
   if (WIFSIGNALED(status)) return {"", fmt::format("the run died of signal {}", WTERMSIG(status))};
-  if (WEXITSTATUS(status) != 0 || child.bytes.empty()) return {"", fmt::format("the run ended with status {}", WEXITSTATUS(status))};
+  if (WEXITSTATUS(status) != 0 || child.bytes.empty())
+    return {"", fmt::format("the run ended with status {}", WEXITSTATUS(status))};
   return child.bytes[0] == 'S' ? CaseResult{child.bytes.substr(1), ""} : CaseResult{"", child.bytes.substr(1)};
 }
 
 }  // namespace
 
-void run_cases(const std::vector<experiment::ExperimentSpec>& specs, const std::vector<std::size_t>& which, std::size_t jobs,
-               bool unpaired, const std::function<void(std::size_t, const CaseResult&)>& done, const std::function<void()>& turn) {
+void run_cases(const std::vector<experiment::ExperimentSpec>& specs, const std::vector<std::size_t>& which,
+               std::size_t jobs, bool unpaired, const std::function<void(std::size_t, const CaseResult&)>& done,
+               const std::function<void()>& turn) {
   std::vector<Child> children;
   std::size_t next = 0;
   while ((next < which.size() && !interrupted) || !children.empty()) {

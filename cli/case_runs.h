@@ -16,10 +16,11 @@ struct CaseResult {
   std::string error;    // why not: "died of signal 6", or what it said
 };
 
-/// Runs specs[k] for every k in `which`, `jobs` at a time, each with its paired run unless `unpaired`. `done` is called as
-/// they end, in any order; `turn` about twice a second. SIGINT (`interrupted`) starts no more.
-void run_cases(const std::vector<experiment::ExperimentSpec>& specs, const std::vector<std::size_t>& which, std::size_t jobs,
-               bool unpaired, const std::function<void(std::size_t, const CaseResult&)>& done, const std::function<void()>& turn = {});
+/// Runs specs[k] for every k in `which`, `jobs` at a time, each with its paired run unless `unpaired`. `done` is called
+/// as they end, in any order; `turn` about twice a second. SIGINT (`interrupted`) starts no more.
+void run_cases(const std::vector<experiment::ExperimentSpec>& specs, const std::vector<std::size_t>& which,
+               std::size_t jobs, bool unpaired, const std::function<void(std::size_t, const CaseResult&)>& done,
+               const std::function<void()>& turn = {});
 
 /// One of them, waited for.
 CaseResult run_case(const experiment::ExperimentSpec& spec, bool unpaired);

@@ -24,8 +24,8 @@ const Registration kCheck{{.order = 20,
                                if (*resolved) {
                                  fmt::print("{}", experiment::resolved(loaded.spec));
                                } else {
-                                 fmt::print("{}: well: {} instances, {} faults\n", o->file, deployment->placement.instances.size(),
-                                            deployment->faults.size());
+                                 fmt::print("{}: well: {} instances, {} faults\n", o->file,
+                                            deployment->placement.instances.size(), deployment->faults.size());
                                }
                                return 0;
                              };

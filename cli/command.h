@@ -1,6 +1,7 @@
 // A command of the faultline binary. Each cli/<name>.cpp defines one and registers it at namespace scope:
 //
-//   const Registration kTopology{{.order = 40, .name = "topology", .help = "Analyse a topology", .setup = [](CLI::App& app) {
+//   const Registration kTopology{{.order = 40, .name = "topology", .help = "Analyse a topology", .setup = [](CLI::App&
+//   app) {
 //     auto options = std::make_shared<Options>();
 //     app.add_option("file", options->file)->required();
 //     return [options] { return run(*options); };            // the exit status
@@ -22,7 +23,7 @@
 namespace faultline::cli {
 
 struct Command {
-  int order = 0;  // place in the help text
+  int order = 0;     // place in the help text
   std::string name;  // "run", or "bench sim" for a command within a group
   std::string help;
   std::function<std::function<int()>(CLI::App&)> setup;

@@ -1,5 +1,5 @@
-// faultline compare A B: what differs between two runs; of a simulated and a live one, prediction beside observation. With more
-// than two, one table of all.
+// faultline compare A B: what differs between two runs; of a simulated and a live one, prediction beside observation.
+// With more than two, one table of all.
 #include <fmt/format.h>
 
 #include <cstdio>
@@ -56,7 +56,8 @@ int run(const Options& o) {
   }
   if (report::is_live(variants[0].summary) != report::is_live(variants[1].summary) && !o.all) {
     const std::size_t live = report::is_live(variants[0].summary) ? 0 : 1, sim = 1 - live;
-    const auto lines = report::twin_lines(variants[sim].summary, variants[live].summary, instances_hit(o.runs[sim]), instances_hit(o.runs[live]));
+    const auto lines = report::twin_lines(variants[sim].summary, variants[live].summary, instances_hit(o.runs[sim]),
+                                          instances_hit(o.runs[live]));
     const std::string twin = o.json ? report::twin_json(o.runs[sim], o.runs[live], lines).dump(2) + "\n"
                                     : report::twin_text(o.runs[sim], o.runs[live], lines);
     std::fputs(twin.c_str(), stdout);
@@ -80,7 +81,9 @@ const Registration kCompare{
        app.add_flag("--table", o->table, "One row a run, also for two runs");
        app.add_flag("--json", o->json, "Print JSON");
        app.add_option("--html", o->html, "Write the table and charts to this file");
-       app.add_flag("--exit-code", o->exit_code, "Exit with 1 if two runs differ (machine figures apart), or a prediction is outside what is allowed");
+       app.add_flag(
+           "--exit-code", o->exit_code,
+           "Exit with 1 if two runs differ (machine figures apart), or a prediction is outside what is allowed");
        return [o] { return run(*o); };
      }}};
 

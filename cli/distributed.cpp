@@ -55,7 +55,8 @@ class Runner {
  public:
   explicit Runner(const Work& work) {
     int ends[2];
-    if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) != 0) throw std::runtime_error(fmt::format("cannot make a socket pair: {}", std::strerror(errno)));
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) != 0)
+      throw std::runtime_error(fmt::format("cannot make a socket pair: {}", std::strerror(errno)));
     std::fflush(nullptr);
     pid_ = fork();
     if (pid_ < 0) throw std::runtime_error(fmt::format("cannot start a process: {}", std::strerror(errno)));

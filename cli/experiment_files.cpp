@@ -18,7 +18,9 @@ void add_experiment_options(CLI::App& app, ExperimentOptions& o) {
 }
 
 void add_override_options(CLI::App& app, ExperimentOptions& o) {
-  app.add_option("--set", o.set, "Set a field: --set fleet.instances=8 (repeatable)")->allow_extra_args(false)->take_all();
+  app.add_option("--set", o.set, "Set a field: --set fleet.instances=8 (repeatable)")
+      ->allow_extra_args(false)
+      ->take_all();
   app.add_option("--trace", o.trace, "Requests from a recorded trace instead of the experiment's generator");
   app.add_option("--seed", o.seed, "Seed of the run");
 }
@@ -71,14 +73,17 @@ std::vector<std::string> experiment_files(const std::vector<std::string>& given)
       if (entry.path().extension() == ".yaml") inside.push_back((fs::path(name) / entry.path().filename()).string());
     }
     if (inside.empty()) {
-      errors += fmt::format("{}: error: {}\n", name, error ? "cannot read the folder: " + error.message() : "no experiment (*.yaml) in this folder");
+      errors +=
+          fmt::format("{}: error: {}\n", name,
+                      error ? "cannot read the folder: " + error.message() : "no experiment (*.yaml) in this folder");
     }
     std::sort(inside.begin(), inside.end(), natural_less);
     files.insert(files.end(), inside.begin(), inside.end());
   }
   std::set<std::string> seen;
   for (const std::string& file : files) {
-    if (!seen.insert(fs::path(file).lexically_normal().string()).second) errors += fmt::format("{}: error: named twice\n", file);
+    if (!seen.insert(fs::path(file).lexically_normal().string()).second)
+      errors += fmt::format("{}: error: named twice\n", file);
   }
   if (!errors.empty()) throw config::ConfigError(errors);
   return files;
@@ -105,20 +110,26 @@ LoadedExperiment load_experiment(const ExperimentOptions& o) {
     }
     names.push_back(c.name);
   }
-  if (o.case_name.empty()) throw config::ConfigError(fmt::format("error: {} makes {} cases: choose one with --case\n", o.campaign, cases.size()));
+  if (o.case_name.empty())
+    throw config::ConfigError(
+        fmt::format("error: {} makes {} cases: choose one with --case\n", o.campaign, cases.size()));
   throw config::ConfigError(fmt::format("error: {} has no case '{}'\n  known cases: {} {}\n", o.campaign, o.case_name,
                                         config::name_list(names), config::did_you_mean(o.case_name, names)));
 }
 
 std::vector<report::Source> sources_of(const experiment::ExperimentSpec& spec) {
   std::vector<report::Source> sources;
-  sources.push_back({fmt::format("step times of {} on {}", spec.model.name, spec.device.name),
-                     spec.calibration ? fmt::format("operation models fitted to measurements, calibration '{}' for {}, docs/calibration.md",
-                                                    spec.calibration->name, spec.calibration->hardware)
-                                      : "roofline with stated efficiencies, docs/model.md; device: " + spec.device.source});
+  sources.push_back(
+      {fmt::format("step times of {} on {}", spec.model.name, spec.device.name),
+       spec.calibration
+           ? fmt::format("operation models fitted to measurements, calibration '{}' for {}, docs/calibration.md",
+                         spec.calibration->name, spec.calibration->hardware)
+           : "roofline with stated efficiencies, docs/model.md; device: " + spec.device.source});
   sources.push_back({"model shape", spec.model.source});
-  sources.push_back({fmt::format("engine profile '{}' {}", spec.engine.name, spec.engine.version), "scheduler limits and restart phases as in the resolved experiment"});
-  sources.push_back({"network", "max-min fair sharing of links (SimGrid 3.32), RDMA failures after the retransmission budget"});
+  sources.push_back({fmt::format("engine profile '{}' {}", spec.engine.name, spec.engine.version),
+                     "scheduler limits and restart phases as in the resolved experiment"});
+  sources.push_back(
+      {"network", "max-min fair sharing of links (SimGrid 3.32), RDMA failures after the retransmission budget"});
   return sources;
 }
 

@@ -17,22 +17,14 @@ struct Options {
 
 constexpr std::string_view parameters_text(fault::Parameters p) {
   switch (p) {
-    case fault::Parameters::none:
-      return "none";
-    case fault::Parameters::slowdown:
-      return "factor (above 1: times as slow)";
-    case fault::Parameters::share:
-      return "factor (0 to 1: share that remains)";
-    case fault::Parameters::flap:
-      return "down, up, cycles";
-    case fault::Parameters::loss:
-      return "loss (0 to 1: share of the packets)";
-    case fault::Parameters::contained:
-      return "contained (0 to 1: chance that only the process dies)";
-    case fault::Parameters::cooling:
-      return "factor (above 1), shutdown_after";
-    case fault::Parameters::drain:
-      return "drain (from the notice to the shutdown)";
+    case fault::Parameters::none: return "none";
+    case fault::Parameters::slowdown: return "factor (above 1: times as slow)";
+    case fault::Parameters::share: return "factor (0 to 1: share that remains)";
+    case fault::Parameters::flap: return "down, up, cycles";
+    case fault::Parameters::loss: return "loss (0 to 1: share of the packets)";
+    case fault::Parameters::contained: return "contained (0 to 1: chance that only the process dies)";
+    case fault::Parameters::cooling: return "factor (above 1), shutdown_after";
+    case fault::Parameters::drain: return "drain (from the notice to the shutdown)";
   }
   return "";
 }
@@ -41,12 +33,14 @@ void print(const fault::KindInfo& k, const fault::Catalogue* catalogue) {
   std::string targets;
   for (const auto target : k.targets) targets += (targets.empty() ? "" : ", ") + std::string(name_of(target));
   const std::string_view missing = sim::why_not_simulated(k.kind);
-  fmt::print("{}\n  targets     {}\n  parameters  {}{}\n  effect      {}\n  observed    {}\n  simulated   {}\n  live        class {}{}\n",
-             name_of(k.kind), targets.empty() ? "anything or nothing" : targets, parameters_text(k.parameters),
-             k.takes_duration ? "; duration or repair" : "", k.effect, k.observed,
-             missing.empty() ? std::string("yes") : fmt::format("no: {}", missing),
-             enum_names(static_cast<const fault::SafetyClass*>(nullptr))[static_cast<std::size_t>(k.safety)],
-             k.process_only ? ", the hardware stays healthy" : "");
+  fmt::print(
+      "{}\n  targets     {}\n  parameters  {}{}\n  effect      {}\n  observed    {}\n  simulated   {}\n  live        "
+      "class {}{}\n",
+      name_of(k.kind), targets.empty() ? "anything or nothing" : targets, parameters_text(k.parameters),
+      k.takes_duration ? "; duration or repair" : "", k.effect, k.observed,
+      missing.empty() ? std::string("yes") : fmt::format("no: {}", missing),
+      enum_names(static_cast<const fault::SafetyClass*>(nullptr))[static_cast<std::size_t>(k.safety)],
+      k.process_only ? ", the hardware stays healthy" : "");
   if (catalogue) {
     for (const auto& entry : catalogue->kinds) {
       if (entry.kind == k.kind)

@@ -28,18 +28,20 @@ fault::FaultKind kind_of(const std::string& assignment, std::string& cause) {
     cause = assignment.substr(0, equals);
     return k.kind;
   }
-  throw config::ConfigError(fmt::format("error: --cause '{}': expected a cause of the log and a kind, such as 'XID 79=gpu.failstop' {}\n",
-                                        assignment, config::did_you_mean(name, known)));
+  throw config::ConfigError(
+      fmt::format("error: --cause '{}': expected a cause of the log and a kind, such as 'XID 79=gpu.failstop' {}\n",
+                  assignment, config::did_you_mean(name, known)));
 }
 
 void print(const fault::FittedSource& s) {
   const fault::RateSource& r = s.source;
   const bool weibull = r.life.distribution == fault::GapDistribution::weibull;
-  fmt::print("{}\n  kind        {}\n  failures    {} in {:.0f} unit-hours\n  rate        {:.3g} per hour and {}, {}\n", s.cause, name_of(r.kind),
-             s.failures, s.exposure_h, r.rate_per_hour, name_of(r.per),
+  fmt::print("{}\n  kind        {}\n  failures    {} in {:.0f} unit-hours\n  rate        {:.3g} per hour and {}, {}\n",
+             s.cause, name_of(r.kind), s.failures, s.exposure_h, r.rate_per_hour, name_of(r.per),
              weibull ? fmt::format("weibull of shape {:.2f}", r.life.shape) : "exponential");
-  fmt::print("  likelihood  exponential {:.1f}, weibull {:.1f} (shape {:.2f})\n  fit         distance {:.3f}, p = {:.2f}\n",
-             s.exponential_log_likelihood, s.weibull_log_likelihood, s.weibull_shape, s.life_distance, s.life_p);
+  fmt::print(
+      "  likelihood  exponential {:.1f}, weibull {:.1f} (shape {:.2f})\n  fit         distance {:.3f}, p = {:.2f}\n",
+      s.exponential_log_likelihood, s.weibull_log_likelihood, s.weibull_shape, s.life_distance, s.life_p);
   if (r.repair) {
     fmt::print("  repair      mean {:.2f} h, spread {:.2f}{}\n", seconds(r.repair->mean) / 3600, r.repair->spread,
                s.repair_p ? fmt::format("; distance {:.3f}, p = {:.2f}", *s.repair_distance, *s.repair_p) : "");
@@ -84,10 +86,13 @@ std::function<int()> add_faults_fit(CLI::App& app) {
   app.add_option("--out", o->out, "Profile file to write (default: print it)");
   app.add_option("--name", o->name, "Name of the profile");
   app.add_option("--fleet", o->fleet, "What was observed, for the profile's borrowed_from");
-  app.add_option("--units", o->units, "Units of the fleet, those that never failed included")->check(CLI::PositiveNumber);
+  app.add_option("--units", o->units, "Units of the fleet, those that never failed included")
+      ->check(CLI::PositiveNumber);
   app.add_option("--from", o->from, "Begin of the observation, hours on the log's axis");
   app.add_option("--until", o->until, "End of the observation, hours on the log's axis");
-  app.add_option("--cause", o->causes, "What a cause of the log is: --cause 'XID 79=gpu.failstop' (repeatable)")->allow_extra_args(false)->take_all();
+  app.add_option("--cause", o->causes, "What a cause of the log is: --cause 'XID 79=gpu.failstop' (repeatable)")
+      ->allow_extra_args(false)
+      ->take_all();
   app.add_option("--bootstrap", o->bootstrap, "Replicas behind each p-value")->check(CLI::Range(20, 100'000));
   return [o] { return run(*o); };
 }

@@ -39,9 +39,10 @@ std::string must_read_file(const std::string& path) {
     beside.push_back((folder == "." ? entry.path().filename() : entry.path()).string());
   }
   const std::string suggestion = config::did_you_mean(path, beside);
-  throw config::ConfigError(fmt::format("{}: error: cannot read the file: {}\n{}", path,
-                                        std::filesystem::is_directory(path, error) ? "it is a folder" : std::strerror(reason),
-                                        suggestion.empty() ? "" : "  " + suggestion + "\n"));
+  throw config::ConfigError(
+      fmt::format("{}: error: cannot read the file: {}\n{}", path,
+                  std::filesystem::is_directory(path, error) ? "it is a folder" : std::strerror(reason),
+                  suggestion.empty() ? "" : "  " + suggestion + "\n"));
 }
 
 void write_file(const std::string& path, std::string_view content) {

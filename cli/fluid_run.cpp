@@ -25,12 +25,14 @@ std::unique_ptr<FluidModel> make_fluid(const experiment::ExperimentSpec& spec, c
   auto m = std::make_unique<FluidModel>();
   m->spec = spec;
   m->deployment = experiment::deploy(m->spec);
-  if (spec.fluid.effects == experiment::FluidEffects::step) m->measured = measure_effects(m->spec, *m->deployment, inputs);
+  if (spec.fluid.effects == experiment::FluidEffects::step)
+    m->measured = measure_effects(m->spec, *m->deployment, inputs);
   config::Diagnostics diagnostics;
   fluid::check(m->spec, *m->deployment, m->measured.empty() ? nullptr : &m->measured, diagnostics);
   diagnostics.throw_if_any();
   m->capacity = fluid::capacity_of(m->spec, *m->deployment, fluid::load_of(m->spec, read_text));
-  m->prices = inputs.prices.empty() ? fluid::prices_of(spec.cost.gpu_hour, spec.topology.node.gpus) : fluid::load_prices(must_read_file(inputs.prices), inputs.prices);
+  m->prices = inputs.prices.empty() ? fluid::prices_of(spec.cost.gpu_hour, spec.topology.node.gpus)
+                                    : fluid::load_prices(must_read_file(inputs.prices), inputs.prices);
   if (!inputs.state.empty()) m->state = fluid::load_state(must_read_file(inputs.state), inputs.state, *m->deployment);
   return m;
 }
@@ -91,8 +93,10 @@ int run_fluid(const RunOptions& options, const experiment::ExperimentSpec& spec)
   }
   write_file(out + "/summary.json", summary.dump(2) + "\n");
   if (options.json) fmt::print("{}\n", summary.dump(2));
-  else if (options.report && !options.quiet) fmt::print("{}\nwritten     {}/\n            summary.json experiment.yaml\n", text, out);
-  if (interrupted) fmt::print(stderr, "interrupted: what was simulated up to {:.1f} days is reported\n", with.duration_s / 86'400);
+  else if (options.report && !options.quiet)
+    fmt::print("{}\nwritten     {}/\n            summary.json experiment.yaml\n", text, out);
+  if (interrupted)
+    fmt::print(stderr, "interrupted: what was simulated up to {:.1f} days is reported\n", with.duration_s / 86'400);
   return interrupted ? 130 : 0;
 }
 

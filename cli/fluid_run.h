@@ -21,12 +21,13 @@ struct FluidModel {
 };
 
 struct FluidInputs {
-  std::string prices, state;  // files; empty: none
+  std::string prices, state;                 // files; empty: none
   std::string cache = "out/effects.sqlite";  // measured effects
   bool quiet = true;
 };
 /// From step runs around the first fault of each kind that strikes an instance; what the cache holds is not run again.
-fluid::MeasuredEffects measure_effects(const experiment::ExperimentSpec& spec, const experiment::Deployment& deployment, const FluidInputs& inputs);
+fluid::MeasuredEffects measure_effects(const experiment::ExperimentSpec& spec, const experiment::Deployment& deployment,
+                                       const FluidInputs& inputs);
 
 /// Throws config::ConfigError: what deploy() refuses and what fluid fidelity cannot answer.
 std::unique_ptr<FluidModel> make_fluid(const experiment::ExperimentSpec& spec, const FluidInputs& inputs);

@@ -18,7 +18,9 @@ class Link final : public MpiLink {
   ~Link() override { MPI_Finalize(); }
   int rank() const override { return rank_; }
   int size() const override { return size_; }
-  void send(int to, const std::string& bytes) override { MPI_Send(bytes.data(), static_cast<int>(bytes.size()), MPI_BYTE, to, kTag, MPI_COMM_WORLD); }
+  void send(int to, const std::string& bytes) override {
+    MPI_Send(bytes.data(), static_cast<int>(bytes.size()), MPI_BYTE, to, kTag, MPI_COMM_WORLD);
+  }
   bool receive(MpiMessage& message) override {
     int there = 0;
     MPI_Status status;

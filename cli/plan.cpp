@@ -40,16 +40,16 @@ struct Task {
 };
 
 struct Verified {
-  double attainment = 0;               // of requests within the SLO, at the peak load, nothing failing
+  double attainment = 0;                 // of requests within the SLO, at the peak load, nothing failing
   double ready_s = -1, interrupted = 0;  // after one dead decode GPU
   double gpus = 0;
 };
 
 struct Outcome {
-  std::vector<plan::Search> searches;  // by shape
+  std::vector<plan::Search> searches;                      // by shape
   std::vector<std::pair<std::size_t, Verified>> verified;  // shape, what its step runs showed; in order
   std::vector<std::string> refuted;
-  std::optional<std::size_t> best;     // shape
+  std::optional<std::size_t> best;  // shape
 };
 
 class Planner {
@@ -64,7 +64,8 @@ class Planner {
   void verify(Outcome& outcome, std::size_t profile);
   Verified step_runs(const Evaluated& e, std::size_t profile);
   std::optional<std::size_t> cheapest(const Outcome& outcome) const;
-  void print(const std::vector<Outcome>& outcomes, const std::vector<std::pair<std::string, std::string>>& sensitivity, bool same) const;
+  void print(const std::vector<Outcome>& outcomes, const std::vector<std::pair<std::string, std::string>>& sensitivity,
+             bool same) const;
 
   const Options& o_;
   plan::PlanSpec plan_;
@@ -91,7 +92,8 @@ void Planner::load() {
   if (o_.seeds > 0) plan_.seeds = o_.seeds;
   profiles_ = load_profiles(plan_.profiles);
   prices_text_ = o_.prices.empty() ? fmt::format("gpu_hour {}", base_.cost.gpu_hour) : must_read_file(o_.prices);
-  prices_ = o_.prices.empty() ? fluid::prices_of(base_.cost.gpu_hour, base_.topology.node.gpus) : fluid::load_prices(prices_text_, o_.prices);
+  prices_ = o_.prices.empty() ? fluid::prices_of(base_.cost.gpu_hour, base_.topology.node.gpus)
+                              : fluid::load_prices(prices_text_, o_.prices);
   load_ = fluid::load_of(base_, read_text);
   if (load_.rate <= 0) throw config::ConfigError(plan_.experiment + ": error: the workload has no load to plan for\n");
 }
@@ -112,9 +114,11 @@ void Planner::make_tasks() {
       plan::apply(changes_[c], plan, base, profile);
       load.rate *= changes_[c].load;
       const auto shapes = changes_[c].tpot == 1 ? shapes_ : plan::shapes_of(plan, base, load);
-      std::string text = experiment::resolved(base) + prices_text_ + fmt::format("|{}|{}|{}|{}|", plan.target, plan.period.v, plan.seeds, plan.spares_max);
+      std::string text = experiment::resolved(base) + prices_text_ +
+                         fmt::format("|{}|{}|{}|{}|", plan.target, plan.period.v, plan.seeds, plan.spares_max);
       for (const auto& s : profile.sources) {
-        text += fmt::format("{} {} {} {} {};", s.id, name_of(s.kind), name_of(s.per), s.rate_per_hour, s.repair ? s.repair->mean.v : 0);
+        text += fmt::format("{} {} {} {} {};", s.id, name_of(s.kind), name_of(s.per), s.rate_per_hour,
+                            s.repair ? s.repair->mean.v : 0);
       }
       for (std::size_t s = 0; s < shapes.size(); ++s) {
         Task t{plan, base, shapes[s], profile, load, p, c, s, {}};
@@ -144,7 +148,8 @@ void Planner::search_all() {
   const bool tty = isatty(STDERR_FILENO) != 0 && !o_.quiet;
   run.jobs = static_cast<std::size_t>(o_.jobs > 0 ? o_.jobs : std::max(1U, std::thread::hardware_concurrency()));
   run.done = [&](std::size_t k, const std::string& bytes) {
-    store_->put({tasks_[k].key, tasks_[k].shape.shape.text(), static_cast<std::int64_t>(tasks_[k].profile_index), bytes});
+    store_->put(
+        {tasks_[k].key, tasks_[k].shape.shape.text(), static_cast<std::int64_t>(tasks_[k].profile_index), bytes});
     results_[tasks_[k].key] = plan::search_from(nlohmann::json::parse(bytes));
     ++done;
   };
@@ -161,7 +166,9 @@ void Planner::search_all() {
   };
   const auto failed = run_tasks(work, std::move(run));
   if (tty) fmt::print(stderr, "\r{:70}\r", "");
-  if (failed) throw std::runtime_error(fmt::format("the search of {} under {} failed", tasks_[*failed].shape.shape.text(), tasks_[*failed].profile.name));
+  if (failed)
+    throw std::runtime_error(fmt::format("the search of {} under {} failed", tasks_[*failed].shape.shape.text(),
+                                         tasks_[*failed].profile.name));
 }
 
 std::optional<std::size_t> Planner::cheapest(const Outcome& outcome) const {
@@ -173,7 +180,8 @@ std::optional<std::size_t> Planner::cheapest(const Outcome& outcome) const {
   return best;
 }
 
-/// Up to four instances at the plan's peak load a GPU, at step fidelity: with nothing failing, and with a dead decode GPU.
+/// Up to four instances at the plan's peak load a GPU, at step fidelity: with nothing failing, and with a dead decode
+/// GPU.
 Verified Planner::step_runs(const Evaluated& e, std::size_t profile) {
   experiment::ExperimentSpec spec = plan::experiment_of(plan_, base_, e.fleet, profiles_[profile]);
   const auto n = std::min<std::int64_t>(4, e.fleet.instances);
@@ -185,7 +193,8 @@ Verified Planner::step_runs(const Evaluated& e, std::size_t profile) {
   spec.topology.nodes = per_instance * (spec.fleet.instances + spec.fleet.spare_instances) + spec.fleet.spare_nodes;
   spec.workload.trace.reset();
   spec.workload.arrivals = {};
-  spec.workload.arrivals.rate = load_.rate * (1 + load_.amplitude) * static_cast<double>(n) / static_cast<double>(e.fleet.instances);
+  spec.workload.arrivals.rate =
+      load_.rate * (1 + load_.amplitude) * static_cast<double>(n) / static_cast<double>(e.fleet.instances);
   spec.workload.rate_scale = 1;
   spec.workload.duration = Duration{240'000'000'000};
   spec.end = spec.workload.duration;
@@ -225,7 +234,8 @@ Verified Planner::step_runs(const Evaluated& e, std::size_t profile) {
   if (!summaries[1].is_null() && !summaries[1]["faults"].empty()) {
     const auto& ready = summaries[1]["faults"][0]["phases_s"]["ready"];
     if (ready.is_number()) v.ready_s = ready;
-    v.interrupted = summaries[1]["requests"]["retried"].get<double>() + summaries[1]["requests"]["failed"].get<double>();
+    v.interrupted =
+        summaries[1]["requests"]["retried"].get<double>() + summaries[1]["requests"]["failed"].get<double>();
   }
   return v;
 }
@@ -233,7 +243,8 @@ Verified Planner::step_runs(const Evaluated& e, std::size_t profile) {
 /// Step runs check the cheapest plans. One that they refute gets an instance more and is compared again.
 void Planner::verify(Outcome& outcome, std::size_t profile) {
   outcome.best = cheapest(outcome);
-  std::int64_t budget = o_.no_verify ? 0 : 20 * plan_.verify;  // step runs of a profile; most are shared by all profiles
+  std::int64_t budget =
+      o_.no_verify ? 0 : 20 * plan_.verify;  // step runs of a profile; most are shared by all profiles
   std::vector<bool> sure(outcome.searches.size(), false);
   std::int64_t wanted = plan_.verify;
   while (budget-- > 0 && wanted > 0 && !interrupted) {
@@ -251,7 +262,9 @@ void Planner::verify(Outcome& outcome, std::size_t profile) {
       outcome.verified.emplace_back(*next, v);
       continue;
     }
-    outcome.refuted.push_back(fmt::format("{} x {}: a step run at the peak load holds the SLO for {:.2f} %", search.best->fleet.instances, search.best->fleet.shape.text(), 100 * v.attainment));
+    outcome.refuted.push_back(fmt::format("{} x {}: a step run at the peak load holds the SLO for {:.2f} %",
+                                          search.best->fleet.instances, search.best->fleet.shape.text(),
+                                          100 * v.attainment));
     const std::int64_t extra = search.best->fleet.instances - search.best->fleet.needed;
     const std::string key = fmt::format("more-{}-{}", tasks_[*next + profile * shapes_.size()].key, extra + 1);
     const auto found = store_->summaries({key});
@@ -267,35 +280,51 @@ void Planner::verify(Outcome& outcome, std::size_t profile) {
 
 std::string fleet_text(const Evaluated& e) {
   const auto& f = e.fleet;
-  return fmt::format("{} x {}{}", f.instances, f.shape.text(), f.spares > 0 ? fmt::format(", {} spare{}", f.spares, f.spares == 1 ? "" : "s") : ", no spares");
+  return fmt::format("{} x {}{}", f.instances, f.shape.text(),
+                     f.spares > 0 ? fmt::format(", {} spare{}", f.spares, f.spares == 1 ? "" : "s") : ", no spares");
 }
 
-void Planner::print(const std::vector<Outcome>& outcomes, const std::vector<std::pair<std::string, std::string>>& sensitivity, bool same) const {
-  fmt::print("── plan {} ── {} on {}, {:.4g} requests/s (peak {:.4g}), {:.0f} in / {:.0f} out, target {:.4g} %\n", plan_.name, base_.model.name, base_.device.name, load_.rate,
-             load_.rate * (1 + load_.amplitude), load_.prompt_mean, load_.output_mean, 100 * plan_.target);
+void Planner::print(const std::vector<Outcome>& outcomes,
+                    const std::vector<std::pair<std::string, std::string>>& sensitivity, bool same) const {
+  fmt::print("── plan {} ── {} on {}, {:.4g} requests/s (peak {:.4g}), {:.0f} in / {:.0f} out, target {:.4g} %\n",
+             plan_.name, base_.model.name, base_.device.name, load_.rate, load_.rate * (1 + load_.amplitude),
+             load_.prompt_mean, load_.output_mean, 100 * plan_.target);
   for (std::size_t p = 0; p < outcomes.size(); ++p) {
     const Outcome& o = outcomes[p];
     fmt::print("\n{}  ({})\n", profiles_[p].name, profiles_[p].borrowed_from);
     for (const std::string& r : o.refuted) fmt::print("  refuted     {}\n", r);
     if (!o.best) {
       fmt::print("  no fleet of these shapes holds the target\n");
-      for (std::size_t s = 0; s < o.searches.size(); ++s) fmt::print("    {:<34} {}\n", shapes_[s].shape.text(), o.searches[s].refusal);
+      for (std::size_t s = 0; s < o.searches.size(); ++s)
+        fmt::print("    {:<34} {}\n", shapes_[s].shape.text(), o.searches[s].refusal);
       continue;
     }
     const Evaluated& b = *o.searches[*o.best].best;
     const std::int64_t size = b.fleet.nodes() / b.fleet.instances;
     fmt::print("  {:<11} {}\n", same ? "fleet" : "cheapest", fleet_text(b));
-    fmt::print("  size        {} serving nodes: {} instances for the load, {} of headroom ({} nodes)\n", b.fleet.nodes(), b.fleet.needed, b.fleet.instances - b.fleet.needed,
+    fmt::print("  size        {} serving nodes: {} instances for the load, {} of headroom ({} nodes)\n",
+               b.fleet.nodes(), b.fleet.needed, b.fleet.instances - b.fleet.needed,
                (b.fleet.instances - b.fleet.needed) * size);
-    fmt::print("  price       {:.4g} {} an hour; 1M input tokens {:.4g}, 1M output tokens {:.4g}; without failures {:.4g} and {:.4g}\n", b.per_hour, prices_.currency, b.input_1m, b.output_1m,
-               b.input_1m_clean, b.output_1m_clean);
-    fmt::print("  holds       {:.4f} % of the time with capacity, {:.4f} % of requests within the SLO; a month: {:.0f} hit, {:.0f} late, {:.0f} failed, {:.1f} GPU-h lost\n",
-               100 * b.availability, 100 * b.attainment, b.hit_per_month, b.late_per_month, b.failed_per_month, b.lost_gpu_h_per_month);
-    const bool confirmed = std::any_of(o.verified.begin(), o.verified.end(), [&](const auto& v) { return v.first == *o.best; });
-    if (!confirmed && !o_.no_verify) fmt::print("  unconfirmed no step run has confirmed this fleet: {} were made and refuted others (plan: verify)\n", o.refuted.size());
+    fmt::print(
+        "  price       {:.4g} {} an hour; 1M input tokens {:.4g}, 1M output tokens {:.4g}; without failures {:.4g} and "
+        "{:.4g}\n",
+        b.per_hour, prices_.currency, b.input_1m, b.output_1m, b.input_1m_clean, b.output_1m_clean);
+    fmt::print(
+        "  holds       {:.4f} % of the time with capacity, {:.4f} % of requests within the SLO; a month: {:.0f} hit, "
+        "{:.0f} late, {:.0f} failed, {:.1f} GPU-h lost\n",
+        100 * b.availability, 100 * b.attainment, b.hit_per_month, b.late_per_month, b.failed_per_month,
+        b.lost_gpu_h_per_month);
+    const bool confirmed =
+        std::any_of(o.verified.begin(), o.verified.end(), [&](const auto& v) { return v.first == *o.best; });
+    if (!confirmed && !o_.no_verify)
+      fmt::print("  unconfirmed no step run has confirmed this fleet: {} were made and refuted others (plan: verify)\n",
+                 o.refuted.size());
     for (const auto& [s, v] : o.verified) {
-      fmt::print("  step run    {} on {:.0f} GPUs at the peak load: {:.2f} % within the SLO; a dead decode GPU: {}, {:.0f} requests interrupted\n", shapes_[s].shape.text(), v.gpus,
-                 100 * v.attainment, v.ready_s >= 0 ? fmt::format("ready after {:.0f} s", v.ready_s) : "not ready within 210 s", v.interrupted);
+      fmt::print(
+          "  step run    {} on {:.0f} GPUs at the peak load: {:.2f} % within the SLO; a dead decode GPU: {}, {:.0f} "
+          "requests interrupted\n",
+          shapes_[s].shape.text(), v.gpus, 100 * v.attainment,
+          v.ready_s >= 0 ? fmt::format("ready after {:.0f} s", v.ready_s) : "not ready within 210 s", v.interrupted);
     }
     std::vector<std::size_t> order;
     for (std::size_t s = 0; s < o.searches.size(); ++s) {
@@ -307,7 +336,9 @@ void Planner::print(const std::vector<Outcome>& outcomes, const std::vector<std:
     for (const std::size_t s : order) {
       const auto& e = o.searches[s].best;
       if (!e) fmt::print("    {:<52} {}\n", shapes_[s].shape.text(), o.searches[s].refusal);
-      else fmt::print("    {:<52} {:>+6.1f} %  {}\n", fleet_text(*e), 100 * (e->per_hour / b.per_hour - 1), plan::why_it_lost(b, shapes_[*o.best], *e, shapes_[s]));
+      else
+        fmt::print("    {:<52} {:>+6.1f} %  {}\n", fleet_text(*e), 100 * (e->per_hour / b.per_hour - 1),
+                   plan::why_it_lost(b, shapes_[*o.best], *e, shapes_[s]));
     }
   }
   if (!sensitivity.empty()) {
@@ -315,7 +346,9 @@ void Planner::print(const std::vector<Outcome>& outcomes, const std::vector<std:
     for (const auto& [name, text] : sensitivity) fmt::print("  {:<18} {}\n", name, text);
   }
   if (outcomes.size() > 1) {
-    fmt::print("\n{}\n", same ? "The same fleet is the cheapest under every profile." : "The cheapest fleet depends on the rate profile: there is no single winner. Measure your own rates (faultline faults fit).");
+    fmt::print("\n{}\n", same ? "The same fleet is the cheapest under every profile."
+                              : "The cheapest fleet depends on the rate profile: there is no single winner. Measure "
+                                "your own rates (faultline faults fit).");
   }
 }
 
@@ -323,7 +356,8 @@ int Planner::run() {
   load();
   make_tasks();
   out_ = o_.out.empty() ? "out/" + plan_.name + ".plan.sqlite" : o_.out;
-  if (const auto slash = out_.rfind('/'); slash != std::string::npos && job_rank() == 0) make_folder(out_.substr(0, slash));
+  if (const auto slash = out_.rfind('/'); slash != std::string::npos && job_rank() == 0)
+    make_folder(out_.substr(0, slash));
   catch_interrupts();
   search_all();
   std::vector<Outcome> outcomes(profiles_.size());
@@ -334,13 +368,16 @@ int Planner::run() {
     if (t.change == 0 && at != results_.end()) outcomes[t.profile_index].searches.push_back(at->second);
   }
   if (!complete) {
-    fmt::print(stderr, "interrupted: {} of {} searches are done and kept in {}; the same command goes on from there\n", results_.size(), tasks_.size(), out_);
+    fmt::print(stderr, "interrupted: {} of {} searches are done and kept in {}; the same command goes on from there\n",
+               results_.size(), tasks_.size(), out_);
     return 130;
   }
   for (std::size_t p = 0; p < profiles_.size(); ++p) verify(outcomes[p], p);
   bool same = true;
   for (const Outcome& o : outcomes) {
-    same = same && o.best && outcomes[0].best && o.searches[*o.best].best->fleet.shape.text() == outcomes[0].searches[*outcomes[0].best].best->fleet.shape.text() &&
+    same = same && o.best && outcomes[0].best &&
+           o.searches[*o.best].best->fleet.shape.text() ==
+               outcomes[0].searches[*outcomes[0].best].best->fleet.shape.text() &&
            o.searches[*o.best].best->fleet.instances == outcomes[0].searches[*outcomes[0].best].best->fleet.instances &&
            o.searches[*o.best].best->fleet.spares == outcomes[0].searches[*outcomes[0].best].best->fleet.spares;
   }
@@ -359,24 +396,40 @@ int Planner::run() {
     const Outcome o = of_change(c);
     const auto best = cheapest(o);
     if (!best || !plain_best) {
-      sensitivity.emplace_back(changes_[c].name, best ? fleet_text(*o.searches[*best].best) : "no fleet holds the target");
+      sensitivity.emplace_back(changes_[c].name,
+                               best ? fleet_text(*o.searches[*best].best) : "no fleet holds the target");
       continue;
     }
     const Evaluated &e = *o.searches[*best].best, &was = *plain.searches[*plain_best].best;
     const bool shape = e.fleet.shape.text() != was.fleet.shape.text();
-    sensitivity.emplace_back(changes_[c].name, fmt::format("{:<52} {:>+6.1f} %{}", fleet_text(e), 100 * (e.per_hour / was.per_hour - 1), shape ? "  another shape" : ""));
+    sensitivity.emplace_back(changes_[c].name,
+                             fmt::format("{:<52} {:>+6.1f} %{}", fleet_text(e), 100 * (e.per_hour / was.per_hour - 1),
+                                         shape ? "  another shape" : ""));
   }
   if (o_.json) {
-    ordered_json out{{"plan", plan_.name}, {"target", plan_.target}, {"rate", load_.rate}, {"currency", prices_.currency}, {"profiles", ordered_json::array()}, {"same_winner", same}};
+    ordered_json out{{"plan", plan_.name},
+                     {"target", plan_.target},
+                     {"rate", load_.rate},
+                     {"currency", prices_.currency},
+                     {"profiles", ordered_json::array()},
+                     {"same_winner", same}};
     for (std::size_t p = 0; p < profiles_.size(); ++p) {
-      ordered_json row{{"profile", profiles_[p].name}, {"shapes", ordered_json::array()}, {"refuted", outcomes[p].refuted}, {"verified", ordered_json::array()}};
-      row["cheapest"] = outcomes[p].best ? plan::to_json(*outcomes[p].searches[*outcomes[p].best].best) : ordered_json(nullptr);
+      ordered_json row{{"profile", profiles_[p].name},
+                       {"shapes", ordered_json::array()},
+                       {"refuted", outcomes[p].refuted},
+                       {"verified", ordered_json::array()}};
+      row["cheapest"] =
+          outcomes[p].best ? plan::to_json(*outcomes[p].searches[*outcomes[p].best].best) : ordered_json(nullptr);
       for (std::size_t s = 0; s < shapes_.size(); ++s) {
         ordered_json shape = plan::to_json(outcomes[p].searches[s]);
         shape["shape"] = shapes_[s].shape.text();
         row["shapes"].push_back(std::move(shape));
       }
-      for (const auto& [s, v] : outcomes[p].verified) row["verified"].push_back({{"shape", shapes_[s].shape.text()}, {"attainment", v.attainment}, {"ready_s", v.ready_s}, {"interrupted", v.interrupted}});
+      for (const auto& [s, v] : outcomes[p].verified)
+        row["verified"].push_back({{"shape", shapes_[s].shape.text()},
+                                   {"attainment", v.attainment},
+                                   {"ready_s", v.ready_s},
+                                   {"interrupted", v.interrupted}});
       out["profiles"].push_back(std::move(row));
     }
     if (same) out["winner"] = out["profiles"][0]["cheapest"];
@@ -389,25 +442,30 @@ int Planner::run() {
   return std::any_of(outcomes.begin(), outcomes.end(), [](const Outcome& o) { return o.best.has_value(); }) ? 0 : 1;
 }
 
-const Registration kPlan{{.order = 20,
-                          .name = "plan",
-                          .help = "The cheapest fleet for a load, an SLO and an availability target",
-                          .setup = [](CLI::App& app) {
-                            auto o = std::make_shared<Options>();
-                            app.add_option("plan", o->file, "Plan or experiment file (YAML)")->required();
-                            app.add_option("--set", o->set, "Set a field of the experiment (repeatable)")->allow_extra_args(false)->take_all();
-                            app.add_option("--profiles", o->profiles, "Rate profiles: names under faults/profiles, or files")->delimiter(',');
-                            app.add_option("--target", o->target, "Share of requests within the SLO, and of time with capacity")->check(CLI::Range(0.5, 0.999999));
-                            app.add_option("--prices", o->prices, "Price file (default: the experiment's price of a GPU-hour)");
-                            app.add_option("--seeds", o->seeds, "Years (or periods) simulated of each fleet")->check(CLI::Range(1, 10'000));
-                            app.add_option("--jobs,-j", o->jobs, "Searches at a time (default: the cores)")->check(CLI::Range(1, 4096));
-                            app.add_option("--out", o->out, "Results file (SQLite; default: out/<name>.plan.sqlite)");
-                            app.add_flag("--no-sensitivity", o->no_sensitivity, "Do not ask what changes the answer");
-                            app.add_flag("--no-verify", o->no_verify, "No step runs of the cheapest plans");
-                            app.add_flag("--json", o->json, "Print JSON");
-                            app.add_flag("--quiet,-q", o->quiet, "No progress");
-                            return [o] { return Planner(*o).run(); };
-                          }}};
+const Registration kPlan{
+    {.order = 20,
+     .name = "plan",
+     .help = "The cheapest fleet for a load, an SLO and an availability target",
+     .setup = [](CLI::App& app) {
+       auto o = std::make_shared<Options>();
+       app.add_option("plan", o->file, "Plan or experiment file (YAML)")->required();
+       app.add_option("--set", o->set, "Set a field of the experiment (repeatable)")
+           ->allow_extra_args(false)
+           ->take_all();
+       app.add_option("--profiles", o->profiles, "Rate profiles: names under faults/profiles, or files")
+           ->delimiter(',');
+       app.add_option("--target", o->target, "Share of requests within the SLO, and of time with capacity")
+           ->check(CLI::Range(0.5, 0.999999));
+       app.add_option("--prices", o->prices, "Price file (default: the experiment's price of a GPU-hour)");
+       app.add_option("--seeds", o->seeds, "Years (or periods) simulated of each fleet")->check(CLI::Range(1, 10'000));
+       app.add_option("--jobs,-j", o->jobs, "Searches at a time (default: the cores)")->check(CLI::Range(1, 4096));
+       app.add_option("--out", o->out, "Results file (SQLite; default: out/<name>.plan.sqlite)");
+       app.add_flag("--no-sensitivity", o->no_sensitivity, "Do not ask what changes the answer");
+       app.add_flag("--no-verify", o->no_verify, "No step runs of the cheapest plans");
+       app.add_flag("--json", o->json, "Print JSON");
+       app.add_flag("--quiet,-q", o->quiet, "No progress");
+       return [o] { return Planner(*o).run(); };
+     }}};
 
 }  // namespace
 }  // namespace faultline::cli

@@ -25,7 +25,8 @@ std::string interval(const plan::Interval& i) {
 int run(const Options& o) {
   const experiment::ExperimentSpec spec = load_experiment(o.experiment).spec;
   const auto profiles = load_profiles(o.profiles);
-  const fluid::Prices prices = o.prices.empty() ? fluid::prices_of(spec.cost.gpu_hour, spec.topology.node.gpus) : fluid::load_prices(must_read_file(o.prices), o.prices);
+  const fluid::Prices prices = o.prices.empty() ? fluid::prices_of(spec.cost.gpu_hour, spec.topology.node.gpus)
+                                                : fluid::load_prices(must_read_file(o.prices), o.prices);
   fluid::Load load = fluid::load_of(spec, read_text);
   plan::RankOptions options;
   options.samples = o.samples;
@@ -35,7 +36,8 @@ int run(const Options& o) {
     options.state = &*state;
     if (state->load) load.rate = *state->load;
   }
-  nlohmann::ordered_json out{{"experiment", spec.name}, {"currency", prices.currency}, {"profiles", nlohmann::ordered_json::array()}};
+  nlohmann::ordered_json out{
+      {"experiment", spec.name}, {"currency", prices.currency}, {"profiles", nlohmann::ordered_json::array()}};
   std::vector<std::string> first;
   for (const fault::RateProfile& profile : profiles) {
     std::vector<std::string> skipped;
@@ -45,44 +47,61 @@ int run(const Options& o) {
     for (const plan::RankRow& r : rows) list.push_back(plan::to_json(r));
     out["profiles"].push_back({{"profile", profile.name}, {"rows", list}, {"skipped", skipped}});
     if (o.json) continue;
-    fmt::print("{}── {} under {}, a month ({})\n", &profile == &profiles.front() ? "" : "\n", spec.name, profile.name, profile.borrowed_from);
-    fmt::print("{:<22} {:<16} {:>7}  {:<28} {:<28} {}\n", "component", "source", "events", "goodput lost, tokens", "failed or late requests", "money, " + prices.currency);
+    fmt::print("{}── {} under {}, a month ({})\n", &profile == &profiles.front() ? "" : "\n", spec.name, profile.name,
+               profile.borrowed_from);
+    fmt::print("{:<22} {:<16} {:>7}  {:<28} {:<28} {}\n", "component", "source", "events", "goodput lost, tokens",
+               "failed or late requests", "money, " + prices.currency);
     for (std::size_t k = 0; k < rows.size() && k < static_cast<std::size_t>(o.rows); ++k) {
       const plan::RankRow& r = rows[k];
-      fmt::print("{:<22} {:<16} {:>7.3g}  {:<28} {:<28} {}\n", r.component, r.source, r.events_per_month, interval(r.goodput_tokens), interval(r.failed), interval(r.money));
+      fmt::print("{:<22} {:<16} {:>7.3g}  {:<28} {:<28} {}\n", r.component, r.source, r.events_per_month,
+                 interval(r.goodput_tokens), interval(r.failed), interval(r.money));
       if (r.fixes.empty()) fmt::print("{:<22} fix: none of those tried pays\n", "");
-      else fmt::print("{:<22} fix: {}, saves {} of {} for {}\n", "", r.fixes.front().name, report::number(r.fixes.front().saves), report::number(r.money.mean), report::number(r.fixes.front().per_month));
+      else
+        fmt::print("{:<22} fix: {}, saves {} of {} for {}\n", "", r.fixes.front().name,
+                   report::number(r.fixes.front().saves), report::number(r.money.mean),
+                   report::number(r.fixes.front().per_month));
     }
-    if (rows.size() > static_cast<std::size_t>(o.rows)) fmt::print("{} more rows: --rows\n", rows.size() - static_cast<std::size_t>(o.rows));
+    if (rows.size() > static_cast<std::size_t>(o.rows))
+      fmt::print("{} more rows: --rows\n", rows.size() - static_cast<std::size_t>(o.rows));
     const auto missing = fault::not_covered(profile);
     for (const std::string& s : skipped) fmt::print("not ranked: {}\n", s);
     if (!missing.empty()) {
       std::string text;
-      for (const fault::Covers c : missing) text += fmt::format("{}{}", text.empty() ? "" : ", ", enum_names(static_cast<const fault::Covers*>(nullptr))[static_cast<std::size_t>(c)]);
+      for (const fault::Covers c : missing)
+        text += fmt::format("{}{}", text.empty() ? "" : ", ",
+                            enum_names(static_cast<const fault::Covers*>(nullptr))[static_cast<std::size_t>(c)]);
       fmt::print("not in this profile: {}\n", text);
     }
   }
   const bool same = std::all_of(first.begin(), first.end(), [&](const std::string& s) { return s == first.front(); });
   out["same_first"] = same;
   if (o.json) fmt::print("{}\n", out.dump(2));
-  else if (first.size() > 1) fmt::print("\n{}\n", same ? fmt::format("A {} comes first under every profile.", first.front()) : "What comes first depends on the rate profile: there is no single answer.");
+  else if (first.size() > 1)
+    fmt::print("\n{}\n", same ? fmt::format("A {} comes first under every profile.", first.front())
+                              : "What comes first depends on the rate profile: there is no single answer.");
   return 0;
 }
 
-const Registration kRank{{.order = 21,
-                          .name = "rank",
-                          .help = "Components by what their failures cost in a month, with the cheapest fix",
-                          .setup = [](CLI::App& app) {
-                            auto o = std::make_shared<Options>();
-                            add_experiment_options(app, o->experiment);
-                            app.add_option("--profiles", o->profiles, "Rate profiles: names under faults/profiles, or files")->delimiter(',');
-                            app.add_option("--prices", o->prices, "Price file (default: the experiment's price of a GPU-hour)");
-                            app.add_option("--state", o->state, "Start from this state of the fleet");
-                            app.add_option("--samples", o->samples, "Strikes simulated a row")->check(CLI::Range(2, 100'000))->capture_default_str();
-                            app.add_option("--rows", o->rows, "Rows shown of each profile")->check(CLI::Range(1, 1'000'000))->capture_default_str();
-                            app.add_flag("--json", o->json, "Print JSON");
-                            return [o] { return run(*o); };
-                          }}};
+const Registration kRank{
+    {.order = 21,
+     .name = "rank",
+     .help = "Components by what their failures cost in a month, with the cheapest fix",
+     .setup = [](CLI::App& app) {
+       auto o = std::make_shared<Options>();
+       add_experiment_options(app, o->experiment);
+       app.add_option("--profiles", o->profiles, "Rate profiles: names under faults/profiles, or files")
+           ->delimiter(',');
+       app.add_option("--prices", o->prices, "Price file (default: the experiment's price of a GPU-hour)");
+       app.add_option("--state", o->state, "Start from this state of the fleet");
+       app.add_option("--samples", o->samples, "Strikes simulated a row")
+           ->check(CLI::Range(2, 100'000))
+           ->capture_default_str();
+       app.add_option("--rows", o->rows, "Rows shown of each profile")
+           ->check(CLI::Range(1, 1'000'000))
+           ->capture_default_str();
+       app.add_flag("--json", o->json, "Print JSON");
+       return [o] { return run(*o); };
+     }}};
 
 }  // namespace
 }  // namespace faultline::cli

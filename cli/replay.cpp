@@ -1,5 +1,5 @@
-// faultline replay: run fresh controllers on recorded logs; commands and digests must match exactly. A live run has a log
-// for each process; then what one received must be what another sent, too.
+// faultline replay: run fresh controllers on recorded logs; commands and digests must match exactly. A live run has a
+// log for each process; then what one received must be what another sent, too.
 #include <fmt/format.h>
 
 #include "cli/command.h"
@@ -13,12 +13,14 @@
 namespace faultline::cli {
 namespace {
 
-/// The log up to its last whole record. Only a live log may end in the middle of one: its process was killed while it wrote.
+/// The log up to its last whole record. Only a live log may end in the middle of one: its process was killed while it
+/// wrote.
 std::string_view whole_part(const StoredLog& log, bool& cut) {
   record::EventLogReader in(log.bytes);
   record::LogRecord r;
   try {
-    while (in.next(r)) {}
+    while (in.next(r)) {
+    }
   } catch (const record::CodecError&) {
     cut = true;
   }
@@ -37,7 +39,8 @@ int replay(const std::string& given) {
     const auto result = experiment::replay(whole.back(), read_file);
     records += result.records;
     if (result.matches) continue;
-    fmt::print(stderr, "{}: differs at record {} ({:.9f} s, {}):\n{}", log.path, result.records, seconds(result.at), result.who, result.difference);
+    fmt::print(stderr, "{}: differs at record {} ({:.9f} s, {}):\n{}", log.path, result.records, seconds(result.at),
+               result.who, result.difference);
     return 1;
   }
   if (!live) {
@@ -50,19 +53,22 @@ int replay(const std::string& given) {
     return 1;
   }
   fmt::print("{} records of {} logs match: commands and digests are the same\n", records, logs.size());
-  fmt::print("{} messages were received, each as it was sent, in order and once; {} were lost with their receivers\n", delivery.received, delivery.lost);
-  if (cut_logs > 0) fmt::print("{} logs end in the middle of a record: their processes were killed while they wrote\n", cut_logs);
+  fmt::print("{} messages were received, each as it was sent, in order and once; {} were lost with their receivers\n",
+             delivery.received, delivery.lost);
+  if (cut_logs > 0)
+    fmt::print("{} logs end in the middle of a record: their processes were killed while they wrote\n", cut_logs);
   return 0;
 }
 
-const Registration kReplay{{.order = 30,
-                            .name = "replay",
-                            .help = "Replay event logs through the controllers; commands and digests must match",
-                            .setup = [](CLI::App& app) {
-                              auto given = std::make_shared<std::string>();
-                              app.add_option("log", *given, "A .flog, or the output folder of a simulated or live run")->required();
-                              return [given] { return replay(*given); };
-                            }}};
+const Registration kReplay{
+    {.order = 30,
+     .name = "replay",
+     .help = "Replay event logs through the controllers; commands and digests must match",
+     .setup = [](CLI::App& app) {
+       auto given = std::make_shared<std::string>();
+       app.add_option("log", *given, "A .flog, or the output folder of a simulated or live run")->required();
+       return [given] { return replay(*given); };
+     }}};
 
 }  // namespace
 }  // namespace faultline::cli

@@ -12,12 +12,12 @@
 #include "cli/fluid_run.h"
 #include "cli/run.h"
 #include "core/experiment/deployment.h"
+#include "core/record/event_log.h"
 #include "core/report/html.h"
 #include "core/report/report.h"
 #include "core/report/requests_jsonl.h"
 #include "core/report/summary_json.h"
 #include "core/report/terminal.h"
-#include "core/record/event_log.h"
 #include "sim/driver/replicas.h"
 #include "sim/driver/simulate.h"
 
@@ -43,7 +43,9 @@ namespace {
 /// Appends to a file as the run goes on; a full disk ends the run with the system's reason.
 class LogFile {
  public:
-  explicit LogFile(const std::string& path) : path_(path), file_(std::fopen(path.c_str(), "wb")) { check(file_ != nullptr); }
+  explicit LogFile(const std::string& path) : path_(path), file_(std::fopen(path.c_str(), "wb")) {
+    check(file_ != nullptr);
+  }
   ~LogFile() {
     if (file_) std::fclose(file_);
   }
@@ -71,7 +73,9 @@ int run_one(const RunOptions& options) {
   const experiment::ExperimentSpec& spec = loaded.spec;
   if (spec.fidelity == experiment::Fidelity::fluid) return run_fluid(options, spec);
   if (!options.prices.empty() || !options.state.empty() || options.check_fidelity) {
-    throw config::ConfigError(options.experiment.file + ": error: --prices, --state and --against-step need 'fidelity: fluid'\n  add --set fidelity=fluid\n");
+    throw config::ConfigError(
+        options.experiment.file +
+        ": error: --prices, --state and --against-step need 'fidelity: fluid'\n  add --set fidelity=fluid\n");
   }
   const auto deployment = experiment::deploy(spec);
   const std::string out = options.out.empty() ? default_out(spec.name) : options.out;
@@ -117,14 +121,17 @@ int run_one(const RunOptions& options) {
   // A run that was cut short is not compared with whole ones: only what it shows by itself is reported.
   const std::vector<record::RunRecord> pair = interrupted ? std::vector<record::RunRecord>{} : others.collect();
   if (interrupted) {
-    fmt::print(stderr, "interrupted: what was simulated up to {:.1f} s is reported, without comparison to a run without the fault\n",
-               seconds(run.end));
+    fmt::print(
+        stderr,
+        "interrupted: what was simulated up to {:.1f} s is reported, without comparison to a run without the fault\n",
+        seconds(run.end));
   }
 
   metrics::Options metric_options;
   metric_options.gpu_price_per_hour = spec.cost.gpu_hour;
-  const report::Report report = report::make_report(run, pair.empty() ? nullptr : &pair[0], pair.size() < 2 ? nullptr : &pair[1], metric_options,
-                                                    resolved, sources_of(spec));
+  const report::Report report =
+      report::make_report(run, pair.empty() ? nullptr : &pair[0], pair.size() < 2 ? nullptr : &pair[1], metric_options,
+                          resolved, sources_of(spec));
   write_file(out + "/truth.jsonl", truth.text());
   write_file(out + "/requests.jsonl", report::requests_jsonl(run));
   const std::string summary = report::summary_text(report);
@@ -134,13 +141,17 @@ int run_one(const RunOptions& options) {
     std::fputs(summary.c_str(), stdout);
   } else if (options.report && !options.quiet) {
     std::fputs(report::terminal_text(report, {.colour = isatty(STDOUT_FILENO) != 0}).c_str(), stdout);
-    fmt::print("\nwritten     {}/\n            report.html summary.json requests.jsonl experiment.yaml events.flog\n            truth.jsonl\n", out);
+    fmt::print(
+        "\nwritten     {}/\n            report.html summary.json requests.jsonl experiment.yaml events.flog\n          "
+        "  truth.jsonl\n",
+        out);
   }
   if (report.summary.requests.unaccounted != 0) {
     fmt::print(stderr, "faultline: error: {} requests are unaccounted for\n", report.summary.requests.unaccounted);
     return 1;
   }
-  for (const std::string& violation : report.summary.violations) fmt::print(stderr, "faultline: error: {}\n", violation);
+  for (const std::string& violation : report.summary.violations)
+    fmt::print(stderr, "faultline: error: {}\n", violation);
   if (!report.summary.violations.empty()) return 1;
   return interrupted ? 130 : 0;
 }
@@ -156,13 +167,15 @@ const Registration kRun{
        app.add_option("experiment", o->files, "Experiment files (YAML), or folders of them")->required();
        add_override_options(app, o->experiment);
        add_campaign_options(app, o->experiment);
-       app.add_option("--out", o->out, "Folder for the outputs (default: out/<name of the experiment>; with several: the folder above)");
+       app.add_option("--out", o->out,
+                      "Folder for the outputs (default: out/<name of the experiment>; with several: the folder above)");
        app.add_flag("--json", o->json, "Print summary.json (with several: comparison.json) instead of the report");
        app.add_flag("--unpaired", o->unpaired, "Only the run with the faults: no paired runs, no losses by difference");
        app.add_flag("--quiet,-q", o->quiet, "Print nothing but errors");
        app.add_option("--prices", o->prices, "Price file (fidelity fluid)");
        app.add_option("--state", o->state, "Start from this state of the fleet (fidelity fluid)");
-       app.add_flag("--against-step", o->check_fidelity, "Run a fluid experiment at step fidelity, too, and print the difference");
+       app.add_flag("--against-step", o->check_fidelity,
+                    "Run a fluid experiment at step fidelity, too, and print the difference");
        app.add_flag("--no-html", o->no_html, "Do not write report.html");
        return [o] {
          const std::vector<std::string> files = experiment_files(o->files);

@@ -15,9 +15,9 @@ struct RunOptions {
   std::string out;                 // empty: out/<name of the experiment>
   bool json = false, unpaired = false, quiet = false, no_html = false;
   // Fidelity fluid only.
-  std::string prices, state;       // files
-  bool check_fidelity = false;     // also run it at step fidelity and print the difference
-  bool report = true;              // false: progress and errors only, for one run of many
+  std::string prices, state;    // files
+  bool check_fidelity = false;  // also run it at step fidelity and print the difference
+  bool report = true;           // false: progress and errors only, for one run of many
 };
 
 /// Set by SIGINT and SIGTERM once catch_interrupts() was called; a run then ends early and still writes its outputs.
@@ -30,9 +30,9 @@ void make_folder(const std::string& path);
 /// Simulates, writes the output folder, prints the report. The exit status.
 int run_one(const RunOptions& options);
 
-/// Checks all experiments first, runs each in a process of its own, one after the other (SimGrid allows one simulation per
-/// process), then prints one table and writes comparison.html and comparison.json beside the runs' folders. An experiment
-/// that fails does not stop the others. The exit status.
+/// Checks all experiments first, runs each in a process of its own, one after the other (SimGrid allows one simulation
+/// per process), then prints one table and writes comparison.html and comparison.json beside the runs' folders. An
+/// experiment that fails does not stop the others. The exit status.
 int run_many(const RunOptions& options, const std::vector<std::string>& files);
 
 }  // namespace faultline::cli

@@ -24,7 +24,8 @@ std::vector<StoredLog> logs_of(const std::string& given) {
 
 std::optional<std::set<std::uint32_t>> instances_hit(const std::string& folder) {
   std::error_code error;
-  if (!std::filesystem::exists(folder + "/events.flog", error) && !std::filesystem::exists(folder + "/logs", error)) return std::nullopt;
+  if (!std::filesystem::exists(folder + "/events.flog", error) && !std::filesystem::exists(folder + "/logs", error))
+    return std::nullopt;
   std::set<std::uint32_t> hit;
   for (const StoredLog& log : logs_of(folder)) {
     record::EventLogReader in(log.bytes);
@@ -34,7 +35,8 @@ std::optional<std::set<std::uint32_t>> instances_hit(const std::string& folder) 
         for (const control::Command& c : r.commands) {
           if (const auto* lost = std::get_if<control::NoteAttemptLost>(&c)) hit.insert(lost->instance.v);
           const auto* phase = std::get_if<control::NotePhase>(&c);
-          if (phase != nullptr && phase->phase == control::Phase::detect && phase->instance.valid()) hit.insert(phase->instance.v);
+          if (phase != nullptr && phase->phase == control::Phase::detect && phase->instance.valid())
+            hit.insert(phase->instance.v);
         }
       }
     } catch (const record::CodecError&) {  // its process was killed while it wrote

@@ -41,7 +41,8 @@ std::string common_folder(const std::vector<Entry>& entries) {
 }
 
 /// Everything wrong with any of the experiments, before the first one runs.
-std::vector<Entry> check_all(const RunOptions& options, const std::vector<std::string>& files, const std::string& root) {
+std::vector<Entry> check_all(const RunOptions& options, const std::vector<std::string>& files,
+                             const std::string& root) {
   std::vector<Entry> entries;
   std::map<std::string, std::string> by_name;
   std::string errors;
@@ -53,7 +54,8 @@ std::vector<Entry> check_all(const RunOptions& options, const std::vector<std::s
       experiment::deploy(loaded.spec);
       const std::string& name = loaded.spec.name;
       if (const auto [at, fresh] = by_name.emplace(name, file); !fresh) {
-        errors += fmt::format("{}: error: the name '{}' is taken by {}\n  outputs go to a folder of that name\n", file, name, at->second);
+        errors += fmt::format("{}: error: the name '{}' is taken by {}\n  outputs go to a folder of that name\n", file,
+                              name, at->second);
       }
       entries.push_back({file, name, loaded.spec.question, loaded.spec.answer, root + "/" + name});
     } catch (const config::ConfigError& e) {
@@ -94,15 +96,17 @@ int run_in_child(const RunOptions& options, const Entry& entry) {
 }
 
 /// What each row asks and where its own report lies.
-std::string questions_html(const std::vector<Entry>& entries, const std::string& folder, const std::map<std::string, std::string>& rows) {
-  std::string out = "<section>\n<h2>Questions and expected answers</h2>\n<div class=\"scroll\"><table>\n"
-                    "<tr><th>variant</th><th>question</th><th>expected answer</th></tr>\n";
+std::string questions_html(const std::vector<Entry>& entries, const std::string& folder,
+                           const std::map<std::string, std::string>& rows) {
+  std::string out =
+      "<section>\n<h2>Questions and expected answers</h2>\n<div class=\"scroll\"><table>\n"
+      "<tr><th>variant</th><th>question</th><th>expected answer</th></tr>\n";
   for (const Entry& e : entries) {
     if (!rows.contains(e.name)) continue;
     const std::string report = (std::filesystem::path(e.out).lexically_relative(folder) / "report.html").string();
     out += fmt::format("<tr><td><a href=\"{}\">{}</a></td><td class=\"wrap\">{}</td><td class=\"wrap\">{}</td></tr>\n",
-                       report::html_escape(report), report::html_escape(rows.at(e.name)), report::html_escape(e.question),
-                       report::html_escape(e.answer));
+                       report::html_escape(report), report::html_escape(rows.at(e.name)),
+                       report::html_escape(e.question), report::html_escape(e.answer));
   }
   return out + "</table></div>\n</section>\n";
 }
@@ -134,7 +138,8 @@ int run_many(const RunOptions& options, const std::vector<std::string>& files) {
   for (const Entry& e : entries) {
     if (e.status != 0 && e.status != 130) continue;
     const std::string path = e.out + "/summary.json";
-    const std::string row = (uses[last_part(e.name)] == 1 ? last_part(e.name) : e.name) + (e.status == 130 ? " (part)" : "");
+    const std::string row =
+        (uses[last_part(e.name)] == 1 ? last_part(e.name) : e.name) + (e.status == 130 ? " (part)" : "");
     if (auto summary = report::read_summary(must_read_file(path), path, diagnostics)) {
       variants.push_back({row, *std::move(summary)});
       row_of[e.name] = row;
@@ -142,7 +147,8 @@ int run_many(const RunOptions& options, const std::vector<std::string>& files) {
   }
   diagnostics.throw_if_any();
 
-  const std::string title = fmt::format("{}: {} of {} experiments", group.empty() ? "comparison" : group, variants.size(), entries.size());
+  const std::string title =
+      fmt::format("{}: {} of {} experiments", group.empty() ? "comparison" : group, variants.size(), entries.size());
   report::Json json = report::variants_json(title, variants);
   std::size_t k = 0;
   for (const Entry& e : entries) {
@@ -155,19 +161,20 @@ int run_many(const RunOptions& options, const std::vector<std::string>& files) {
   }
   write_file(folder + "/comparison.json", json.dump(2) + "\n");
   if (!options.no_html) {
-    write_file(folder + "/comparison.html",
-               report::html_page(title, report::variants_html(title, variants) + questions_html(entries, folder, row_of)));
+    write_file(folder + "/comparison.html", report::html_page(title, report::variants_html(title, variants) +
+                                                                         questions_html(entries, folder, row_of)));
   }
   if (options.json) {
     fmt::print("{}\n", json.dump(2));
   } else if (!options.quiet) {
-    fmt::print("\n{}\nwritten: {}/comparison.{{{}json}}, and each run's outputs in {}/<name>\n", report::variants_text(title, variants), folder,
-               options.no_html ? "" : "html,", folder);
+    fmt::print("\n{}\nwritten: {}/comparison.{{{}json}}, and each run's outputs in {}/<name>\n",
+               report::variants_text(title, variants), folder, options.no_html ? "" : "html,", folder);
   }
   int status = 0;
   for (const Entry& e : entries) {
     if (e.status == 0) continue;
-    if (e.status > 0 && e.status != 130) fmt::print(stderr, "faultline: error: {} failed with status {}\n", e.file, e.status);
+    if (e.status > 0 && e.status != 130)
+      fmt::print(stderr, "faultline: error: {} failed with status {}\n", e.file, e.status);
     if (e.status < 0) fmt::print(stderr, "not run: {}\n", e.file);
     if (e.status > 0 && e.status != 130) status = 1;
   }

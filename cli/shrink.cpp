@@ -36,7 +36,8 @@ Check check_of(const std::string& text) {
     c.bound = std::stod(text.substr(op + 2), &used);
     if (used != text.size() - op - 2) throw std::invalid_argument("number");
   } catch (const std::exception&) {
-    throw config::ConfigError(fmt::format("error: --unless '{}': expected a figure of summary.json and a bound, such as 'requests.failed<=0'\n", text));
+    throw config::ConfigError(fmt::format(
+        "error: --unless '{}': expected a figure of summary.json and a bound, such as 'requests.failed<=0'\n", text));
   }
   std::string part;
   for (const char ch : text.substr(0, op) + ".") {
@@ -56,12 +57,15 @@ std::string problem_of(const nlohmann::json& summary, const std::vector<Check>& 
     const nlohmann::json* node = &summary;
     for (const std::string& key : c.path) {
       const auto it = node->find(key);
-      if (it == node->end()) throw config::ConfigError(fmt::format("error: --unless '{}': summary.json has no '{}'\n", c.text, key));
+      if (it == node->end())
+        throw config::ConfigError(fmt::format("error: --unless '{}': summary.json has no '{}'\n", c.text, key));
       node = &*it;
     }
-    if (!node->is_number()) throw config::ConfigError(fmt::format("error: --unless '{}' is not a number in summary.json\n", c.text));
+    if (!node->is_number())
+      throw config::ConfigError(fmt::format("error: --unless '{}' is not a number in summary.json\n", c.text));
     const double v = node->get<double>();
-    if (c.at_most ? v > c.bound : v < c.bound) return fmt::format("{} is {}", c.text.substr(0, c.text.find_first_of("<>")), v);
+    if (c.at_most ? v > c.bound : v < c.bound)
+      return fmt::format("{} is {}", c.text.substr(0, c.text.find_first_of("<>")), v);
   }
   return "";
 }
@@ -98,11 +102,15 @@ int run(const Options& o) {
   for (const auto& s : o.experiment.set) {
     if (!s.starts_with("faults=")) sets += fmt::format(" --set '{}'", s);
   }
-  const std::string command =
-      fmt::format("faultline run {}{} --set 'faults={}' --seed {} --unpaired", o.experiment.file, sets, faults, spec.seed);
+  const std::string command = fmt::format("faultline run {}{} --set 'faults={}' --seed {} --unpaired",
+                                          o.experiment.file, sets, faults, spec.seed);
   if (o.json) {
-    fmt::print("{}\n", nlohmann::ordered_json{{"problem", problem}, {"faults_before", before}, {"faults", small.size()}, {"runs", runs},
-                                              {"command", command}}.dump(2));
+    fmt::print("{}\n", nlohmann::ordered_json{{"problem", problem},
+                                              {"faults_before", before},
+                                              {"faults", small.size()},
+                                              {"runs", runs},
+                                              {"command", command}}
+                           .dump(2));
   } else {
     fmt::print("{}\n{} of {} faults show it ({} runs):\n", problem, small.size(), before, runs);
     for (const auto& f : small) fmt::print("  {}\n", fault::yaml_of({f}));
@@ -118,8 +126,11 @@ const Registration kShrink{{.order = 16,
                               auto o = std::make_shared<Options>();
                               add_experiment_options(app, o->experiment);
                               add_campaign_options(app, o->experiment);
-                              app.add_option("--unless", o->unless, "The run also fails unless this holds, such as 'requests.failed<=0' (repeatable)")
-                                  ->allow_extra_args(false)->take_all();
+                              app.add_option(
+                                     "--unless", o->unless,
+                                     "The run also fails unless this holds, such as 'requests.failed<=0' (repeatable)")
+                                  ->allow_extra_args(false)
+                                  ->take_all();
                               app.add_flag("--json", o->json, "Print JSON");
                               return [o] { return run(*o); };
                             }}};

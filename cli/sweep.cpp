@@ -27,8 +27,8 @@ struct Options {
   std::int64_t seeds = 0;
   int jobs = 0;
   bool json = false, quiet = false;
-  std::optional<double> stop_within;       // relative half-width at which there are seeds enough
-  std::string figure = "goodput tok/s";    // of this figure, at every point
+  std::optional<double> stop_within;     // relative half-width at which there are seeds enough
+  std::string figure = "goodput tok/s";  // of this figure, at every point
   stats::StoppingRule rule;
 };
 
@@ -83,7 +83,8 @@ std::string interval(const experiment::Estimate& e) {
 
 /// With `series`, nothing is printed but progress and errors.
 int run_sweep(const Options& options, Series* series = nullptr) {
-  const experiment::SweepSpec sweep = experiment::load_sweep(must_read_file(options.file), options.file, options.over, read_text);
+  const experiment::SweepSpec sweep =
+      experiment::load_sweep(must_read_file(options.file), options.file, options.over, read_text);
   const std::int64_t seeds = options.seeds > 0 ? options.seeds : sweep.seeds;
   const std::string base = must_read_file(sweep.experiment);
   // Every point is checked before the first replica starts.
@@ -117,7 +118,8 @@ int run_sweep(const Options& options, Series* series = nullptr) {
     }
   }
   catch_interrupts();
-  tasks.jobs = static_cast<std::size_t>(options.jobs > 0 ? options.jobs : std::max(1U, std::thread::hardware_concurrency()));
+  tasks.jobs =
+      static_cast<std::size_t>(options.jobs > 0 ? options.jobs : std::max(1U, std::thread::hardware_concurrency()));
   std::vector<ReplicaTask> replica_tasks;
   for (const Replica& r : replicas) replica_tasks.push_back({r.point, static_cast<std::uint64_t>(r.seed)});
   std::size_t done = 0;
@@ -133,9 +135,11 @@ int run_sweep(const Options& options, Series* series = nullptr) {
     if (!tty || options.quiet) return;
     const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
     const double left = done ? elapsed / static_cast<double>(done) * static_cast<double>(missing - done) : 0;
-    fmt::print(stderr, "\r{}/{} replicas, {} were there already, {:.0f} s left   ", done, missing, replicas.size() - missing, left);
+    fmt::print(stderr, "\r{}/{} replicas, {} were there already, {:.0f} s left   ", done, missing,
+               replicas.size() - missing, left);
   };
-  const std::optional<std::size_t> failed_task = run_tasks(replica_work(specs, std::move(replica_tasks), false), std::move(tasks));
+  const std::optional<std::size_t> failed_task =
+      run_tasks(replica_work(specs, std::move(replica_tasks), false), std::move(tasks));
   const bool failed = failed_task.has_value();
   if (tty && !options.quiet) fmt::print(stderr, "\r{:70}\r", "");
   if (failed) {
@@ -143,13 +147,15 @@ int run_sweep(const Options& options, Series* series = nullptr) {
     std::string sets;
     for (const auto& s : options.set) sets += fmt::format(" --set '{}'", s);
     for (const auto& s : sweep.points[r.point].set) sets += fmt::format(" --set '{}'", s);
-    fmt::print(stderr, "\nfaultline: error: a replica failed; reproduce it with:\n  faultline run {} --seed {}{}\n", sweep.experiment, r.seed, sets);
+    fmt::print(stderr, "\nfaultline: error: a replica failed; reproduce it with:\n  faultline run {} --seed {}{}\n",
+               sweep.experiment, r.seed, sets);
   }
 
   const auto found = store->summaries(keys);
   if (series) series->assign(specs.size(), {});
-  nlohmann::ordered_json result{{"sweep", sweep.name}, {"experiment", sweep.experiment}, {"seeds", seeds},
-                                {"computed", done}, {"kept", replicas.size() - missing}, {"points", nlohmann::json::array()}};
+  nlohmann::ordered_json result{
+      {"sweep", sweep.name}, {"experiment", sweep.experiment},    {"seeds", seeds},
+      {"computed", done},    {"kept", replicas.size() - missing}, {"points", nlohmann::json::array()}};
   if (!options.json && !series) {
     fmt::print("{}: {} points, {} seeds; means with 95 % intervals over seeds\n", sweep.name, specs.size(), seeds);
   }
@@ -172,32 +178,39 @@ int run_sweep(const Options& options, Series* series = nullptr) {
     if (!options.json) fmt::print("\n{}  ({} replicas)\n", sweep.points[p].name, count);
     for (std::size_t f = 0; f < kFigures.size(); ++f) {
       const experiment::Estimate e = experiment::estimate(values[f]);
-      row[kFigures[f].name] = {{"count", e.count}, {"mean", e.count ? nlohmann::json(e.mean) : nlohmann::json()},
-                               {"half_width_95", std::isfinite(e.half_width) ? nlohmann::json(e.half_width) : nlohmann::json()}};
+      row[kFigures[f].name] = {
+          {"count", e.count},
+          {"mean", e.count ? nlohmann::json(e.mean) : nlohmann::json()},
+          {"half_width_95", std::isfinite(e.half_width) ? nlohmann::json(e.half_width) : nlohmann::json()}};
       if (!options.json && (e.count > 0 || f < 5)) fmt::print("  {:<14} {:>24}\n", kFigures[f].name, interval(e));
     }
     result["points"].push_back(row);
   }
   if (series) return failed ? 1 : interrupted ? 130 : 0;
   if (options.json) fmt::print("{}\n", result.dump(2));
-  else fmt::print("\nwritten     {} ({} replicas, {} of them were there already)\n", out, found.size(), replicas.size() - missing);
+  else
+    fmt::print("\nwritten     {} ({} replicas, {} of them were there already)\n", out, found.size(),
+               replicas.size() - missing);
   if (interrupted) fmt::print(stderr, "interrupted: what is done is kept; the same command goes on from there\n");
   return failed ? 1 : interrupted ? 130 : 0;
 }
 
-/// Adds seeds until the figure's interval is narrow enough at every point. All points get the same seeds, so that they stay
-/// paired; the number follows from the values in the order of their seeds, not from who was done first.
+/// Adds seeds until the figure's interval is narrow enough at every point. All points get the same seeds, so that they
+/// stay paired; the number follows from the values in the order of their seeds, not from who was done first.
 int run_until_narrow(Options options) {
   std::vector<std::string> names;
   for (const Figure& f : kFigures) names.emplace_back(f.name);
   if (std::find(names.begin(), names.end(), options.figure) == names.end()) {
-    throw config::ConfigError(fmt::format("error: --figure: unknown figure '{}'\n  known figures: {} {}\n", options.figure,
-                                          config::name_list(names), config::did_you_mean(options.figure, names)));
+    throw config::ConfigError(fmt::format("error: --figure: unknown figure '{}'\n  known figures: {} {}\n",
+                                          options.figure, config::name_list(names),
+                                          config::did_you_mean(options.figure, names)));
   }
-  if (job_size() > 1) throw config::ConfigError("error: --stop-within adds seeds in rounds, on one machine: give --seeds under MPI\n");
+  if (job_size() > 1)
+    throw config::ConfigError("error: --stop-within adds seeds in rounds, on one machine: give --seeds under MPI\n");
   options.rule.relative_half_width = *options.stop_within;
   options.rule.most = std::max(options.rule.most, options.rule.least);
-  for (options.seeds = options.rule.least;; options.seeds = std::min(options.rule.most, options.seeds + std::max<std::int64_t>(2, options.seeds / 4))) {
+  for (options.seeds = options.rule.least;;
+       options.seeds = std::min(options.rule.most, options.seeds + std::max<std::int64_t>(2, options.seeds / 4))) {
     Series series;
     if (const int status = run_sweep(options, &series); status != 0) return status;
     std::int64_t needed = 0;
@@ -209,33 +222,39 @@ int run_until_narrow(Options options) {
     const bool narrow = needed <= options.seeds && needed < options.rule.most;
     options.seeds = std::min(needed, options.seeds);
     if (!options.json) {
-      fmt::print("{} seeds: {} is {}known to {:.1f} % at every point\n", options.seeds, options.figure, narrow ? "" : "not yet ",
-                 100 * *options.stop_within);
+      fmt::print("{} seeds: {} is {}known to {:.1f} % at every point\n", options.seeds, options.figure,
+                 narrow ? "" : "not yet ", 100 * *options.stop_within);
     }
     return run_sweep(options);
   }
 }
 
-const Registration kSweep{{.order = 15,
-                           .name = "sweep",
-                           .help = "Run an experiment under many settings and seeds; resumable",
-                           .setup = [](CLI::App& app) {
-                             auto o = std::make_shared<Options>();
-                             app.add_option("sweep", o->file, "Sweep or experiment file (YAML)")->required();
-                             app.add_option("--over", o->over, "An axis: --over 'fleet.instances=[2, 4, 8]' (repeatable)")->allow_extra_args(false)->take_all();
-                             app.add_option("--set", o->set, "Set a field in every point (repeatable)")->allow_extra_args(false)->take_all();
-                             app.add_option("--seeds", o->seeds, "Replicas of each point")->check(CLI::Range(1, 10'000'000));
-                             app.add_option("--stop-within", o->stop_within, "Add seeds until the figure's 95 % interval is within this share of its mean, such as 0.05")
-                                 ->check(CLI::Range(1e-4, 10.0))->excludes("--seeds");
-                             app.add_option("--figure", o->figure, "The figure of --stop-within")->needs("--stop-within");
-                             app.add_option("--least", o->rule.least, "Seeds before --stop-within may stop")->check(CLI::Range(2, 100'000));
-                             app.add_option("--most", o->rule.most, "Seeds at which --stop-within gives up")->check(CLI::Range(2, 10'000'000));
-                             app.add_option("--jobs,-j", o->jobs, "Replicas at a time (default: the cores)")->check(CLI::Range(1, 4096));
-                             app.add_option("--out", o->out, "Results file (SQLite; default: out/<name>.sqlite)");
-                             app.add_flag("--json", o->json, "Print JSON instead of the table");
-                             app.add_flag("--quiet,-q", o->quiet, "No progress");
-                             return [o] { return o->stop_within ? run_until_narrow(*o) : run_sweep(*o); };
-                           }}};
+const Registration kSweep{
+    {.order = 15,
+     .name = "sweep",
+     .help = "Run an experiment under many settings and seeds; resumable",
+     .setup = [](CLI::App& app) {
+       auto o = std::make_shared<Options>();
+       app.add_option("sweep", o->file, "Sweep or experiment file (YAML)")->required();
+       app.add_option("--over", o->over, "An axis: --over 'fleet.instances=[2, 4, 8]' (repeatable)")
+           ->allow_extra_args(false)
+           ->take_all();
+       app.add_option("--set", o->set, "Set a field in every point (repeatable)")->allow_extra_args(false)->take_all();
+       app.add_option("--seeds", o->seeds, "Replicas of each point")->check(CLI::Range(1, 10'000'000));
+       app.add_option("--stop-within", o->stop_within,
+                      "Add seeds until the figure's 95 % interval is within this share of its mean, such as 0.05")
+           ->check(CLI::Range(1e-4, 10.0))
+           ->excludes("--seeds");
+       app.add_option("--figure", o->figure, "The figure of --stop-within")->needs("--stop-within");
+       app.add_option("--least", o->rule.least, "Seeds before --stop-within may stop")->check(CLI::Range(2, 100'000));
+       app.add_option("--most", o->rule.most, "Seeds at which --stop-within gives up")
+           ->check(CLI::Range(2, 10'000'000));
+       app.add_option("--jobs,-j", o->jobs, "Replicas at a time (default: the cores)")->check(CLI::Range(1, 4096));
+       app.add_option("--out", o->out, "Results file (SQLite; default: out/<name>.sqlite)");
+       app.add_flag("--json", o->json, "Print JSON instead of the table");
+       app.add_flag("--quiet,-q", o->quiet, "No progress");
+       return [o] { return o->stop_within ? run_until_narrow(*o) : run_sweep(*o); };
+     }}};
 
 }  // namespace
 }  // namespace faultline::cli

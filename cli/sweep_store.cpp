@@ -16,7 +16,9 @@ class Statement {
   Statement(const Statement&) = delete;
   Statement& operator=(const Statement&) = delete;
   bool ok() const { return ok_; }
-  void bind(int i, const std::string& v) { sqlite3_bind_text(s_, i, v.data(), static_cast<int>(v.size()), SQLITE_TRANSIENT); }
+  void bind(int i, const std::string& v) {
+    sqlite3_bind_text(s_, i, v.data(), static_cast<int>(v.size()), SQLITE_TRANSIENT);
+  }
   void bind(int i, std::int64_t v) { sqlite3_bind_int64(s_, i, v); }
   int step() { return sqlite3_step(s_); }
   std::string text(int column) {
@@ -36,7 +38,8 @@ SweepStore::SweepStore(const std::string& path) : path_(path) {
   sqlite3_busy_timeout(db_, 10'000);
   const char* schema =
       "PRAGMA journal_mode=WAL;"
-      "CREATE TABLE IF NOT EXISTS replicas(key TEXT PRIMARY KEY, point TEXT NOT NULL, seed INTEGER NOT NULL, summary TEXT NOT NULL);";
+      "CREATE TABLE IF NOT EXISTS replicas(key TEXT PRIMARY KEY, point TEXT NOT NULL, seed INTEGER NOT NULL, summary "
+      "TEXT NOT NULL);";
   if (sqlite3_exec(db_, schema, nullptr, nullptr, nullptr) != SQLITE_OK) fail("cannot use");
 }
 

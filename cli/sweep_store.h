@@ -1,5 +1,5 @@
-// Results of a sweep in SQLite: one row a replica, keyed by the hash of its resolved experiment. Safe against a kill at any
-// moment: a row is there completely or not at all.
+// Results of a sweep in SQLite: one row a replica, keyed by the hash of its resolved experiment. Safe against a kill at
+// any moment: a row is there completely or not at all.
 #pragma once
 
 #include <cstdint>

@@ -96,7 +96,8 @@ bool TaskPool::turn(int wait_ms, const Done& done) {
 
 namespace {
 
-std::string replica_summary(const experiment::ExperimentSpec& spec, const experiment::Deployment& deployment, bool unpaired) {
+std::string replica_summary(const experiment::ExperimentSpec& spec, const experiment::Deployment& deployment,
+                            bool unpaired) {
   if (spec.fidelity == experiment::Fidelity::fluid) return fluid_summary(*make_fluid(spec, {})).dump();
   std::vector<sim::ReplicaJob> jobs;
   if (!deployment.faults.empty() && !unpaired) jobs.push_back({.with_faults = false});

@@ -1,6 +1,6 @@
 // Work in processes of its own, several at a time: a crash of one task takes no other with it, and SimGrid allows one
-// simulation a process. A task is a pure function of its number, so neither the number of jobs nor the order of their ends
-// shows in what comes back.
+// simulation a process. A task is a pure function of its number, so neither the number of jobs nor the order of their
+// ends shows in what comes back.
 #pragma once
 
 #include <sys/types.h>
@@ -33,8 +33,8 @@ class TaskPool {
   /// Tasks added that have not been started: none of them is, after drop().
   void drop() { tasks_.resize(next_); }
   std::size_t open() const { return tasks_.size() - next_ + workers_.size(); }
-  /// Starts what fits, waits at most `wait_ms` for an end, calls `done` for those that ended; `done` may add tasks. False when
-  /// nothing runs and nothing can start: all done, `interrupted`, or a task failed.
+  /// Starts what fits, waits at most `wait_ms` for an end, calls `done` for those that ended; `done` may add tasks.
+  /// False when nothing runs and nothing can start: all done, `interrupted`, or a task failed.
   bool turn(int wait_ms, const Done& done);
   std::optional<std::size_t> failed() const { return failed_; }
 
@@ -58,8 +58,8 @@ struct ReplicaTask {
   std::size_t spec = 0;  // index into the specs
   std::uint64_t seed = 0;
 };
-/// Task k: the summary (JSON as `faultline run` writes it, less what depends on the machine) of replicas[k]. What replicas of
-/// one experiment share (topology, placement, prices) is made once.
+/// Task k: the summary (JSON as `faultline run` writes it, less what depends on the machine) of replicas[k]. What
+/// replicas of one experiment share (topology, placement, prices) is made once.
 Work replica_work(std::vector<experiment::ExperimentSpec> specs, std::vector<ReplicaTask> replicas, bool unpaired);
 
 }  // namespace faultline::cli

@@ -68,24 +68,28 @@ int run(const Options& o) {
   return 0;
 }
 
-const Registration kTopology{{.order = 40, .name = "topology", .help = "Analyse a cluster: failure domains, cuts, what can hurt what",
-                              .setup = [](CLI::App& app) -> std::function<int()> {
-  auto o = std::make_shared<Options>();
-  app.add_option("file", o->file, "topology YAML (topologies/README.md)")->required();
-  app.add_flag("--json", o->json, "everything as JSON instead of text");
-  app.add_flag("--resolved", o->resolved, "print the topology with every default and stop");
-  app.add_option("--component", o->component, "one component instead: leaf-0, inst-0.d-1.gpu-3, …");
-  app.add_option("--dot", o->dot, "write a Graphviz picture to this file");
-  app.add_option("--svg", o->svg, "write an SVG picture to this file");
-  app.add_option("--instances", o->instances, "instances to place; 0: as many as fit");
-  app.add_option("--prefill-nodes", o->prefill_nodes, "prefill nodes of an instance");
-  app.add_option("--decode-nodes", o->decode_nodes, "decode nodes of an instance");
-  app.add_option("--mixed-nodes", o->mixed_nodes, "nodes of an instance that prefill and decode");
-  app.add_option("--spare-nodes", o->spare_nodes, "nodes kept free");
-  app.add_option("--rule", o->rule, "pack, spread or rack_aligned");
-  app.add_option("--set", o->set, "set any field, such as fabric.oversubscription=2 (repeatable)")->allow_extra_args(false);
-  return [o] { return run(*o); };
-}}};
+const Registration kTopology{
+    {.order = 40,
+     .name = "topology",
+     .help = "Analyse a cluster: failure domains, cuts, what can hurt what",
+     .setup = [](CLI::App& app) -> std::function<int()> {
+       auto o = std::make_shared<Options>();
+       app.add_option("file", o->file, "topology YAML (topologies/README.md)")->required();
+       app.add_flag("--json", o->json, "everything as JSON instead of text");
+       app.add_flag("--resolved", o->resolved, "print the topology with every default and stop");
+       app.add_option("--component", o->component, "one component instead: leaf-0, inst-0.d-1.gpu-3, …");
+       app.add_option("--dot", o->dot, "write a Graphviz picture to this file");
+       app.add_option("--svg", o->svg, "write an SVG picture to this file");
+       app.add_option("--instances", o->instances, "instances to place; 0: as many as fit");
+       app.add_option("--prefill-nodes", o->prefill_nodes, "prefill nodes of an instance");
+       app.add_option("--decode-nodes", o->decode_nodes, "decode nodes of an instance");
+       app.add_option("--mixed-nodes", o->mixed_nodes, "nodes of an instance that prefill and decode");
+       app.add_option("--spare-nodes", o->spare_nodes, "nodes kept free");
+       app.add_option("--rule", o->rule, "pack, spread or rack_aligned");
+       app.add_option("--set", o->set, "set any field, such as fabric.oversubscription=2 (repeatable)")
+           ->allow_extra_args(false);
+       return [o] { return run(*o); };
+     }}};
 
 }  // namespace
 }  // namespace faultline::cli

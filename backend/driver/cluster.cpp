@@ -20,13 +20,16 @@
 namespace faultline::live {
 namespace {
 
-[[noreturn]] void fail(const char* what) { throw std::runtime_error(fmt::format("{}: {}", what, std::strerror(errno))); }
+[[noreturn]] void fail(const char* what) {
+  throw std::runtime_error(fmt::format("{}: {}", what, std::strerror(errno)));
+}
 
 std::string read_whole(int fd) {
   struct stat status {};
   if (::fstat(fd, &status) != 0) fail("cannot read the cluster's settings");
   std::string text(static_cast<std::size_t>(status.st_size), '\0');
-  if (::pread(fd, text.data(), text.size(), 0) != static_cast<ssize_t>(text.size())) fail("cannot read the cluster's settings");
+  if (::pread(fd, text.data(), text.size(), 0) != static_cast<ssize_t>(text.size()))
+    fail("cannot read the cluster's settings");
   return text;
 }
 
@@ -73,7 +76,9 @@ Board* map_board(int fd) {
 }
 
 Cluster::Cluster(ClusterSettings settings, Board* board, const config::FileReader& reader)
-    : settings_(std::move(settings)), board_(board), spec_(experiment::load(settings_.experiment, "the cluster's experiment", {}, reader)) {
+    : settings_(std::move(settings)),
+      board_(board),
+      spec_(experiment::load(settings_.experiment, "the cluster's experiment", {}, reader)) {
   deployment_ = experiment::deploy(spec_);
   routers_ = static_cast<std::uint32_t>(deployment_->placement.routers.size());
   instances_ = static_cast<std::uint32_t>(deployment_->instances.size());
@@ -101,7 +106,8 @@ Address Cluster::address_of(std::uint32_t member) const {
   return {Role::client, 0};
 }
 
-messenger::TcpMessengerSettings Cluster::messenger_settings(Address self, std::uint64_t incarnation, const LiveClock& clock) const {
+messenger::TcpMessengerSettings Cluster::messenger_settings(Address self, std::uint64_t incarnation,
+                                                            const LiveClock& clock) const {
   const control::DetectorSpec& d = spec_.detector;
   messenger::TcpMessengerSettings s;
   s.self = self;
@@ -128,7 +134,8 @@ Cluster inherited_cluster(const config::FileReader& reader) {
   return Cluster(settings_from(read_whole(kSettingsFd)), map_board(kBoardFd), reader);
 }
 
-pid_t start_process(const std::string& program, const std::vector<std::string>& arguments, const std::vector<int>& fds, bool own_group) {
+pid_t start_process(const std::string& program, const std::vector<std::string>& arguments, const std::vector<int>& fds,
+                    bool own_group) {
   std::vector<char*> argv;
   argv.push_back(const_cast<char*>(program.c_str()));
   for (const auto& a : arguments) argv.push_back(const_cast<char*>(a.c_str()));
@@ -146,7 +153,8 @@ pid_t start_process(const std::string& program, const std::vector<std::string>& 
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
   int spare[8];
-  for (std::size_t i = 0; i < fds.size() && i < 8; ++i) spare[i] = fds[i] < 0 ? -1 : ::fcntl(fds[i], F_DUPFD, first_free);
+  for (std::size_t i = 0; i < fds.size() && i < 8; ++i)
+    spare[i] = fds[i] < 0 ? -1 : ::fcntl(fds[i], F_DUPFD, first_free);
   for (std::size_t i = 0; i < fds.size() && i < 8; ++i) {
     if (spare[i] >= 0) ::dup2(spare[i], kSettingsFd + static_cast<int>(i));
     else ::close(kSettingsFd + static_cast<int>(i));

@@ -1,5 +1,5 @@
-// What every process of a live cluster on one host shares: the settings (read only, in a file of memory that is inherited)
-// and the board (shared memory): when the run began, who is ready, and the state of the emulated hardware.
+// What every process of a live cluster on one host shares: the settings (read only, in a file of memory that is
+// inherited) and the board (shared memory): when the run began, who is ready, and the state of the emulated hardware.
 //
 // The board stands for what a real node has of its own: a GPU that is dead or hangs is a flag here that its agent's
 // driver reads when it starts workers or probes. Controllers never see it but through those answers.
@@ -59,7 +59,8 @@ struct Board {
   };
   std::array<Node, kNodesMax> nodes{};
   // Counted by all, for the report.
-  std::atomic<std::uint64_t> exchanges{0}, exchange_bytes{0}, exchanges_wrong{0}, kv_pushes{0}, kv_bytes{0}, kv_checked{0}, kv_wrong{0};
+  std::atomic<std::uint64_t> exchanges{0}, exchange_bytes{0}, exchanges_wrong{0}, kv_pushes{0}, kv_bytes{0},
+      kv_checked{0}, kv_wrong{0};
 };
 
 /// Shared memory of a size, zeroed; in a process that inherited it, mapped again.
@@ -89,7 +90,8 @@ class Cluster {
   std::uint32_t members() const { return nodes_from_ + nodes_ + 1; }
   std::uint32_t routers() const { return routers_; }
   std::uint32_t nodes() const { return nodes_; }
-  messenger::TcpMessengerSettings messenger_settings(Address self, std::uint64_t incarnation, const LiveClock& clock) const;
+  messenger::TcpMessengerSettings messenger_settings(Address self, std::uint64_t incarnation,
+                                                     const LiveClock& clock) const;
 
  private:
   ClusterSettings settings_;
@@ -103,8 +105,9 @@ class Cluster {
 Cluster inherited_cluster(const config::FileReader& reader);
 
 /// Starts `program` with arguments in a new process that dies with the calling thread. fds[i] becomes descriptor
-/// kSettingsFd + i there; -1 leaves it out. own_group: it leads a process group (so that Ctrl-C reaches only the starter, and
-/// it can be stopped with its children). Throws std::runtime_error with the system's reason.
-pid_t start_process(const std::string& program, const std::vector<std::string>& arguments, const std::vector<int>& fds, bool own_group);
+/// kSettingsFd + i there; -1 leaves it out. own_group: it leads a process group (so that Ctrl-C reaches only the
+/// starter, and it can be stopped with its children). Throws std::runtime_error with the system's reason.
+pid_t start_process(const std::string& program, const std::vector<std::string>& arguments, const std::vector<int>& fds,
+                    bool own_group);
 
 }  // namespace faultline::live

@@ -56,8 +56,13 @@ std::uint16_t free_ports(std::uint32_t count) {
 
 }  // namespace
 
-Conductor::Conductor(const experiment::ExperimentSpec& spec, const std::string& resolved, const LiveOptions& options, const config::FileReader& reader)
-    : options_(options), reader_(reader), board_fd_(make_memory("cluster board", sizeof(Board))), clock_(options.speed), truth_(spec.seed) {
+Conductor::Conductor(const experiment::ExperimentSpec& spec, const std::string& resolved, const LiveOptions& options,
+                     const config::FileReader& reader)
+    : options_(options),
+      reader_(reader),
+      board_fd_(make_memory("cluster board", sizeof(Board))),
+      clock_(options.speed),
+      truth_(spec.seed) {
   board_ = map_board(board_fd_.get());
   ClusterSettings settings;
   settings.experiment = resolved;
@@ -71,22 +76,28 @@ Conductor::Conductor(const experiment::ExperimentSpec& spec, const std::string& 
   config::Diagnostics diagnostics;
   fault::check_supported(d.faults, *this, diagnostics);
   if (spec.fleet.restart_unit == control::RestartUnit::rank) {
-    diagnostics.error(spec.fleet_mark, "a live run cannot restart single ranks: one process holds a node's ranks of a group",
+    diagnostics.error(spec.fleet_mark,
+                      "a live run cannot restart single ranks: one process holds a node's ranks of a group",
                       "use restart_unit: ep_group, role or instance");
   }
   if (spec.recovery.keeps_survivors()) {
-    diagnostics.error(spec.fleet_mark, "a live run cannot go on with the survivors of a group: its workers do not move experts",
+    diagnostics.error(spec.fleet_mark,
+                      "a live run cannot go on with the survivors of a group: its workers do not move experts",
                       "use recovery.policy: restart, spare_node or spare_instance");
   }
   if (spec.router.retry.migrate) {
-    diagnostics.error(spec.fleet_mark, "a live run cannot migrate requests: its routers do not see the tokens that pass", "leave out router.retry.migrate");
+    diagnostics.error(spec.fleet_mark,
+                      "a live run cannot migrate requests: its routers do not see the tokens that pass",
+                      "leave out router.retry.migrate");
   }
   if (spec.experts.popularity.kind != model::PopularityKind::uniform) {
-    diagnostics.error(spec.fleet_mark, "a live run's exchange carries the same tokens to every expert", "leave out experts.popularity");
+    diagnostics.error(spec.fleet_mark, "a live run's exchange carries the same tokens to every expert",
+                      "leave out experts.popularity");
   }
   diagnostics.throw_if_any();
   if (cluster_->members() > kMembersMax || cluster_->nodes() > kNodesMax) {
-    throw std::runtime_error(fmt::format("{} processes on one host are too many; choose a smaller topology", cluster_->members()));
+    throw std::runtime_error(
+        fmt::format("{} processes on one host are too many; choose a smaller topology", cluster_->members()));
   }
   settings.first_port = free_ports(cluster_->members());
   cluster_ = std::make_unique<Cluster>(settings, board_, reader);
@@ -101,7 +112,8 @@ Conductor::Conductor(const experiment::ExperimentSpec& spec, const std::string& 
 
 Conductor::~Conductor() { stop_all(); }
 
-// ---- processes --------------------------------------------------------------------------------------------------------
+// ---- processes
+// --------------------------------------------------------------------------------------------------------
 
 void Conductor::start(Address who) {
   const std::uint32_t member = cluster_->member_of(who);
@@ -110,8 +122,8 @@ void Conductor::start(Address who) {
   Process& process = processes_[who];
   process = {who, 0, false};
   process.pid = start_process(options_.program,
-                              {"cluster", "member", "--role", kRoles[static_cast<std::size_t>(who.role)], "--index", std::to_string(who.index),
-                               "--incarnation", std::to_string(incarnation)},
+                              {"cluster", "member", "--role", kRoles[static_cast<std::size_t>(who.role)], "--index",
+                               std::to_string(who.index), "--incarnation", std::to_string(incarnation)},
                               {settings_fd_.get(), board_fd_.get()}, true);
 }
 
@@ -126,7 +138,8 @@ void Conductor::wait_for(Ready ready, const char* what) {
       run_.interrupted = true;
       return;
     }
-    if (steady_clock::now() > end) throw std::runtime_error(fmt::format("{} of {} processes do not {}", missing, processes_.size(), what));
+    if (steady_clock::now() > end)
+      throw std::runtime_error(fmt::format("{} of {} processes do not {}", missing, processes_.size(), what));
     std::this_thread::sleep_for(milliseconds(2));
   }
 }
@@ -172,18 +185,20 @@ void Conductor::reap(bool expected) {
     ::kill(-process.pid, SIGKILL);  // what it has started and left
     process.pid = 0;
     if (expected) continue;
-    throw std::runtime_error(fmt::format("the process of {} {} ended by itself ({} {})", kRoles[static_cast<std::size_t>(who.role)], who.index,
-                                         WIFSIGNALED(status) ? "signal" : "status", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status)));
+    throw std::runtime_error(fmt::format(
+        "the process of {} {} ended by itself ({} {})", kRoles[static_cast<std::size_t>(who.role)], who.index,
+        WIFSIGNALED(status) ? "signal" : "status", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status)));
   }
 }
 
-// ---- clients ----------------------------------------------------------------------------------------------------------
+// ---- clients
+// ----------------------------------------------------------------------------------------------------------
 
 void Conductor::arrive() {
   const Instant t = clock_.now();
-  control::RequestArrived request{RequestId{static_cast<std::uint32_t>(run_.arrivals.size())}, static_cast<std::int32_t>(next_.prompt.v),
-                                  static_cast<std::int32_t>(next_.output.v), next_.slo_class,
-                                  next_.prefix_blocks.empty() ? 0 : mix64(next_.prefix_blocks[0] + 1)};
+  control::RequestArrived request{RequestId{static_cast<std::uint32_t>(run_.arrivals.size())},
+                                  static_cast<std::int32_t>(next_.prompt.v), static_cast<std::int32_t>(next_.output.v),
+                                  next_.slo_class, next_.prefix_blocks.empty() ? 0 : mix64(next_.prefix_blocks[0] + 1)};
   run_.arrivals.push_back({t, request});
   more_ = source_->next(next_);
   for (std::uint32_t k = 0; k < cluster_->routers(); ++k) {  // clients spread over the routers that answer
@@ -217,7 +232,8 @@ void Conductor::take_answers() {
   for (std::size_t count = 0; (count = messenger_->poll(events)) > 0;) {
     for (std::size_t i = 0; i < count; ++i) {
       if (const auto* message = std::get_if<MessageReceived>(&events[i])) {
-        const auto packet = decode_packet({reinterpret_cast<const char*>(message->payload.data()), message->payload.size()});
+        const auto packet =
+            decode_packet({reinterpret_cast<const char*>(message->payload.data()), message->payload.size()});
         const auto* answer = packet ? std::get_if<Answer>(&*packet) : nullptr;
         if (answer != nullptr && open_.erase(answer->request) > 0) ++done_;
       } else if (const auto* lost = std::get_if<PeerLost>(&events[i])) {
@@ -229,7 +245,8 @@ void Conductor::take_answers() {
   }
 }
 
-// ---- the run ----------------------------------------------------------------------------------------------------------
+// ---- the run
+// ----------------------------------------------------------------------------------------------------------
 
 LiveRun Conductor::run() {
   const auto began = steady_clock::now();
@@ -254,7 +271,8 @@ void Conductor::loop() {
   for (std::uint32_t r = 0; r < cluster_->routers(); ++r) messenger_->watch({Role::router, r});
   for (std::uint32_t f = 0; f < cluster_->deployment().faults.size(); ++f) {
     const auto& fault = cluster_->deployment().faults[f];
-    for (const auto& t : fault.transitions(std::get<Instant>(fault.trigger))) at(t.at, [this, f, active = t.active] { change(f, active); });
+    for (const auto& t : fault.transitions(std::get<Instant>(fault.trigger)))
+      at(t.at, [this, f, active = t.active] { change(f, active); });
   }
   const Instant limit = cluster_->spec().end ? Instant{cluster_->spec().end->v} : kNever;
   more_ = source_->next(next_);

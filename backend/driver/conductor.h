@@ -1,10 +1,11 @@
-// The conductor of a live run on one host: starts the cluster's processes, sends the trace as their clients would, makes
-// faults true with real signals, starts again what the experiment says comes back by itself (routers, repaired nodes), and
-// ends everything. It is the operator's hand and the clients; it takes no decision of the control plane.
+// The conductor of a live run on one host: starts the cluster's processes, sends the trace as their clients would,
+// makes faults true with real signals, starts again what the experiment says comes back by itself (routers, repaired
+// nodes), and ends everything. It is the operator's hand and the clients; it takes no decision of the control plane.
 //
 //   gpu.failstop   SIGKILL to the worker process that holds the rank; the GPU stays dead for starts and probes
 //   gpu.hang       SIGSTOP to it; its next start ends the hang
-//   node.crash     SIGSTOP to all processes of the node, so that it is silent as a dead host is, then SIGKILL once every peer
+//   node.crash     SIGSTOP to all processes of the node, so that it is silent as a dead host is, then SIGKILL once
+//   every peer
 //                  has had the time to notice (a kill alone would have the kernel reset its connections at once)
 //   router.crash   SIGKILL
 #pragma once
@@ -61,7 +62,8 @@ struct LiveRun {
 class Conductor final : public fault::FaultActuator {
  public:
   /// Throws config::ConfigError for what a live run cannot do: kinds of fault, triggers, restart units.
-  Conductor(const experiment::ExperimentSpec& spec, const std::string& resolved, const LiveOptions& options, const config::FileReader& reader);
+  Conductor(const experiment::ExperimentSpec& spec, const std::string& resolved, const LiveOptions& options,
+            const config::FileReader& reader);
   ~Conductor() override;
   /// Throws std::runtime_error when a process cannot be started or ends by itself.
   LiveRun run();

@@ -10,7 +10,8 @@ namespace faultline::live {
 using fault::FaultKind;
 
 fault::Support Conductor::supports(const fault::ScheduledFault& f) const {
-  if (!std::holds_alternative<Instant>(f.trigger)) return {false, "a live run knows only triggers at a time ('at', 'random')"};
+  if (!std::holds_alternative<Instant>(f.trigger))
+    return {false, "a live run knows only triggers at a time ('at', 'random')"};
   switch (f.kind) {
     case FaultKind::node_crash:
     case FaultKind::gpu_failstop:
@@ -118,7 +119,8 @@ void Conductor::crash_node(std::uint32_t node) {
   }
   if (hosts[0] == component) stop({Role::fleet, 0});
   for (std::uint32_t i = 0; i < cluster_->deployment().instances.size(); ++i) {
-    if (board_->leader[i] != 0 && board_->leader_node[i] == node) board_->leader[i] = 0;  // another may be started elsewhere
+    if (board_->leader[i] != 0 && board_->leader_node[i] == node)
+      board_->leader[i] = 0;  // another may be started elsewhere
   }
   const Duration unheard = spec.detector.heartbeat_period * (spec.detector.heartbeats_missed + 1);
   const Duration unacked = spec.network.retransmission_budget() * 2;
@@ -129,7 +131,8 @@ void Conductor::bury_node(std::uint32_t node) {
   const ComponentId component = cluster_->deployment().topology.node(NodeId{node});
   const auto& hosts = cluster_->deployment().placement.routers;
   for (auto& [who, process] : processes_) {
-    const bool here = (who.role == Role::node && who.index == node) || (who.role == Role::router && hosts[who.index] == component) ||
+    const bool here = (who.role == Role::node && who.index == node) ||
+                      (who.role == Role::router && hosts[who.index] == component) ||
                       (who.role == Role::fleet && hosts[0] == component);
     if (!here || !process.stopped) continue;
     end_process(process, SIGKILL);

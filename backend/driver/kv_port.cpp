@@ -16,9 +16,9 @@ using std::chrono::steady_clock;
 
 constexpr RegionId kIncoming{0}, kOutgoing{1};
 constexpr std::uint32_t kFirstRemote = 2;
-constexpr std::int64_t kStripe = 4 << 20;   // of each sender; a hand-off of more bytes wraps
-constexpr std::int64_t kUnit = 64;          // hand-offs begin at multiples of it, so that 16 bits name any place
-constexpr std::int64_t kHeader = 24;        // op, bytes, hash
+constexpr std::int64_t kStripe = 4 << 20;  // of each sender; a hand-off of more bytes wraps
+constexpr std::int64_t kUnit = 64;         // hand-offs begin at multiples of it, so that 16 bits name any place
+constexpr std::int64_t kHeader = 24;       // op, bytes, hash
 constexpr std::size_t kPassesKept = 256;
 // A path that was never there is opened first, in real time: two messages and a handshake.
 constexpr std::chrono::seconds kOpenMax{2};
@@ -51,17 +51,23 @@ std::byte* reserve(std::size_t size) {
 }  // namespace
 
 KvPort::KvPort(const Cluster& cluster, std::uint32_t node, std::uint64_t incarnation, Duration budget)
-    : cluster_(cluster), node_(node), incarnation_(incarnation), budget_(budget), transport_(settings_of(cluster, budget)) {
+    : cluster_(cluster),
+      node_(node),
+      incarnation_(incarnation),
+      budget_(budget),
+      transport_(settings_of(cluster, budget)) {
   size_ = static_cast<std::size_t>(kStripe) * cluster.nodes();
   region_ = reserve(size_);  // pages come with the first byte
   outgoing_ = reserve(size_);
-  const bool registered = bool(transport_.register_memory(kIncoming, {region_, size_})) && bool(transport_.register_memory(kOutgoing, {outgoing_, size_}));
+  const bool registered = bool(transport_.register_memory(kIncoming, {region_, size_})) &&
+                          bool(transport_.register_memory(kOutgoing, {outgoing_, size_}));
   FAULTLINE_ASSERT(registered, "node={}", node);
 }
 
 KvPort::~KvPort() = default;  // the transport ends with the process, and the memory after it
 
-// ---- paths ------------------------------------------------------------------------------------------------------------
+// ---- paths
+// ------------------------------------------------------------------------------------------------------------
 
 void KvPort::want(std::uint32_t node) {
   if (node == node_) return;
@@ -71,18 +77,21 @@ void KvPort::want(std::uint32_t node) {
   if (path.state == Path::State::asked && path.asked != Time{} && now - path.asked < nanoseconds(budget_.v)) return;
   path.state = Path::State::asked;
   path.asked = now;
-  hellos_.emplace_back(node, TransportHello{blob_of(transport_.local_address()), blob_of(transport_.export_region(kIncoming)), incarnation_, false});
+  hellos_.emplace_back(node, TransportHello{blob_of(transport_.local_address()),
+                                            blob_of(transport_.export_region(kIncoming)), incarnation_, false});
 }
 
 void KvPort::hello(std::uint32_t from, const TransportHello& said) {
   Path& path = paths_[from];
-  const bool known = path.incarnation == said.incarnation && (path.state == Path::State::up || path.state == Path::State::opening);
+  const bool known =
+      path.incarnation == said.incarnation && (path.state == Path::State::up || path.state == Path::State::opening);
   if (!known) {
     if (path.state == Path::State::up || path.state == Path::State::opening) lose(from, Cause::peer_lost);
     open(from, path, said);
   }
   if (!said.answer) {
-    hellos_.emplace_back(from, TransportHello{blob_of(transport_.local_address()), blob_of(transport_.export_region(kIncoming)), incarnation_, true});
+    hellos_.emplace_back(from, TransportHello{blob_of(transport_.local_address()),
+                                              blob_of(transport_.export_region(kIncoming)), incarnation_, true});
   }
 }
 
@@ -91,7 +100,8 @@ void KvPort::open(std::uint32_t node, Path& path, const TransportHello& said) {
   path.peer = EndpointId{++endpoints_};
   path.region = RegionId{kFirstRemote + endpoints_};
   path.incarnation = said.incarnation;
-  const bool opened = bool(transport_.open(path.peer, bytes_of(said.address))) && bool(transport_.import_region(path.region, path.peer, bytes_of(said.region)));
+  const bool opened = bool(transport_.open(path.peer, bytes_of(said.address))) &&
+                      bool(transport_.import_region(path.region, path.peer, bytes_of(said.region)));
   path.state = opened ? Path::State::opening : Path::State::down;
   if (opened) node_of_[path.peer] = node;
 }
@@ -109,7 +119,8 @@ void KvPort::lose(std::uint32_t node, Cause cause) {
   }
 }
 
-// ---- hand-offs --------------------------------------------------------------------------------------------------------
+// ---- hand-offs
+// --------------------------------------------------------------------------------------------------------
 
 void KvPort::post(OpId op, std::uint32_t to_node, Bytes bytes, OpId pass) {
   Push push;
@@ -129,7 +140,8 @@ void KvPort::post(OpId op, std::uint32_t to_node, Bytes bytes, OpId pass) {
   } else if (const auto path = paths_.find(to_node); path != paths_.end() && path->second.state == Path::State::up) {
     write(it->second, path->second);
   } else {
-    if (path == paths_.end() || !path->second.fell_silent) it->second.deadline = steady_clock::now() + std::max<nanoseconds>(kOpenMax, nanoseconds(budget_.v));
+    if (path == paths_.end() || !path->second.fell_silent)
+      it->second.deadline = steady_clock::now() + std::max<nanoseconds>(kOpenMax, nanoseconds(budget_.v));
     want(to_node);
   }
 }
@@ -138,13 +150,15 @@ void KvPort::write(Push& push, Path& path) {
   if (path.at + push.bytes > kStripe) path.at = 0;
   const std::int64_t there = std::int64_t{node_} * kStripe + path.at, here = std::int64_t{push.to} * kStripe + path.at;
   std::byte* at = outgoing_ + here;
-  for (std::int64_t i = kHeader; i + 8 <= push.bytes; i += 8) put(at + i, mix64(push.id.v + static_cast<std::uint64_t>(i)));
+  for (std::int64_t i = kHeader; i + 8 <= push.bytes; i += 8)
+    put(at + i, mix64(push.id.v + static_cast<std::uint64_t>(i)));
   put(at, push.id.v);
   put(at + 8, static_cast<std::uint64_t>(push.bytes));
   put(at + 16, hash_of(at + kHeader, push.bytes - kHeader));
   push.posted = OpId{++ops_};
   const auto tag = static_cast<std::uint32_t>(path.at / kUnit) << 16 | static_cast<std::uint32_t>(push.id.v & 0xffff);
-  const Status status = transport_.post({push.posted, path.peer, {{kOutgoing, {here}, path.region, {there}, {push.bytes}}}, tag});
+  const Status status =
+      transport_.post({push.posted, path.peer, {{kOutgoing, {here}, path.region, {there}, {push.bytes}}}, tag});
   path.at = (path.at + push.bytes + kUnit - 1) / kUnit * kUnit;
   if (path.at >= kStripe) path.at = 0;
   if (status) {
@@ -160,7 +174,8 @@ void KvPort::check(std::uint32_t from, std::uint32_t tag) {
   const auto bytes = static_cast<std::int64_t>(get(at + 8));
   Board& board = cluster_.board();
   // Overwritten by a later one before we came: nothing can be said.
-  if ((get(at) & 0xffff) != (tag & 0xffff) || bytes < kHeader || bytes > kStripe - std::int64_t{tag >> 16} * kUnit) return;
+  if ((get(at) & 0xffff) != (tag & 0xffff) || bytes < kHeader || bytes > kStripe - std::int64_t{tag >> 16} * kUnit)
+    return;
   if (hash_of(at + kHeader, bytes - kHeader) == get(at + 16)) ++board.kv_checked;
   else ++board.kv_wrong;
 }
@@ -194,7 +209,8 @@ void KvPort::end(std::map<std::uint64_t, Push>::iterator it, Cause cause) {
   pushes_.erase(it);
 }
 
-// ---- progress ---------------------------------------------------------------------------------------------------------
+// ---- progress
+// ---------------------------------------------------------------------------------------------------------
 
 void KvPort::work(Time now) {
   std::array<TransportEvent, 32> events;

@@ -1,8 +1,8 @@
 // The Transport of a node agent: KV hand-offs as real bytes, scaled, agent to agent over TCP.
 //
-// Each agent owns a region; a sender writes into the stripe of the region that is its own, so that no two senders meet. A
-// hand-off is bound to the prefill pass that computes it: its bytes go at once, its end is told when both have ended. The
-// receiver checks the bytes. The model's layers, blocks and paths are not: backend/kv moves those (docs/twin.md).
+// Each agent owns a region; a sender writes into the stripe of the region that is its own, so that no two senders meet.
+// A hand-off is bound to the prefill pass that computes it: its bytes go at once, its end is told when both have ended.
+// The receiver checks the bytes. The model's layers, blocks and paths are not: backend/kv moves those (docs/twin.md).
 #pragma once
 
 #include <deque>
@@ -54,7 +54,7 @@ class KvPort {
     bool fell_silent = false;
   };
   struct Push {
-    OpId id;          // of the agent
+    OpId id;  // of the agent
     std::uint32_t to = 0;
     std::int64_t bytes = 0;
     OpId pass;
@@ -74,8 +74,8 @@ class KvPort {
   std::uint64_t incarnation_;
   Duration budget_;
   transport::TcpTransport transport_;
-  std::byte* region_ = nullptr;   // what others write
-  std::byte* outgoing_ = nullptr; // what we write from, by node
+  std::byte* region_ = nullptr;    // what others write
+  std::byte* outgoing_ = nullptr;  // what we write from, by node
   std::size_t size_ = 0;
   std::map<std::uint32_t, Path> paths_;
   std::map<EndpointId, std::uint32_t> node_of_;

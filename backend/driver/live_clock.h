@@ -1,5 +1,6 @@
-// Clock of a live run: the machine's monotonic clock, counted from the run's common beginning and multiplied by the speed
-// of the replay. All processes of a host agree on it. Everything above the ports is in this time; sockets are in real time.
+// Clock of a live run: the machine's monotonic clock, counted from the run's common beginning and multiplied by the
+// speed of the replay. All processes of a host agree on it. Everything above the ports is in this time; sockets are in
+// real time.
 #pragma once
 
 #include <chrono>
@@ -15,9 +16,7 @@ class LiveClock final : public Clock {
   using Time = std::chrono::steady_clock::time_point;
 
   /// speed: seconds of the run for each real one, > 0.
-  LiveClock(Time begin, double speed) : begin_(begin), speed_(speed) {
-    FAULTLINE_ASSERT(speed > 0, "speed={}", speed);
-  }
+  LiveClock(Time begin, double speed) : begin_(begin), speed_(speed) { FAULTLINE_ASSERT(speed > 0, "speed={}", speed); }
   /// The beginning may become known later; until then time stands at 0.
   explicit LiveClock(double speed) : LiveClock(Time::max(), speed) {}
   void set_begin(Time begin) { begin_ = begin; }

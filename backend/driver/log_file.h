@@ -38,7 +38,9 @@ class LogFile {
   }
 
  private:
-  [[noreturn]] void fail() const { throw std::runtime_error(fmt::format("cannot write {}: {}", path_, std::strerror(errno))); }
+  [[noreturn]] void fail() const {
+    throw std::runtime_error(fmt::format("cannot write {}: {}", path_, std::strerror(errno)));
+  }
   void write(std::string_view bytes) {
     while (!bytes.empty()) {
       const ssize_t count = ::write(file_.get(), bytes.data(), bytes.size());

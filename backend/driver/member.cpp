@@ -46,7 +46,8 @@ std::unique_ptr<messenger::TcpMessenger> listen(const messenger::TcpMessengerSet
 
 }  // namespace
 
-Member::Member(const Cluster& cluster, Address self, std::uint32_t incarnation, std::unique_ptr<control::Controller> controller)
+Member::Member(const Cluster& cluster, Address self, std::uint32_t incarnation,
+               std::unique_ptr<control::Controller> controller)
     : cluster_(cluster),
       self_(self),
       incarnation_(incarnation),
@@ -120,7 +121,8 @@ void Member::take_messages() {
       const std::string_view bytes(reinterpret_cast<const char*>(message->payload.data()), message->payload.size());
       auto packet = decode_packet(bytes);
       if (!packet) throw std::runtime_error("a packet that no process of this version sends");
-      if (auto* control = std::get_if<Control>(&*packet)) post(control::Received{message->from, std::move(control->message)});
+      if (auto* control = std::get_if<Control>(&*packet))
+        post(control::Received{message->from, std::move(control->message)});
       else this->packet(message->from, *packet);
     } else if (const auto* suspected = std::get_if<PeerSuspected>(&e)) {
       post(PeerChanged{suspected->peer, PeerChanged::To::suspected, Cause::timeout});
@@ -152,7 +154,8 @@ void Member::carry_out(control::Command& command) {
         else if constexpr (std::is_same_v<C, control::Unwatch>) messenger_->unwatch(c.peer);
         else if constexpr (std::is_same_v<C, control::NoteFirstToken> || std::is_same_v<C, control::NoteRequestEnded> ||
                            std::is_same_v<C, control::NoteAttemptLost> || std::is_same_v<C, control::NoteAttempt> ||
-                           std::is_same_v<C, control::NotePhase>) noted(command);
+                           std::is_same_v<C, control::NotePhase>)
+          noted(command);
         else execute(command);
       },
       command);
@@ -163,7 +166,8 @@ void Member::send(Address to, const Packet& packet) {
   const Status sent = messenger_->send(to, std::as_bytes(std::span(bytes.data(), bytes.size())));
   // A message to a lost peer vanishes, as in every world; who watches it has been told.
   if (!sent && sent.cause() != Cause::peer_lost) {
-    throw std::runtime_error(fmt::format("a peer (member {}) does not take its messages: {}", cluster_.member_of(to), name_of(sent.cause())));
+    throw std::runtime_error(fmt::format("a peer (member {}) does not take its messages: {}", cluster_.member_of(to),
+                                         name_of(sent.cause())));
   }
 }
 
@@ -171,7 +175,8 @@ namespace {
 
 class RouterMember final : public Member {
  public:
-  RouterMember(const Cluster& c, Address self, std::uint32_t incarnation) : Member(c, self, incarnation, controller(c, self)) {}
+  RouterMember(const Cluster& c, Address self, std::uint32_t incarnation)
+      : Member(c, self, incarnation, controller(c, self)) {}
 
  private:
   static std::unique_ptr<control::Controller> controller(const Cluster& c, Address self) {
@@ -193,15 +198,16 @@ class FleetMember final : public Member {
  public:
   FleetMember(const Cluster& c, Address self, std::uint32_t incarnation)
       : Member(c, self, incarnation, std::make_unique<control::FleetManager>([&] {
-          control::FleetSetup setup = c.deployment().fleet;
-          setup.term = incarnation;  // one that is started again asks what became of the fleet
-          return setup;
-        }())) {}
+                 control::FleetSetup setup = c.deployment().fleet;
+                 setup.term = incarnation;  // one that is started again asks what became of the fleet
+                 return setup;
+               }())) {}
 };
 
 class LeaderMember final : public Member {
  public:
-  LeaderMember(const Cluster& c, Address self, std::uint32_t incarnation) : Member(c, self, incarnation, controller(c, self, incarnation)) {}
+  LeaderMember(const Cluster& c, Address self, std::uint32_t incarnation)
+      : Member(c, self, incarnation, controller(c, self, incarnation)) {}
 
  private:
   static std::unique_ptr<control::Controller> controller(const Cluster& c, Address self, std::uint32_t incarnation) {
@@ -217,7 +223,8 @@ class LeaderMember final : public Member {
 
 int run_member(Address self, std::uint32_t incarnation, const config::FileReader& reader) {
   const Cluster cluster = inherited_cluster(reader);
-  FAULTLINE_ASSERT(cluster.address_of(cluster.member_of(self)) == self, "role={} index={}", static_cast<int>(self.role), self.index);
+  FAULTLINE_ASSERT(cluster.address_of(cluster.member_of(self)) == self, "role={} index={}", static_cast<int>(self.role),
+                   self.index);
   switch (self.role) {
     case Role::router: RouterMember(cluster, self, incarnation).run(); break;
     case Role::fleet: FleetMember(cluster, self, incarnation).run(); break;

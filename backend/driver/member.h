@@ -1,8 +1,9 @@
-// The live driver of one controller: one process, one control thread, the messenger's progress thread. The controller is
-// the same object code that the simulator runs; nothing here or there asks which world it is.
+// The live driver of one controller: one process, one control thread, the messenger's progress thread. The controller
+// is the same object code that the simulator runs; nothing here or there asks which world it is.
 //
-// The control thread takes, one after another: timers, answers of its own ports, packets of peers, peers lost and back. For
-// each it steps the controller, writes event, commands and digest to its log, and only then carries the commands out.
+// The control thread takes, one after another: timers, answers of its own ports, packets of peers, peers lost and back.
+// For each it steps the controller, writes event, commands and digest to its log, and only then carries the commands
+// out.
 //
 // The inbox is bounded: the messenger holds at most 4,096 packets of each peer that were not taken yet, and a sender is
 // refused more. A process that is refused ends with an error: its peers see its connections reset, which is a loss that
@@ -26,7 +27,8 @@ namespace faultline::live {
 class Member {
  public:
   /// `incarnation`: 0 for the first process of this member.
-  Member(const Cluster& cluster, Address self, std::uint32_t incarnation, std::unique_ptr<control::Controller> controller);
+  Member(const Cluster& cluster, Address self, std::uint32_t incarnation,
+         std::unique_ptr<control::Controller> controller);
   virtual ~Member() = default;
   /// Until SIGTERM. Throws for what makes it impossible to go on.
   void run();

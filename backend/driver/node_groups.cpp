@@ -15,10 +15,12 @@ constexpr seconds kLaunchMax{20};  // real, after the planned time
 
 NodeMember::Led* NodeMember::led(const GroupId& id) {
   const auto it = led_.find({id.instance, id.group});
-  return it == led_.end() || it->second.epoch() != id.epoch || it->second.state == Led::State::stopped ? nullptr : &it->second;
+  return it == led_.end() || it->second.epoch() != id.epoch || it->second.state == Led::State::stopped ? nullptr
+                                                                                                       : &it->second;
 }
 
-// ---- starting ---------------------------------------------------------------------------------------------------------
+// ---- starting
+// ---------------------------------------------------------------------------------------------------------
 
 void NodeMember::launch(const control::StartGroup& start, bool initial) {
   const Key key{start.instance.v, start.group};
@@ -93,8 +95,8 @@ void NodeMember::end_launch(Led& led, Cause cause, std::uint32_t bad_node) {
   if (cause != Cause::none) tell_members(led, KillWorkers{{s.instance.v, s.group, s.epoch}});
   if (!led.initial) post(control::LaunchEnded{s.instance, s.group, s.epoch, cause, bad_node});
   else if (cause != Cause::none) {
-    throw std::runtime_error(fmt::format("instance {} group {}: the worker on node {} does not start ({})", s.instance.v, s.group, bad_node,
-                                         name_of(cause)));
+    throw std::runtime_error(fmt::format("instance {} group {}: the worker on node {} does not start ({})",
+                                         s.instance.v, s.group, bad_node, name_of(cause)));
   }
 }
 
@@ -113,7 +115,8 @@ void NodeMember::led_packet(Address from, const Packet& packet) {
     Led* l = led(gone->id);
     if (l == nullptr || gone->index >= l->nodes.size()) return;
     l->nodes[gone->index].gone = true;
-    if (l->state == Led::State::running) fail_later(*l, cluster().spec().engine.process_exit_notice, Cause::device_lost);
+    if (l->state == Led::State::running)
+      fail_later(*l, cluster().spec().engine.process_exit_notice, Cause::device_lost);
   } else if (const auto* there = std::get_if<AreYouThere>(&packet)) {
     Led* l = there->answer ? led(there->id) : nullptr;
     if (!there->answer) send(from, AreYouThere{there->id, there->op, true});
@@ -125,7 +128,8 @@ void NodeMember::led_packet(Address from, const Packet& packet) {
   }
 }
 
-// ---- steps ------------------------------------------------------------------------------------------------------------
+// ---- steps
+// ------------------------------------------------------------------------------------------------------------
 
 void NodeMember::submit(const control::SubmitStep& s) {
   const Key key{s.instance.v, s.step.group};
@@ -160,7 +164,8 @@ void NodeMember::report(Worker& worker, const WorkerReport& report) {
     return;
   }
   Led* l = led(worker.id);
-  if (l == nullptr || l->state != Led::State::running || worker.index != 0) return;  // the head's worker speaks for the group
+  if (l == nullptr || l->state != Led::State::running || worker.index != 0)
+    return;  // the head's worker speaks for the group
   if (const auto* ended = std::get_if<OpEnded>(&report)) {
     if (ended->op == l->op) op_ended(*l, ended->steps, ended->cause);
   } else if (const auto* stalled = std::get_if<Stalled>(&report)) {
@@ -174,11 +179,13 @@ void NodeMember::report(Worker& worker, const WorkerReport& report) {
   } else if (const auto* gone = std::get_if<PeerGone>(&report)) {
     // Its own agent tells of an end of its process; if that does not come, its node is gone with it.
     const auto& spec = cluster().spec();
-    if (l->fail_at == kNever) fail_later(*l, spec.engine.process_exit_notice + spec.network.retransmission_budget(), gone->cause);
+    if (l->fail_at == kNever)
+      fail_later(*l, spec.engine.process_exit_notice + spec.network.retransmission_budget(), gone->cause);
   }
 }
 
-// ---- ends -------------------------------------------------------------------------------------------------------------
+// ---- ends
+// -------------------------------------------------------------------------------------------------------------
 
 void NodeMember::fail_later(Led& led, Duration after, Cause cause) {
   const Instant at = now() + after;
@@ -192,7 +199,8 @@ Instant NodeMember::silence_ends(const Led& led) const {
   if (!led.op.valid()) return kNever;
   const auto it = workers_.find({led.start.instance.v, led.start.group});
   Instant last = led.submitted;
-  if (it != workers_.end() && it->second.page->op == led.op.v) last = std::max(last, Instant{it->second.page->at_ns.load()});
+  if (it != workers_.end() && it->second.page->op == led.op.v)
+    last = std::max(last, Instant{it->second.page->at_ns.load()});
   return last + cluster().spec().engine.collective_timeout;
 }
 
@@ -203,7 +211,8 @@ void NodeMember::watchdog(Led& led) {
   } else if (t >= led.stall_ends) {
     const auto worker = workers_.find({led.start.instance.v, led.start.group});
     const bool goes_on = worker != workers_.end() && Instant{worker->second.page->at_ns.load()} > led.stalled_at;
-    const bool all = std::all_of(led.start.nodes.begin(), led.start.nodes.end(), [&](std::uint32_t node) { return led.there.contains(node); });
+    const bool all = std::all_of(led.start.nodes.begin(), led.start.nodes.end(),
+                                 [&](std::uint32_t node) { return led.there.contains(node); });
     led.stalled_at = led.stall_ends = kNever;
     if (!goes_on && !all) fail(led, Cause::peer_lost);
   }
@@ -215,13 +224,15 @@ void NodeMember::fail(Led& led, Cause cause) {
   const auto& s = led.start;
   std::int64_t steps = 0;
   const auto worker = workers_.find({s.instance.v, s.group});
-  if (worker != workers_.end() && led.op.valid() && worker->second.page->op == led.op.v) steps = worker->second.page->steps;
+  if (worker != workers_.end() && led.op.valid() && worker->second.page->op == led.op.v)
+    steps = worker->second.page->steps;
   led.state = Led::State::stopped;
   led.fail_at = led.stall_ends = kNever;
   tell_members(led, KillWorkers{{s.instance.v, s.group, s.epoch}});
   // Idle groups notice only a dead process.
   if (led.op.valid()) op_ended(led, steps, cause);
-  else if (cause == Cause::device_lost) post(control::WorkersExited{s.instance, s.group, s.epoch, cause, control::kUnknownRank});
+  else if (cause == Cause::device_lost)
+    post(control::WorkersExited{s.instance, s.group, s.epoch, cause, control::kUnknownRank});
 }
 
 void NodeMember::kill_group(const Key& key) {
@@ -234,7 +245,8 @@ void NodeMember::kill_group(const Key& key) {
   if (l.state == Led::State::stopped) return;
   const GroupId id{key.first, key.second, l.epoch()};
   std::int64_t steps = 0;
-  if (const auto worker = workers_.find(key); worker != workers_.end() && worker->second.page->op == l.op.v) steps = worker->second.page->steps;
+  if (const auto worker = workers_.find(key); worker != workers_.end() && worker->second.page->op == l.op.v)
+    steps = worker->second.page->steps;
   l.state = Led::State::stopped;
   tell_members(l, KillWorkers{id});
   if (l.op.valid()) op_ended(l, steps, Cause::canceled);

@@ -27,7 +27,8 @@ std::unique_ptr<control::Controller> agent(const Cluster& cluster, std::uint32_t
 
 NodeMember::NodeMember(const Cluster& cluster, Address self, std::uint32_t incarnation)
     : Member(cluster, self, incarnation, agent(cluster, self.index)),
-      kv_(cluster, self.index, incarnation, clock().real(cluster.spec().network.retransmission_budget(), kBudgetLeast)) {}
+      kv_(cluster, self.index, incarnation,
+          clock().real(cluster.spec().network.retransmission_budget(), kBudgetLeast)) {}
 
 void NodeMember::tell(std::uint32_t node, Packet packet) {
   if (node == self().index) own_.emplace_back(self(), std::move(packet));
@@ -88,7 +89,8 @@ bool NodeMember::prepare() {
       }
     }
   }
-  return leader_asked_.empty() && std::all_of(led_.begin(), led_.end(), [](const auto& l) { return l.second.state != Led::State::launching; });
+  return leader_asked_.empty() &&
+         std::all_of(led_.begin(), led_.end(), [](const auto& l) { return l.second.state != Led::State::launching; });
 }
 
 void NodeMember::add_descriptors(std::vector<pollfd>& fds) {
@@ -172,9 +174,10 @@ void NodeMember::start_leader(std::uint32_t instance, std::uint32_t asked_by) {
   board().ready[member] = Ready::no;
   const std::uint32_t incarnation = board().starts[member]++;
   const auto& s = cluster().settings();
-  const pid_t pid = start_process(
-      s.program, {"cluster", "member", "--role", "instance", "--index", std::to_string(instance), "--incarnation", std::to_string(incarnation)},
-      {kSettingsFd, kBoardFd}, false);
+  const pid_t pid = start_process(s.program,
+                                  {"cluster", "member", "--role", "instance", "--index", std::to_string(instance),
+                                   "--incarnation", std::to_string(incarnation)},
+                                  {kSettingsFd, kBoardFd}, false);
   board().leader_node[instance] = self().index;
   board().leader[instance] = pid;
   leaders_[instance] = pid;

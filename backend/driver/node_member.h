@@ -1,8 +1,8 @@
-// The driver of a node agent: the ports behind its commands. Executor = worker processes of this node and, for groups whose
-// head it is, what the engine does when one of them ends, hangs or falls silent. Transport = KvPort.
+// The driver of a node agent: the ports behind its commands. Executor = worker processes of this node and, for groups
+// whose head it is, what the engine does when one of them ends, hangs or falls silent. Transport = KvPort.
 //
-// A worker process holds all ranks of one group on one node, so a dead rank takes the ranks beside it along, and which of
-// them it was is not known. Its ends come as a real engine's would:
+// A worker process holds all ranks of one group on one node, so a dead rank takes the ranks beside it along, and which
+// of them it was is not known. Its ends come as a real engine's would:
 //   its process ends                  noticed after process_exit_notice (the parent polls its children)    device_lost
 //   a node of the group falls silent  the exchange waits longer than a retransmission budget               peer_lost
 //   no step ends (a rank hangs)       after collective_timeout                                             timeout
@@ -52,8 +52,9 @@ class NodeMember final : public Member {
     // running
     OpId op;
     bool prefill = false;
-    Instant stalled_at = kNever, stall_ends = kNever;  // its exchange waits since, and is given up unless all nodes answer
-    std::set<std::uint32_t> there;                     // nodes that have
+    Instant stalled_at = kNever,
+            stall_ends = kNever;    // its exchange waits since, and is given up unless all nodes answer
+    std::set<std::uint32_t> there;  // nodes that have
     Instant submitted{0};
     Instant fail_at = kNever;
     Cause fail_cause = Cause::none;
@@ -105,7 +106,7 @@ class NodeMember final : public Member {
     Instant at;
   };
   std::vector<Probe> probes_;
-  std::map<std::uint32_t, pid_t> leaders_;                        // our children
+  std::map<std::uint32_t, pid_t> leaders_;                          // our children
   std::set<std::pair<std::uint32_t, std::uint32_t>> leader_asked_;  // instance, node that waits for it
   bool prepared_ = false;
 };

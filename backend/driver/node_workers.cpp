@@ -50,10 +50,11 @@ void NodeMember::spawn(std::uint32_t head, const SpawnWorker& s) {
   worker.head = head;
   worker.slot = slot;
   worker.page = new (map_memory(page.get(), sizeof(WorkerPage))) WorkerPage;
-  worker.pid = start_process(cluster().settings().program,
-                             {"cluster", "worker", "--group", std::to_string(s.id.group), "--index", std::to_string(s.index), "--count",
-                              std::to_string(s.count), "--gpus", std::to_string(s.gpus)},
-                             {kSettingsFd, kBoardFd, theirs.get(), page.get()}, false);
+  worker.pid =
+      start_process(cluster().settings().program,
+                    {"cluster", "worker", "--group", std::to_string(s.id.group), "--index", std::to_string(s.index),
+                     "--count", std::to_string(s.count), "--gpus", std::to_string(s.gpus)},
+                    {kSettingsFd, kBoardFd, theirs.get(), page.get()}, false);
   worker.control = std::move(mine);
   node.workers[slot].instance = s.id.instance;
   node.workers[slot].group = s.id.group;
@@ -67,7 +68,8 @@ void NodeMember::end_worker(const Key& key, bool tell_head) {
   if (it == workers_.end()) return;
   Worker& w = it->second;
   if (w.pid > 0) {
-    board().nodes[self().index].workers[w.slot].pid = 0;  // nobody is to signal a number that the system gives away again
+    board().nodes[self().index].workers[w.slot].pid =
+        0;  // nobody is to signal a number that the system gives away again
     ::kill(w.pid, SIGKILL);
     ::waitpid(w.pid, nullptr, 0);
     w.pid = 0;

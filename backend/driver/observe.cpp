@@ -36,7 +36,8 @@ class Fold {
         g.instance = i;
         g.nodes = s.nodes;
         g.role = s.role;
-        g.per_node = static_cast<std::uint32_t>(s.ranks) * static_cast<std::uint32_t>(d.group_roles[groups_.size() % d.group_roles.size()]->plan.tp) /
+        g.per_node = static_cast<std::uint32_t>(s.ranks) *
+                     static_cast<std::uint32_t>(d.group_roles[groups_.size() % d.group_roles.size()]->plan.tp) /
                      static_cast<std::uint32_t>(s.nodes.size());
         g.workers = d.instances[i].up;
         groups_.push_back(std::move(g));
@@ -116,7 +117,8 @@ class Fold {
   }
   void attempt_lost(const control::NoteAttemptLost& lost) {
     const std::uint32_t blamed = observer_.fault_of(lost.instance.v);
-    if (blamed != kNoFault) run_.faults[blamed].kv_bytes_lost += (d_.kv_bytes_per_token * (std::int64_t{lost.prefilled} + lost.produced)).v;
+    if (blamed != kNoFault)
+      run_.faults[blamed].kv_bytes_lost += (d_.kv_bytes_per_token * (std::int64_t{lost.prefilled} + lost.produced)).v;
   }
   void agent_did(std::uint32_t node, const control::Command& c) {
     if (const auto* s = std::get_if<control::SubmitStep>(&c)) {
@@ -160,7 +162,8 @@ class Fold {
       if (it == writes_.end()) return;
       if (written->cause != Cause::none && written->cause != Cause::canceled) observer_.symptom(now_, it->second);
       writes_.erase(it);
-    } else if (const auto* launched = std::get_if<control::LaunchEnded>(&r.event); launched != nullptr && launched->cause == Cause::none) {
+    } else if (const auto* launched = std::get_if<control::LaunchEnded>(&r.event);
+               launched != nullptr && launched->cause == Cause::none) {
       const auto start = starts_.find({launched->instance.v, launched->group});
       if (start == starts_.end()) return;
       Group& g = group(launched->instance.v, launched->group);
@@ -208,7 +211,8 @@ class Fold {
     nodes.erase(std::unique(nodes.begin(), nodes.end()), nodes.end());
     return nodes;
   }
-  /// Blames a fault for what happens next on every instance that uses something it disabled (as sim/driver/world_faults.cpp).
+  /// Blames a fault for what happens next on every instance that uses something it disabled (as
+  /// sim/driver/world_faults.cpp).
   void touch(std::uint32_t fault) {
     const fault::ScheduledFault& f = d_.faults[fault];
     record::FaultRecord& r = run_.faults[fault];
@@ -222,9 +226,12 @@ class Fold {
     const auto nodes = nodes_of(f.component);
     const auto gpu = d_.topology.gpu_of(f.component);
     for (Group& g : groups_) {
-      const bool member = std::any_of(g.nodes.begin(), g.nodes.end(), [&](std::uint32_t n) { return std::binary_search(nodes.begin(), nodes.end(), NodeId{n}); });
+      const bool member = std::any_of(g.nodes.begin(), g.nodes.end(), [&](std::uint32_t n) {
+        return std::binary_search(nodes.begin(), nodes.end(), NodeId{n});
+      });
       if (!member) continue;
-      for (std::size_t k = 0; k < d_.group_roles.size(); ++k) group(g.instance, static_cast<std::uint32_t>(k)).blame = fault;
+      for (std::size_t k = 0; k < d_.group_roles.size(); ++k)
+        group(g.instance, static_cast<std::uint32_t>(k)).blame = fault;
       observer_.touch(now_, g.instance, fault);
       if (gpu && gpu->gpu >= g.per_node) continue;
       g.stalled = true;
@@ -235,7 +242,8 @@ class Fold {
   void hang_over(const fault::ScheduledFault& f) {
     const auto nodes = nodes_of(f.component);
     for (Group& g : groups_) {
-      const bool member = std::any_of(g.nodes.begin(), g.nodes.end(), [&](std::uint32_t n) { return NodeId{n} == nodes.front(); });
+      const bool member =
+          std::any_of(g.nodes.begin(), g.nodes.end(), [&](std::uint32_t n) { return NodeId{n} == nodes.front(); });
       if (member && g.workers) g.stalled = false;
       account(g.instance);
     }
@@ -281,7 +289,8 @@ class Fold {
     return prefill && decode ? 1 : 0;
   }
   void account(std::uint32_t instance) {
-    for (std::uint32_t k = 0; k < d_.group_roles.size(); ++k) set_usable(group(instance, k), usable_of(group(instance, k)));
+    for (std::uint32_t k = 0; k < d_.group_roles.size(); ++k)
+      set_usable(group(instance, k), usable_of(group(instance, k)));
   }
   void set_usable(Group& g, double usable) {
     if (usable == g.usable) return;
@@ -290,7 +299,8 @@ class Fold {
       for (const std::uint32_t n : g.nodes) {
         for (std::uint32_t k = 0; k < g.per_node; ++k) {
           const ComponentId gpu = d_.topology.gpu({NodeId{n}, k});
-          run_.capacity.push_back({gpu, InstanceId{g.instance}, g.usable_since, now_, g.usable, std::binary_search(own.begin(), own.end(), gpu), g.blame});
+          run_.capacity.push_back({gpu, InstanceId{g.instance}, g.usable_since, now_, g.usable,
+                                   std::binary_search(own.begin(), own.end(), gpu), g.blame});
         }
       }
     }
@@ -310,12 +320,15 @@ class Fold {
       }
     }
     for (Group& g : groups_) set_usable(g, 1);
-    std::sort(run_.capacity.begin(), run_.capacity.end(), [](const auto& a, const auto& b) { return std::pair{a.gpu, a.from} < std::pair{b.gpu, b.from}; });
+    std::sort(run_.capacity.begin(), run_.capacity.end(), [](const auto& a, const auto& b) {
+      return std::pair{a.gpu, a.from} < std::pair{b.gpu, b.from};
+    });
     run_.stats.wall_s = live.wall_s;
     run_.stats.events = run_.stats.controller_steps = records_.size();
     run_.stats.fidelity = "live";
     if (live.interrupted) run_.warnings.push_back("interrupted: the run was stopped before its end");
-    if (live.exchanges_wrong > 0) run_.warnings.push_back(fmt::format("{} exchanges gave wrong sums", live.exchanges_wrong));
+    if (live.exchanges_wrong > 0)
+      run_.warnings.push_back(fmt::format("{} exchanges gave wrong sums", live.exchanges_wrong));
     if (live.kv_wrong > 0) run_.warnings.push_back(fmt::format("{} KV hand-offs arrived damaged", live.kv_wrong));
   }
 
@@ -347,8 +360,8 @@ std::vector<NamedLog> read_logs(const std::string& out) {
   return logs;
 }
 
-record::RunRecord observe(const experiment::ExperimentSpec& spec, const experiment::Deployment& deployment, const LiveRun& live,
-                          const std::vector<NamedLog>& logs) {
+record::RunRecord observe(const experiment::ExperimentSpec& spec, const experiment::Deployment& deployment,
+                          const LiveRun& live, const std::vector<NamedLog>& logs) {
   return Fold(spec, deployment).run(live, logs);
 }
 

@@ -1,6 +1,6 @@
-// What the processes of a live cluster say to each other. A Control packet carries a controller's message; every other one
-// is between drivers: requests of clients, starting and joining workers, addresses of transports. Controllers see none of
-// these. Bytes by core/record's codec; any bytes decode to a packet or to an error.
+// What the processes of a live cluster say to each other. A Control packet carries a controller's message; every other
+// one is between drivers: requests of clients, starting and joining workers, addresses of transports. Controllers see
+// none of these. Bytes by core/record's codec; any bytes decode to a packet or to an error.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,8 @@ struct GroupId {
   friend bool operator==(const GroupId&, const GroupId&) = default;
 };
 
-// ---- between processes --------------------------------------------------------------------------------------------------
+// ---- between processes
+// --------------------------------------------------------------------------------------------------
 
 struct Control {
   control::Message message;
@@ -113,10 +114,11 @@ struct AreYouThere {
   FAULTLINE_FIELDS(id, op, answer)
 };
 
-using Packet = std::variant<Control, Request, Answer, SpawnWorker, WorkerUp, JoinWorkers, WorkerJoined, WorkerGone, KillWorkers,
-                            PassEnded, StartLeader, LeaderUp, TransportHello, AreYouThere>;
+using Packet = std::variant<Control, Request, Answer, SpawnWorker, WorkerUp, JoinWorkers, WorkerJoined, WorkerGone,
+                            KillWorkers, PassEnded, StartLeader, LeaderUp, TransportHello, AreYouThere>;
 
-// ---- between an agent and its worker ------------------------------------------------------------------------------------
+// ---- between an agent and its worker
+// ------------------------------------------------------------------------------------
 
 struct RunOrder {
   control::RunStep step;

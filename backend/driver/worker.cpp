@@ -18,7 +18,9 @@ using std::chrono::steady_clock;
 class Prices {
  public:
   explicit Prices(const model::StepPricer& pricer) : pricer_(pricer) {}
-  Duration prefill(const PrefillStep& step) const { return whole_nanoseconds(pricer_.step(step.items, step.decode, {})); }
+  Duration prefill(const PrefillStep& step) const {
+    return whole_nanoseconds(pricer_.step(step.items, step.decode, {}));
+  }
   /// Asked step by step, from 0 on for each run.
   Duration decode(const DecodeRun& run, std::int64_t step) {
     if (step == 0) pricer_.decode_run(run.loads, {}, run.steps_max, segments_);
@@ -45,18 +47,21 @@ class Worker {
         cluster_(cluster),
         clock_(cluster.settings().speed),
         prices_(*cluster.deployment().group_roles[options.group]->pricer),
-        exchange_(options, cluster.settings().secret, clock_.real(cluster.spec().engine.collective_timeout, Duration{200'000'000}), cluster.board()),
-        executor_(clock_, {.prefill = [this](const PrefillStep& s) { return prices_.prefill(s); },
-                           .decode = [this](const DecodeRun& r, std::int64_t step) { return prices_.decode(r, step); },
-                           .dp_ranks = static_cast<std::size_t>(cluster.deployment().group_roles[options.group]->plan.dp),
-                           .rendezvous = &exchange_}),
+        exchange_(options, cluster.settings().secret,
+                  clock_.real(cluster.spec().engine.collective_timeout, Duration{200'000'000}), cluster.board()),
+        executor_(clock_,
+                  {.prefill = [this](const PrefillStep& s) { return prices_.prefill(s); },
+                   .decode = [this](const DecodeRun& r, std::int64_t step) { return prices_.decode(r, step); },
+                   .dp_ranks = static_cast<std::size_t>(cluster.deployment().group_roles[options.group]->plan.dp),
+                   .rendezvous = &exchange_}),
         page_(static_cast<WorkerPage*>(map_memory(kPageFd, sizeof(WorkerPage)))) {}
 
   int run() {
     report(exchange_.listening());
     bool told_joined = false, told_gone = false;
     for (;;) {
-      if (const std::int64_t begin = cluster_.board().begin_ns.load(); begin != 0) clock_.set_begin(steady_clock::time_point{std::chrono::nanoseconds(begin)});
+      if (const std::int64_t begin = cluster_.board().begin_ns.load(); begin != 0)
+        clock_.set_begin(steady_clock::time_point{std::chrono::nanoseconds(begin)});
       if (!take_orders()) return 0;
       exchange_.work();
       if (!told_joined && joining_ && exchange_.joined()) {
@@ -111,7 +116,7 @@ class Worker {
 
   void step() {
     std::array<ExecutorEvent, 4> events;
-    for (std::size_t count = 0;; ) {
+    for (std::size_t count = 0;;) {
       count = executor_.poll(events);
       // A boundary may have begun the next step, whose exchange begins now.
       exchange_.work();
@@ -124,7 +129,8 @@ class Worker {
       }
       for (std::size_t i = 0; i < count; ++i) {
         if (const auto* done = std::get_if<StepDone>(&events[i])) report(OpEnded{done->op, done->steps, Cause::none});
-        else if (const auto* failed = std::get_if<StepFailed>(&events[i])) report(OpEnded{failed->op, failed->steps, failed->cause});
+        else if (const auto* failed = std::get_if<StepFailed>(&events[i]))
+          report(OpEnded{failed->op, failed->steps, failed->cause});
       }
       if (count == 0) break;
     }
@@ -142,7 +148,8 @@ class Worker {
 
   void wait() {
     auto until = options_.index == 0 ? clock_.real(executor_.next_due()) : LiveClock::Time::max();
-    if (const auto since = exchange_.waiting_since(); since && !told_stalled_ && options_.index == 0) until = std::min(until, *since + patience());
+    if (const auto since = exchange_.waiting_since(); since && !told_stalled_ && options_.index == 0)
+      until = std::min(until, *since + patience());
     const auto left = std::min<std::chrono::nanoseconds>(until - steady_clock::now(), std::chrono::seconds(1));
     timespec timeout{};
     if (left.count() > 0) timeout = {left.count() / 1'000'000'000, left.count() % 1'000'000'000};

@@ -1,6 +1,6 @@
-// A worker process: all ranks of one group on one node. It computes nothing; each step takes its calibrated time and one real
-// exchange with the group's other workers, a token for every rank (backend/ep over TCP). The worker of the first node is
-// the head: it gets the steps and paces them; the others follow its exchanges.
+// A worker process: all ranks of one group on one node. It computes nothing; each step takes its calibrated time and
+// one real exchange with the group's other workers, a token for every rank (backend/ep over TCP). The worker of the
+// first node is the head: it gets the steps and paces them; the others follow its exchanges.
 #pragma once
 
 #include <cstdint>

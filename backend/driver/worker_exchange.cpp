@@ -48,7 +48,8 @@ void WorkerExchange::join(const std::vector<WorkerInfo>& workers) {
     if (k == options_.index) continue;
     peers_[k] = EndpointId{k};
     windows_[k] = RegionId{100 + k};
-    if (!transport_.open(peers_[k], bytes_of(workers[k].address)) || !transport_.import_region(windows_[k], peers_[k], bytes_of(workers[k].window))) {
+    if (!transport_.open(peers_[k], bytes_of(workers[k].address)) ||
+        !transport_.import_region(windows_[k], peers_[k], bytes_of(workers[k].window))) {
       broken_ = Cause::protection;
     }
   }
@@ -103,12 +104,14 @@ void WorkerExchange::work() {
     for (std::size_t i = 0; i < count; ++i) {
       const TransportEvent& e = events[i];
       if (std::holds_alternative<EndpointUp>(e)) ++up_;
-      if (const auto* down = std::get_if<EndpointDown>(&e); down != nullptr && broken_ == Cause::none) broken_ = down->cause;
+      if (const auto* down = std::get_if<EndpointDown>(&e); down != nullptr && broken_ == Cause::none)
+        broken_ = down->cause;
       if (ep_ && broken_ == Cause::none) ep_->handle(e, now());
     }
   }
   if (!ep_ && options_.count > 1 && up_ == options_.count - 1 && broken_ == Cause::none) {
-    ep_ = std::make_unique<ep::Exchange>(settings_, transport_, window_, kWindow, peers_, windows_, [this] { return OpId{++ops_}; });
+    ep_ = std::make_unique<ep::Exchange>(settings_, transport_, window_, kWindow, peers_, windows_,
+                                         [this] { return OpId{++ops_}; });
   }
   if (!ep_ || broken_ != Cause::none) return;
   ep_->tick(now());

@@ -36,7 +36,8 @@ class WorkerExchange final : public inproc::Rendezvous {
 
  private:
   Instant now() const {
-    return {std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count()};
+    return {std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+                .count()};
   }
   void dispatch();
   void combine();

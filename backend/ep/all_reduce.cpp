@@ -7,17 +7,29 @@
 
 namespace faultline::ep {
 
-std::size_t AllReduce::window_bytes(const AllReduceSettings& s) { return std::size_t{2} * (s.ranks + 1) * s.length_max * sizeof(float); }
-
-AllReduce::AllReduce(const AllReduceSettings& settings, Transport& transport, std::span<std::byte> window, RegionId local, std::vector<EndpointId> peers,
-                     std::vector<RegionId> windows, std::function<OpId()> next_op)
-    : s_(settings), transport_(&transport), window_(window), local_(local), peers_(std::move(peers)), windows_(std::move(windows)), next_op_(std::move(next_op)) {
-  FAULTLINE_ASSERT(s_.ranks > 0 && s_.ranks <= 64 && s_.rank < s_.ranks && window_.size() >= window_bytes(s_), "ranks={} window={}", s_.ranks, window_.size());
+std::size_t AllReduce::window_bytes(const AllReduceSettings& s) {
+  return std::size_t{2} * (s.ranks + 1) * s.length_max * sizeof(float);
 }
 
-/// rank == ranks: the outgoing slot. Two parities: nobody starts step n+2 before all living ranks have sent step n+1, which
-/// they do after they have read step n.
-std::size_t AllReduce::slot(std::uint64_t step, std::uint32_t rank) const { return (step % 2 * (s_.ranks + 1) + rank) * s_.length_max * sizeof(float); }
+AllReduce::AllReduce(const AllReduceSettings& settings, Transport& transport, std::span<std::byte> window,
+                     RegionId local, std::vector<EndpointId> peers, std::vector<RegionId> windows,
+                     std::function<OpId()> next_op)
+    : s_(settings),
+      transport_(&transport),
+      window_(window),
+      local_(local),
+      peers_(std::move(peers)),
+      windows_(std::move(windows)),
+      next_op_(std::move(next_op)) {
+  FAULTLINE_ASSERT(s_.ranks > 0 && s_.ranks <= 64 && s_.rank < s_.ranks && window_.size() >= window_bytes(s_),
+                   "ranks={} window={}", s_.ranks, window_.size());
+}
+
+/// rank == ranks: the outgoing slot. Two parities: nobody starts step n+2 before all living ranks have sent step n+1,
+/// which they do after they have read step n.
+std::size_t AllReduce::slot(std::uint64_t step, std::uint32_t rank) const {
+  return (step % 2 * (s_.ranks + 1) + rank) * s_.length_max * sizeof(float);
+}
 
 void AllReduce::start(Instant now, std::span<const float> part) {
   FAULTLINE_ASSERT(!running_ && part.size() <= s_.length_max, "length={}", part.size());
@@ -27,7 +39,8 @@ void AllReduce::start(Instant now, std::span<const float> part) {
   own_.assign(part.begin(), part.end());
   here_ = std::exchange(early_, {});
   const std::size_t out = slot(step_, s_.ranks);
-  const bool reused = std::any_of(in_flight_.begin(), in_flight_.end(), [this](const auto& entry) { return entry.second + 2 <= step_; });
+  const bool reused = std::any_of(in_flight_.begin(), in_flight_.end(),
+                                  [this](const auto& entry) { return entry.second + 2 <= step_; });
   if (reused) {  // a peer has not taken what is two steps old: its writes must end before the source changes
     for (std::uint32_t rank = 0; rank < s_.ranks; ++rank) {
       if (rank != s_.rank && alive(rank) && !here_.contains(rank)) dead_ |= 1ULL << rank;
@@ -38,8 +51,14 @@ void AllReduce::start(Instant now, std::span<const float> part) {
   for (std::uint32_t rank = 0; rank < s_.ranks && !reused; ++rank) {
     if (rank == s_.rank || !alive(rank)) continue;
     const OpId op = next_op_();
-    const Status status = transport_->post(
-        {op, peers_[rank], {{local_, {static_cast<std::int64_t>(out)}, windows_[rank], {static_cast<std::int64_t>(slot(step_, s_.rank))}, {bytes}}}, static_cast<std::uint32_t>(step_)});
+    const Status status = transport_->post({op,
+                                            peers_[rank],
+                                            {{local_,
+                                              {static_cast<std::int64_t>(out)},
+                                              windows_[rank],
+                                              {static_cast<std::int64_t>(slot(step_, s_.rank))},
+                                              {bytes}}},
+                                            static_cast<std::uint32_t>(step_)});
     if (status) in_flight_[op] = step_;
     else dead_ |= 1ULL << rank;
   }

@@ -27,9 +27,10 @@ class AllReduce {
  public:
   /// Of the window on each rank: two parities of incoming vectors, then two of the own.
   static std::size_t window_bytes(const AllReduceSettings& settings);
-  /// As Exchange: peers[r] and windows[r] of rank r, own entries unused. The transport's notifies are this object's alone.
-  AllReduce(const AllReduceSettings& settings, Transport& transport, std::span<std::byte> window, RegionId local, std::vector<EndpointId> peers,
-            std::vector<RegionId> windows, std::function<OpId()> next_op);
+  /// As Exchange: peers[r] and windows[r] of rank r, own entries unused. The transport's notifies are this object's
+  /// alone.
+  AllReduce(const AllReduceSettings& settings, Transport& transport, std::span<std::byte> window, RegionId local,
+            std::vector<EndpointId> peers, std::vector<RegionId> windows, std::function<OpId()> next_op);
 
   /// Every rank calls it the same number of times with the same length (<= length_max, asserted).
   void start(Instant now, std::span<const float> part);
@@ -64,7 +65,7 @@ class AllReduce {
   std::vector<float> own_;
   std::vector<float> result_;
   std::set<std::uint32_t> here_;
-  std::set<std::uint32_t> early_;  // parts of the next step
+  std::set<std::uint32_t> early_;            // parts of the next step
   std::map<OpId, std::uint64_t> in_flight_;  // op -> step whose outgoing slot it reads
 };
 

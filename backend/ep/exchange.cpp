@@ -14,8 +14,8 @@ constexpr std::uint32_t kLowBits = 22;
 
 std::size_t record_bytes(const ExchangeSettings& s) { return 8 + s.topk * 8 + s.hidden * 4; }
 std::size_t slot_bytes(const ExchangeSettings& s) { return kHeaderBytes + s.tokens_max * record_bytes(s); }
-// Incoming: dispatch, forward and result, one slot per rank and parity. Outgoing: dispatch and result per rank, forward per
-// (source, local rank).
+// Incoming: dispatch, forward and result, one slot per rank and parity. Outgoing: dispatch and result per rank, forward
+// per (source, local rank).
 std::size_t in_slots(const ExchangeSettings& s) { return 3U * 2U * s.ranks; }
 std::size_t out_slots(const ExchangeSettings& s) { return 2U * (2U * s.ranks + s.ranks * s.ranks_per_node); }
 
@@ -36,14 +36,23 @@ T get(const std::byte*& at) {
 
 std::size_t Exchange::window_bytes(const ExchangeSettings& s) { return (in_slots(s) + out_slots(s)) * slot_bytes(s); }
 
-Exchange::Exchange(const ExchangeSettings& settings, Transport& transport, std::span<std::byte> window, RegionId local, std::vector<EndpointId> peers,
-                   std::vector<RegionId> windows, std::function<OpId()> next_op)
-    : s_(settings), transport_(&transport), window_(window), local_(local), peers_(std::move(peers)), windows_(std::move(windows)), next_op_(std::move(next_op)) {
-  FAULTLINE_ASSERT(s_.ranks > 0 && s_.ranks <= 64 && s_.rank < s_.ranks && s_.ranks % s_.ranks_per_node == 0, "ranks={} per node={}", s_.ranks, s_.ranks_per_node);
-  FAULTLINE_ASSERT(window_.size() >= window_bytes(s_) && s_.tokens_max < (1U << kLowBits), "window of {} bytes", window_.size());
+Exchange::Exchange(const ExchangeSettings& settings, Transport& transport, std::span<std::byte> window, RegionId local,
+                   std::vector<EndpointId> peers, std::vector<RegionId> windows, std::function<OpId()> next_op)
+    : s_(settings),
+      transport_(&transport),
+      window_(window),
+      local_(local),
+      peers_(std::move(peers)),
+      windows_(std::move(windows)),
+      next_op_(std::move(next_op)) {
+  FAULTLINE_ASSERT(s_.ranks > 0 && s_.ranks <= 64 && s_.rank < s_.ranks && s_.ranks % s_.ranks_per_node == 0,
+                   "ranks={} per node={}", s_.ranks, s_.ranks_per_node);
+  FAULTLINE_ASSERT(window_.size() >= window_bytes(s_) && s_.tokens_max < (1U << kLowBits), "window of {} bytes",
+                   window_.size());
 }
 
-// ---- messages ---------------------------------------------------------------------------------------------------------
+// ---- messages
+// ---------------------------------------------------------------------------------------------------------
 
 // Two parities: a rank begins step n+2 only after every living rank has answered step n+1, so after it has read step n.
 std::size_t Exchange::in_slot(Kind kind, std::uint64_t step, std::uint32_t index) const {
@@ -58,7 +67,8 @@ std::uint32_t Exchange::tag_of(Kind kind, std::uint32_t low) const {
   return static_cast<std::uint32_t>(kind) << 30 | static_cast<std::uint32_t>(step_ & 0xff) << kLowBits | low;
 }
 
-void Exchange::send(Kind kind, std::uint32_t to, std::uint32_t index_there, std::uint32_t index_here, const Message& message) {
+void Exchange::send(Kind kind, std::uint32_t to, std::uint32_t index_there, std::uint32_t index_here,
+                    const Message& message) {
   const std::size_t slot = out_slot(kind, step_, index_here);
   if (busy_slots_.contains(slot)) {  // two steps old and not yet acknowledged: whoever it is for does not keep up
     mark_dead(1ULL << to);
@@ -85,8 +95,11 @@ void Exchange::send(Kind kind, std::uint32_t to, std::uint32_t index_there, std:
   const OpId op = next_op_();
   const Status status = transport_->post({op,
                                           peers_[to],
-                                          {{local_, {static_cast<std::int64_t>(slot)}, windows_[to],
-                                            {static_cast<std::int64_t>(in_slot(kind, step_, index_there))}, {bytes}}},
+                                          {{local_,
+                                            {static_cast<std::int64_t>(slot)},
+                                            windows_[to],
+                                            {static_cast<std::int64_t>(in_slot(kind, step_, index_there))},
+                                            {bytes}}},
                                           tag_of(kind, index_there)});
   if (!status) {
     mark_dead(1ULL << to);
@@ -115,7 +128,9 @@ std::optional<Exchange::Message> Exchange::read(Kind kind, std::uint32_t index) 
     Record record;
     record.token = get<std::uint32_t>(at);
     const auto experts = get<std::uint32_t>(at);
-    if (experts > s_.topk || end - at < static_cast<std::ptrdiff_t>(experts * 8 + s_.hidden * 4) || record.token >= s_.tokens_max) return std::nullopt;
+    if (experts > s_.topk || end - at < static_cast<std::ptrdiff_t>(experts * 8 + s_.hidden * 4) ||
+        record.token >= s_.tokens_max)
+      return std::nullopt;
     for (std::uint32_t k = 0; k < experts; ++k) {
       const auto expert = get<std::uint32_t>(at);
       if (expert >= s_.experts) return std::nullopt;
@@ -129,7 +144,8 @@ std::optional<Exchange::Message> Exchange::read(Kind kind, std::uint32_t index) 
   return message;
 }
 
-// ---- dispatch ---------------------------------------------------------------------------------------------------------
+// ---- dispatch
+// ---------------------------------------------------------------------------------------------------------
 
 std::optional<std::uint32_t> Exchange::forwarder(std::uint32_t source, std::uint32_t node, std::uint64_t dead) const {
   for (std::uint32_t i = 0; i < s_.ranks_per_node; ++i) {
@@ -141,15 +157,18 @@ std::optional<std::uint32_t> Exchange::forwarder(std::uint32_t source, std::uint
 
 /// It announced tokens, and the rank that should have passed them on died meanwhile.
 bool Exchange::lost_on_the_way(std::uint32_t source) const {
-  if (s_.variant != Variant::high_throughput || !counts_.contains(source) || node_of(source) == node_of(s_.rank)) return false;
+  if (s_.variant != Variant::high_throughput || !counts_.contains(source) || node_of(source) == node_of(s_.rank))
+    return false;
   const auto via = forwarder(source, node_of(s_.rank), dead_before_);
   return via && !alive(*via);
 }
 
-void Exchange::dispatch(Instant now, std::span<const float> values, std::span<const std::uint32_t> experts, std::span<const float> weights) {
+void Exchange::dispatch(Instant now, std::span<const float> values, std::span<const std::uint32_t> experts,
+                        std::span<const float> weights) {
   FAULTLINE_ASSERT(phase_ == Phase::idle && values.size() % s_.hidden == 0, "values={}", values.size());
   tokens_ = static_cast<std::uint32_t>(values.size() / s_.hidden);
-  FAULTLINE_ASSERT(tokens_ <= s_.tokens_max && experts.size() == tokens_ * s_.topk && weights.size() == experts.size(), "tokens={} experts={}", tokens_, experts.size());
+  FAULTLINE_ASSERT(tokens_ <= s_.tokens_max && experts.size() == tokens_ * s_.topk && weights.size() == experts.size(),
+                   "tokens={} experts={}", tokens_, experts.size());
   ++step_;
   dead_before_ = dead_;
   phase_ = Phase::dispatching;
@@ -189,7 +208,8 @@ void Exchange::dispatch(Instant now, std::span<const float> values, std::span<co
 
 void Exchange::send_low_latency(std::map<std::uint32_t, std::vector<Record>>& by_rank) {
   for (std::uint32_t rank = 0; rank < s_.ranks; ++rank) {
-    if (rank != s_.rank && alive(rank)) send(Kind::dispatch, rank, s_.rank, rank, {step_, dead_, s_.rank, std::move(by_rank[rank])});
+    if (rank != s_.rank && alive(rank))
+      send(Kind::dispatch, rank, s_.rank, rank, {step_, dead_, s_.rank, std::move(by_rank[rank])});
   }
 }
 
@@ -212,7 +232,8 @@ void Exchange::send_high_throughput(std::map<std::uint32_t, std::vector<Record>>
       }
       for (Record& record : it->second) {
         auto [merged, fresh] = once.try_emplace(record.token, record);
-        if (!fresh) merged->second.experts.insert(merged->second.experts.end(), record.experts.begin(), record.experts.end());
+        if (!fresh)
+          merged->second.experts.insert(merged->second.experts.end(), record.experts.begin(), record.experts.end());
       }
     }
     const auto via = once.empty() ? std::nullopt : forwarder(s_.rank, node, dead_);
@@ -239,22 +260,26 @@ void Exchange::pass_on(const Message& message) {
   }
   for (const auto& [rank, part] : parts) {
     if (rank == s_.rank) take_tokens(part);
-    else if (alive(rank)) send(Kind::forward, rank, message.source, message.source * s_.ranks_per_node + rank % s_.ranks_per_node, part);
+    else if (alive(rank))
+      send(Kind::forward, rank, message.source, message.source * s_.ranks_per_node + rank % s_.ranks_per_node, part);
   }
 }
 
 void Exchange::take_tokens(const Message& message) {
   if (phase_ != Phase::dispatching || !heard_.insert(message.source).second) return;  // too late is as never
   for (const Record& record : message.records) {
-    const bool mine = std::all_of(record.experts.begin(), record.experts.end(), [this](const auto& entry) { return rank_of(entry.first) == s_.rank; });
+    const bool mine = std::all_of(record.experts.begin(), record.experts.end(),
+                                  [this](const auto& entry) { return rank_of(entry.first) == s_.rank; });
     if (mine) arrivals_.push_back({message.source, record.token, record.experts, record.value});
   }
 }
 
-// ---- combine ----------------------------------------------------------------------------------------------------------
+// ---- combine
+// ----------------------------------------------------------------------------------------------------------
 
 void Exchange::combine(Instant now, std::span<const float> results) {
-  FAULTLINE_ASSERT(phase_ == Phase::computing && results.size() == arrivals_.size() * s_.hidden, "results={} arrivals={}", results.size(), arrivals_.size());
+  FAULTLINE_ASSERT(phase_ == Phase::computing && results.size() == arrivals_.size() * s_.hidden,
+                   "results={} arrivals={}", results.size(), arrivals_.size());
   phase_ = Phase::combining;
   deadline_ = now + s_.wait_max;
   std::map<std::uint32_t, Message> back;
@@ -263,9 +288,13 @@ void Exchange::combine(Instant now, std::span<const float> results) {
     if (count > 0) back[source] = {step_, dead_, source, {}};
   }
   for (std::size_t i = 0; i < arrivals_.size(); ++i) {
-    Message& message = back.try_emplace(arrivals_[i].source, Message{step_, dead_, arrivals_[i].source, {}}).first->second;
+    Message& message =
+        back.try_emplace(arrivals_[i].source, Message{step_, dead_, arrivals_[i].source, {}}).first->second;
     message.dead = dead_;
-    message.records.push_back({arrivals_[i].token, {}, {results.begin() + static_cast<std::ptrdiff_t>(i * s_.hidden), results.begin() + static_cast<std::ptrdiff_t>((i + 1) * s_.hidden)}});
+    message.records.push_back({arrivals_[i].token,
+                               {},
+                               {results.begin() + static_cast<std::ptrdiff_t>(i * s_.hidden),
+                                results.begin() + static_cast<std::ptrdiff_t>((i + 1) * s_.hidden)}});
   }
   for (auto& [source, message] : back) {
     if (source == s_.rank) {
@@ -279,7 +308,8 @@ void Exchange::combine(Instant now, std::span<const float> results) {
   advance();
 }
 
-// ---- progress ---------------------------------------------------------------------------------------------------------
+// ---- progress
+// ---------------------------------------------------------------------------------------------------------
 
 void Exchange::told(std::uint32_t from, std::uint32_t tag) {
   const auto kind = static_cast<Kind>(tag >> 30);
@@ -296,7 +326,9 @@ void Exchange::told(std::uint32_t from, std::uint32_t tag) {
     return;
   }
   // A forward lies in the slot of its source, everything else in the sender's own: nobody is believed about another's.
-  if (low >= s_.ranks || (kind != Kind::forward && low != from) || (kind == Kind::forward && node_of(from) != node_of(s_.rank))) return;
+  if (low >= s_.ranks || (kind != Kind::forward && low != from) ||
+      (kind == Kind::forward && node_of(from) != node_of(s_.rank)))
+    return;
   const auto message = read(kind, low);
   if (!message) return;
   mark_dead(message->dead);
@@ -331,7 +363,9 @@ void Exchange::advance() {
     for (std::uint32_t rank = 0; rank < s_.ranks; ++rank) {
       if (rank != s_.rank && alive(rank) && !heard_.contains(rank) && !lost_on_the_way(rank)) return;
     }
-    std::sort(arrivals_.begin(), arrivals_.end(), [](const Arrival& a, const Arrival& b) { return std::tie(a.source, a.token) < std::tie(b.source, b.token); });
+    std::sort(arrivals_.begin(), arrivals_.end(), [](const Arrival& a, const Arrival& b) {
+      return std::tie(a.source, a.token) < std::tie(b.source, b.token);
+    });
     phase_ = Phase::computing;
     deadline_ = kNever;
   } else if (phase_ == Phase::combining) {

@@ -3,13 +3,14 @@
 //
 // Two variants with the same result, bit for bit:
 //   low_latency      one write per peer, straight to it; the count travels in its header
-//   high_throughput  counts first (a notify each); a token for several ranks of another node crosses once, to the rank of
+//   high_throughput  counts first (a notify each); a token for several ranks of another node crosses once, to the rank
+//   of
 //                    that node with our local index, which forwards it
-// A combined token is the sum, in order of rank, of what each rank computed for it; the reference (reference.h) adds in the
-// same order, so equality is exact.
+// A combined token is the sum, in order of rank, of what each rank computed for it; the reference (reference.h) adds in
+// the same order, so equality is exact.
 //
-// A rank that does not answer within wait_max of a step is marked dead, here and, by the headers, everywhere; tokens that
-// lack its experts are flagged. From then on nothing is sent to it and nobody waits for it.
+// A rank that does not answer within wait_max of a step is marked dead, here and, by the headers, everywhere; tokens
+// that lack its experts are flagged. From then on nothing is sent to it and nobody waits for it.
 #pragma once
 
 #include <algorithm>
@@ -43,20 +44,20 @@ struct ExchangeSettings {
 
 /// A token that came for this rank's experts.
 struct Arrival {
-  std::uint32_t source = 0;  // rank
-  std::uint32_t token = 0;   // index there
+  std::uint32_t source = 0;                              // rank
+  std::uint32_t token = 0;                               // index there
   std::vector<std::pair<std::uint32_t, float>> experts;  // (expert, weight), ascending; all of this rank
-  std::vector<float> value;  // [hidden]
+  std::vector<float> value;                              // [hidden]
 };
 
 struct Combined {
-  std::vector<float> value;       // [tokens * hidden]
-  std::vector<bool> whole;        // [tokens]: every expert contributed
-  std::uint64_t dead = 0;         // bit per rank
+  std::vector<float> value;  // [tokens * hidden]
+  std::vector<bool> whole;   // [tokens]: every expert contributed
+  std::uint64_t dead = 0;    // bit per rank
 };
 
 struct ExchangeCounters {
-  std::uint64_t messages = 0;         // batches with bytes
+  std::uint64_t messages = 0;  // batches with bytes
   std::int64_t bytes = 0;
   std::int64_t bytes_between_nodes = 0;
 };
@@ -65,13 +66,15 @@ class Exchange {
  public:
   /// Bytes of the window that register_memory() must cover on each rank: incoming then outgoing.
   static std::size_t window_bytes(const ExchangeSettings& settings);
-  /// `window` is registered as `local`; peers[r] is rank r's endpoint and windows[r] its imported window (own entries unused).
-  Exchange(const ExchangeSettings& settings, Transport& transport, std::span<std::byte> window, RegionId local, std::vector<EndpointId> peers,
-           std::vector<RegionId> windows, std::function<OpId()> next_op);
+  /// `window` is registered as `local`; peers[r] is rank r's endpoint and windows[r] its imported window (own entries
+  /// unused).
+  Exchange(const ExchangeSettings& settings, Transport& transport, std::span<std::byte> window, RegionId local,
+           std::vector<EndpointId> peers, std::vector<RegionId> windows, std::function<OpId()> next_op);
 
   /// Steps run one after another: 0, 1, 2, … on every rank. Shapes: values[tokens * hidden]; experts and weights
   /// [tokens * topk], experts of a token distinct. Weights are applied by the caller's experts.
-  void dispatch(Instant now, std::span<const float> values, std::span<const std::uint32_t> experts, std::span<const float> weights);
+  void dispatch(Instant now, std::span<const float> values, std::span<const std::uint32_t> experts,
+                std::span<const float> weights);
   bool dispatched() const { return phase_ != Phase::dispatching; }
   /// In order of (source, token). Valid until the next dispatch().
   const std::vector<Arrival>& arrivals() const { return arrivals_; }
@@ -109,7 +112,9 @@ class Exchange {
     std::uint32_t tag;
   };
 
-  std::uint32_t rank_of(std::uint32_t expert) const { return static_cast<std::uint32_t>(std::uint64_t{expert} * s_.ranks / s_.experts); }
+  std::uint32_t rank_of(std::uint32_t expert) const {
+    return static_cast<std::uint32_t>(std::uint64_t{expert} * s_.ranks / s_.experts);
+  }
   std::uint32_t node_of(std::uint32_t rank) const { return rank / s_.ranks_per_node; }
   bool alive(std::uint32_t rank) const { return (dead_ >> rank & 1) == 0; }
   /// The rank of `node` that passes on what comes from `source`, given who is dead; nullopt if the node has none alive.
@@ -142,14 +147,14 @@ class Exchange {
   std::uint64_t dead_ = 0;
   std::uint64_t dead_before_ = 0;  // when the step began: who chose which forwarder
   std::uint32_t tokens_ = 0;
-  std::vector<std::uint32_t> owed_;                    // per own token: contributing ranks still missing
-  std::map<std::uint32_t, std::uint32_t> counts_;      // high throughput: records announced by a source
-  std::set<std::uint32_t> heard_;                      // sources whose tokens are all here, or will never be
+  std::vector<std::uint32_t> owed_;                // per own token: contributing ranks still missing
+  std::map<std::uint32_t, std::uint32_t> counts_;  // high throughput: records announced by a source
+  std::set<std::uint32_t> heard_;                  // sources whose tokens are all here, or will never be
   std::vector<Arrival> arrivals_;
   std::map<std::uint32_t, std::vector<Record>> results_;  // by rank, for the own tokens
-  std::set<std::uint32_t> results_due_;                // ranks whose results are to come
-  std::vector<Early> early_;                           // notifies of the next step
-  std::map<OpId, std::size_t> in_flight_;              // op -> its out slot
+  std::set<std::uint32_t> results_due_;                   // ranks whose results are to come
+  std::vector<Early> early_;                              // notifies of the next step
+  std::map<OpId, std::size_t> in_flight_;                 // op -> its out slot
   std::set<std::size_t> busy_slots_;
   Combined combined_;
   ExchangeCounters counters_;

@@ -1,5 +1,5 @@
-// Messenger between objects of one process (core/ports/message_board.h). Time comes from the Clock of the Switchboard, so
-// that a run with a ManualClock is deterministic. Owner: one thread for a Switchboard and its users.
+// Messenger between objects of one process (core/ports/message_board.h). Time comes from the Clock of the Switchboard,
+// so that a run with a ManualClock is deterministic. Owner: one thread for a Switchboard and its users.
 #pragma once
 
 #include <map>
@@ -12,7 +12,8 @@ namespace faultline::inproc {
 
 struct SwitchboardSettings {
   // Suspected after three missed heartbeats, lost after ten.
-  ports::MessageNetSettings net{.latency = {20'000}, .heartbeat = {50'000'000}, .suspected_after = 3, .lost_after = 10, .seed = 0};
+  ports::MessageNetSettings net{
+      .latency = {20'000}, .heartbeat = {50'000'000}, .suspected_after = 3, .lost_after = 10, .seed = 0};
   ports::MessageLimits limits;
 };
 

@@ -4,7 +4,8 @@ namespace faultline::inproc {
 
 void Fabric::carry(Slot slot, Number from, Number to, Bytes bytes) {
   Instant& busy = busy_until_[{from, to}];
-  busy = std::max(busy, clock_->now()) + duration_from_seconds(static_cast<double>(bytes.v) / static_cast<double>(settings_.bandwidth.v));
+  busy = std::max(busy, clock_->now()) +
+         duration_from_seconds(static_cast<double>(bytes.v) / static_cast<double>(settings_.bandwidth.v));
   wake_at(busy + settings_.latency, slot);
 }
 

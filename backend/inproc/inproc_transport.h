@@ -1,5 +1,6 @@
-// Transport between objects of one process (core/ports/fabric.h): no socket, no thread, bytes are copied when they are due.
-// It is the reference implementation of the contract, and the fast double for tests of everything above a transport.
+// Transport between objects of one process (core/ports/fabric.h): no socket, no thread, bytes are copied when they are
+// due. It is the reference implementation of the contract, and the fast double for tests of everything above a
+// transport.
 //
 // Time comes from the Clock given to the Fabric: with a ManualClock a run is deterministic. A path costs `latency` plus
 // bytes over `bandwidth`, one batch after the other per direction; a broken path tells nobody and its operations fail
@@ -19,7 +20,8 @@ namespace faultline::inproc {
 struct FabricSettings {
   Duration latency{5'000};
   BytesPerSecond bandwidth{10'000'000'000};
-  Duration failure_budget{500'000'000};  // RC with timeout 14, retry 6: 0.47 s (IBTA: (retry + 1) * 4.096 us * 2^timeout)
+  Duration failure_budget{
+      500'000'000};  // RC with timeout 14, retry 6: 0.47 s (IBTA: (retry + 1) * 4.096 us * 2^timeout)
   std::uint32_t ops_in_flight_max = 64;
   std::uint32_t spans_per_batch_max = 256;
 };
@@ -40,8 +42,12 @@ class Fabric final : public ports::Fabric {
   const FabricSettings& settings() const { return settings_; }
 
   /// Both directions lose everything from now on, also what is under way. Nobody is told.
-  void break_route(const InprocTransport& a, const InprocTransport& b) { broken_.insert(std::minmax(a.number(), b.number())); }
-  void mend_route(const InprocTransport& a, const InprocTransport& b) { broken_.erase(std::minmax(a.number(), b.number())); }
+  void break_route(const InprocTransport& a, const InprocTransport& b) {
+    broken_.insert(std::minmax(a.number(), b.number()));
+  }
+  void mend_route(const InprocTransport& a, const InprocTransport& b) {
+    broken_.erase(std::minmax(a.number(), b.number()));
+  }
   /// The next time at which something happens; kNever if nothing is due.
   Instant next_due() const { return due_.empty() ? kNever : due_.begin()->first.first; }
 

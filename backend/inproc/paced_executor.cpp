@@ -8,11 +8,13 @@ constexpr std::uint32_t kUnknownRank = ~0U;
 }
 
 bool PacedExecutor::shapes_fit(const Step& step) const {
-  if (const auto* run = std::get_if<DecodeRun>(&step.work)) return run->steps_max > 0 && run->loads.size() == prices_.dp_ranks;
+  if (const auto* run = std::get_if<DecodeRun>(&step.work))
+    return run->steps_max > 0 && run->loads.size() == prices_.dp_ranks;
   const auto& prefill = std::get<PrefillStep>(step.work);
   if (prefill.items.empty() || (!prefill.decode.empty() && prefill.decode.size() != prices_.dp_ranks)) return false;
   return std::all_of(prefill.items.begin(), prefill.items.end(), [this](const model::PrefillItem& item) {
-    return item.rank >= 0 && static_cast<std::size_t>(item.rank) < prices_.dp_ranks && item.chunk_tokens > 0 && item.context_before >= 0;
+    return item.rank >= 0 && static_cast<std::size_t>(item.rank) < prices_.dp_ranks && item.chunk_tokens > 0 &&
+           item.context_before >= 0;
   });
 }
 
@@ -78,7 +80,8 @@ void PacedExecutor::abort(OpId op) {
 void PacedExecutor::fail_device() {
   advance(clock_->now());
   lost_ = true;
-  for (const Work& work : queue_) events_.push_back(StepFailed{work.step.op, Cause::device_lost, work.steps, kUnknownRank});
+  for (const Work& work : queue_)
+    events_.push_back(StepFailed{work.step.op, Cause::device_lost, work.steps, kUnknownRank});
   queue_.clear();
 }
 

@@ -28,8 +28,8 @@ struct PacedPrices {
   /// Of the step with this index (from 0) of the run: contexts grow as it goes.
   std::function<Duration(const DecodeRun&, std::int64_t step)> decode;
   std::size_t dp_ranks = 1;  // loads of another length are refused
-  /// A step reaches its boundary when its time has passed and the meeting has ended. The schedule stays: a step that was
-  /// late does not move the boundaries after it.
+  /// A step reaches its boundary when its time has passed and the meeting has ended. The schedule stays: a step that
+  /// was late does not move the boundaries after it.
   Rendezvous* rendezvous = nullptr;
 };
 
@@ -47,12 +47,13 @@ class PacedExecutor final : public Executor {
   void fail_device();
   /// No step reaches its next boundary any more; abort() still works. A hang of the device.
   void hang();
-  /// The time of the next terminal event if nothing else happens (with a rendezvous: of the next boundary); kNever if none is
-  /// due. May be in the past.
+  /// The time of the next terminal event if nothing else happens (with a rendezvous: of the next boundary); kNever if
+  /// none is due. May be in the past.
   Instant next_due();
   /// The op that runs and the boundaries it has passed; invalid when idle.
   std::pair<OpId, std::int64_t> running() const {
-    return queue_.empty() || !queue_.front().start ? std::pair{OpId{}, std::int64_t{0}} : std::pair{queue_.front().step.op, queue_.front().steps};
+    return queue_.empty() || !queue_.front().start ? std::pair{OpId{}, std::int64_t{0}}
+                                                   : std::pair{queue_.front().step.op, queue_.front().steps};
   }
 
  private:

@@ -1,5 +1,5 @@
-// Where KV lies: a pool of blocks (pages of 64 tokens, say), each with a slice per layer, laid out layer by layer, so that
-// a layer's slices of neighbouring blocks touch and one request can carry them.
+// Where KV lies: a pool of blocks (pages of 64 tokens, say), each with a slice per layer, laid out layer by layer, so
+// that a layer's slices of neighbouring blocks touch and one request can carry them.
 //
 // The tag of a notify carries what sender and receiver have to tell each other about a transfer: 2 bits kind, 20 bits
 // slot, 10 bits layer. Slots are given out by the receiver and come round after 2^20 transfers.
@@ -16,8 +16,8 @@ namespace faultline::kv {
 
 struct Layout {
   std::uint32_t layers = 0;
-  std::uint32_t blocks = 0;       // in the pool
-  std::int64_t slice_bytes = 0;   // of one block in one layer
+  std::uint32_t blocks = 0;      // in the pool
+  std::int64_t slice_bytes = 0;  // of one block in one layer
   std::int64_t pool_bytes() const { return static_cast<std::int64_t>(layers) * blocks * slice_bytes; }
   /// Of the slice within the pool's region.
   std::int64_t offset(std::uint32_t layer, std::uint32_t block) const {

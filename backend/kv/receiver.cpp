@@ -4,10 +4,16 @@
 
 namespace faultline::kv {
 
-Receiver::Receiver(const Layout& layout, const ReceiverSettings& settings, std::vector<Transport*> transports, std::vector<Rail> rails,
-                   std::function<OpId()> next_op)
-    : layout_(layout), settings_(settings), transports_(std::move(transports)), rails_(std::move(rails)), up_(rails_.size(), true), next_op_(std::move(next_op)) {
-  FAULTLINE_ASSERT(!rails_.empty() && transports_.size() == rails_.size() && layout.layers <= kLayersMax, "rails={} layers={}", rails_.size(), layout.layers);
+Receiver::Receiver(const Layout& layout, const ReceiverSettings& settings, std::vector<Transport*> transports,
+                   std::vector<Rail> rails, std::function<OpId()> next_op)
+    : layout_(layout),
+      settings_(settings),
+      transports_(std::move(transports)),
+      rails_(std::move(rails)),
+      up_(rails_.size(), true),
+      next_op_(std::move(next_op)) {
+  FAULTLINE_ASSERT(!rails_.empty() && transports_.size() == rails_.size() && layout.layers <= kLayersMax,
+                   "rails={} layers={}", rails_.size(), layout.layers);
 }
 
 Ticket Receiver::expect(RequestId request, std::vector<std::uint32_t> blocks, Instant deadline) {
@@ -17,13 +23,15 @@ Ticket Receiver::expect(RequestId request, std::vector<std::uint32_t> blocks, In
   next_slot_ = (next_slot_ + 1) % kSlots;
   slots_[slot] = request;
   Ticket ticket{slot, blocks};
-  transfers_[request] = {.slot = slot, .blocks = std::move(blocks), .layers = {}, .deadline = deadline, .failed = false};
+  transfers_[request] = {
+      .slot = slot, .blocks = std::move(blocks), .layers = {}, .deadline = deadline, .failed = false};
   return ticket;
 }
 
 void Receiver::ask_to_stop(std::uint32_t slot) {
   for (std::size_t rail = 0; rail < rails_.size(); ++rail) {
-    if (up_[rail] && transports_[rail]->post({next_op_(), rails_[rail].peer, {}, encode({Say::cancel, slot, 0})})) return;
+    if (up_[rail] && transports_[rail]->post({next_op_(), rails_[rail].peer, {}, encode({Say::cancel, slot, 0})}))
+      return;
   }
   // Nobody took it: the fence will do.
 }
@@ -61,7 +69,8 @@ void Receiver::handle(std::size_t rail, const TransportEvent& event, Instant now
     Transfer& transfer = transfers_.at(request);
     if (tag.say == Say::abort) {
       fail(request, transfer, Cause::canceled, now, true);
-    } else if (tag.say == Say::layer && tag.layer < layout_.layers && !transfer.failed && transfer.layers.insert(tag.layer).second) {
+    } else if (tag.say == Say::layer && tag.layer < layout_.layers && !transfer.failed &&
+               transfer.layers.insert(tag.layer).second) {
       if (settings_.layer_events) events_.push_back(LayerArrived{request, tag.layer});
       if (transfer.layers.size() < layout_.layers) return;
       slots_.erase(slot);
@@ -95,7 +104,8 @@ void Receiver::tick(Instant now) {
     }
   }
   if (!fence) return;
-  for (std::size_t rail = 0; rail < rails_.size(); ++rail) transports_[rail]->close(rails_[rail].peer);  // EndpointDown then frees the blocks
+  for (std::size_t rail = 0; rail < rails_.size(); ++rail)
+    transports_[rail]->close(rails_[rail].peer);  // EndpointDown then frees the blocks
 }
 
 Instant Receiver::next_deadline() const {

@@ -1,5 +1,6 @@
-// The decode side of a KV hand-off: gives blocks out for a transfer, learns by notifies which layers are there, and takes
-// the blocks back. Its own deadline, because a sender may think that it failed when everything arrived, or never say.
+// The decode side of a KV hand-off: gives blocks out for a transfer, learns by notifies which layers are there, and
+// takes the blocks back. Its own deadline, because a sender may think that it failed when everything arrived, or never
+// say.
 //
 // Blocks of a transfer that did not arrive are *held* until no late write can reach them: until the sender said that
 // nothing moves any more (abort), or every rail's connection has ended (its session is fenced). If neither comes within
@@ -36,14 +37,14 @@ struct BlocksFree {
 using ReceiverEvent = std::variant<Arrived, LayerArrived, ReceiveFailed, BlocksFree>;
 
 struct ReceiverSettings {
-  bool layer_events = false;          // LayerArrived for each layer
+  bool layer_events = false;            // LayerArrived for each layer
   Duration fence_after{2'000'000'000};  // from ReceiveFailed: wait this long for the sender's abort
 };
 
 class Receiver {
  public:
-  Receiver(const Layout& layout, const ReceiverSettings& settings, std::vector<Transport*> transports, std::vector<Rail> rails,
-           std::function<OpId()> next_op);
+  Receiver(const Layout& layout, const ReceiverSettings& settings, std::vector<Transport*> transports,
+           std::vector<Rail> rails, std::function<OpId()> next_op);
 
   /// The blocks are the transfer's until Arrived or BlocksFree. One transfer per request at a time (asserted).
   Ticket expect(RequestId request, std::vector<std::uint32_t> blocks, Instant deadline);

@@ -4,15 +4,28 @@
 
 namespace faultline::kv {
 
-Sender::Sender(const Layout& layout, std::vector<Transport*> transports, std::vector<Rail> rails, std::function<OpId()> next_op)
-    : layout_(layout), transports_(std::move(transports)), rails_(std::move(rails)), usable_(rails_.size(), true), next_op_(std::move(next_op)) {
-  FAULTLINE_ASSERT(!rails_.empty() && transports_.size() == rails_.size() && layout.layers <= kLayersMax, "rails={} layers={}", rails_.size(), layout.layers);
+Sender::Sender(const Layout& layout, std::vector<Transport*> transports, std::vector<Rail> rails,
+               std::function<OpId()> next_op)
+    : layout_(layout),
+      transports_(std::move(transports)),
+      rails_(std::move(rails)),
+      usable_(rails_.size(), true),
+      next_op_(std::move(next_op)) {
+  FAULTLINE_ASSERT(!rails_.empty() && transports_.size() == rails_.size() && layout.layers <= kLayersMax,
+                   "rails={} layers={}", rails_.size(), layout.layers);
 }
 
 void Sender::begin(RequestId request, std::vector<std::uint32_t> blocks, Ticket ticket) {
   FAULTLINE_ASSERT(blocks.size() == ticket.blocks.size(), "{} blocks for {}", blocks.size(), ticket.blocks.size());
   slots_[ticket.slot] = request;
-  const bool fresh = transfers_.emplace(request, Transfer{.blocks = std::move(blocks), .ticket = std::move(ticket), .ready = {}, .done = {}, .in_flight = {}, .attempts = {}}).second;
+  const bool fresh = transfers_
+                         .emplace(request, Transfer{.blocks = std::move(blocks),
+                                                    .ticket = std::move(ticket),
+                                                    .ready = {},
+                                                    .done = {},
+                                                    .in_flight = {},
+                                                    .attempts = {}})
+                         .second;
   FAULTLINE_ASSERT(fresh, "request {} is being sent", request.v);
 }
 
@@ -74,7 +87,8 @@ void Sender::pump() {
     bool hopeless = true;
     for (std::size_t rail = 0; rail < rails_.size() && !said; ++rail) {
       if (!usable_[rail]) continue;
-      const Status status = transports_[rail]->post({next_op_(), rails_[rail].peer, {}, encode({unsaid_.front().first, unsaid_.front().second, 0})});
+      const Status status = transports_[rail]->post(
+          {next_op_(), rails_[rail].peer, {}, encode({unsaid_.front().first, unsaid_.front().second, 0})});
       said = bool(status);
       hopeless = hopeless && status.cause() == Cause::peer_lost;
     }

@@ -1,8 +1,8 @@
 // The prefill side of a KV hand-off: pushes each layer as soon as prefill has computed it, over one or several rails.
 //
-// Idempotent: a layer whose rail failed is written again over another; the receiver takes a layer it has already with no
-// harm. Zero copy: spans point into the pool. Never blocks: what a transport refuses for overload waits here.
-// The source blocks are the caller's again at Sent or SendFailed, not before. Sans-IO: the owner passes transport events in
+// Idempotent: a layer whose rail failed is written again over another; the receiver takes a layer it has already with
+// no harm. Zero copy: spans point into the pool. Never blocks: what a transport refuses for overload waits here. The
+// source blocks are the caller's again at Sent or SendFailed, not before. Sans-IO: the owner passes transport events in
 // and calls from one thread; the copying is done by the transports' progress threads, one per rail.
 #pragma once
 
@@ -24,14 +24,16 @@ struct Sent {
 };
 struct SendFailed {
   RequestId request;
-  Cause cause;  // canceled (by either side), protection (the receiver revoked its region), retries_exhausted, else why the last rail was lost
+  Cause cause;  // canceled (by either side), protection (the receiver revoked its region), retries_exhausted, else why
+                // the last rail was lost
 };
 using SenderEvent = std::variant<Sent, SendFailed>;
 
 class Sender {
  public:
   /// `transports[i]` belongs to `rails[i]` and outlives this; `next_op` gives ids that nobody else uses.
-  Sender(const Layout& layout, std::vector<Transport*> transports, std::vector<Rail> rails, std::function<OpId()> next_op);
+  Sender(const Layout& layout, std::vector<Transport*> transports, std::vector<Rail> rails,
+         std::function<OpId()> next_op);
 
   /// `blocks` of the own pool go to the blocks of the ticket, one to one (asserted). A request is sent once at a time.
   void begin(RequestId request, std::vector<std::uint32_t> blocks, Ticket ticket);
@@ -57,7 +59,7 @@ class Sender {
     std::set<std::uint32_t> done;   // completed at the receiver
     std::map<OpId, std::uint32_t> in_flight;
     std::map<std::uint32_t, int> attempts;  // failed ones, per layer
-    Cause ending = Cause::none;  // given up: waits for what is in flight
+    Cause ending = Cause::none;             // given up: waits for what is in flight
   };
   struct Flight {
     RequestId request;

@@ -1,5 +1,5 @@
-// The frames of TcpMessenger: a length, a type, a payload. Pure; what an honest peer never sends is refused before a byte
-// of it is kept.
+// The frames of TcpMessenger: a length, a type, a payload. Pure; what an honest peer never sends is refused before a
+// byte of it is kept.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +17,8 @@ enum class FrameType : std::uint8_t {
   message = 1,  // payload: the caller's bytes
   watch,        // sender wants heartbeats on this connection
   unwatch,
-  beat,         // receiver's heartbeat
-  taken,        // payload: u32, messages that the receiver's owner has polled since the last one
+  beat,   // receiver's heartbeat
+  taken,  // payload: u32, messages that the receiver's owner has polled since the last one
 };
 
 inline constexpr std::size_t kHeaderBytes = 5;  // u32 length of the payload, u8 type; little-endian

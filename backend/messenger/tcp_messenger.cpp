@@ -169,7 +169,8 @@ bool TcpMessenger::Engine::watched_by(Address peer) const {
   return false;
 }
 
-// ---- bytes --------------------------------------------------------------------------------------------------------------
+// ---- bytes
+// --------------------------------------------------------------------------------------------------------------
 
 bool TcpMessenger::Engine::read_all(Link& link) {
   char buffer[1 << 16];
@@ -192,7 +193,8 @@ bool TcpMessenger::Engine::flush(Link& link) {
   std::size_t at = 0;
   bool over = false;
   while (at < link.out.size()) {
-    const ssize_t count = ::send(link.fd.get(), link.out.data() + at, link.out.size() - at, MSG_DONTWAIT | MSG_NOSIGNAL);
+    const ssize_t count =
+        ::send(link.fd.get(), link.out.data() + at, link.out.size() - at, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (count > 0) at += static_cast<std::size_t>(count);
     else if (count < 0 && errno == EINTR) continue;
     else {
@@ -217,7 +219,8 @@ void TcpMessenger::Engine::close(Link& link) {
   link = Link{};
 }
 
-// ---- the port ---------------------------------------------------------------------------------------------------------
+// ---- the port
+// ---------------------------------------------------------------------------------------------------------
 
 TcpMessenger::TcpMessenger(TcpMessengerSettings settings) : engine_(std::make_unique<Engine>(std::move(settings))) {}
 TcpMessenger::~TcpMessenger() = default;

@@ -1,14 +1,17 @@
 // Messenger over TCP between the processes of a cluster.
 //
-// Each member listens; a member that has something to say to another, or watches it, connects to it. A connection carries
-// messages one way and heartbeats back, and begins with the proof of the cluster's secret (backend/transport/handshake.h)
-// over both addresses: who does not know the secret, or calls the wrong member, is refused before a frame is read.
+// Each member listens; a member that has something to say to another, or watches it, connects to it. A connection
+// carries messages one way and heartbeats back, and begins with the proof of the cluster's secret
+// (backend/transport/handshake.h) over both addresses: who does not know the secret, or calls the wrong member, is
+// refused before a frame is read.
 //
 //   ordered, at most once   one connection a direction; what a broken one had not delivered is gone, never sent again
 //   lost                    connection reset: at once. Silence of a watched peer, or one that never answers: lost_after
-//   bounded                 queue_messages_max messages to one peer that its owner has not polled yet; then `overload`. The
+//   bounded                 queue_messages_max messages to one peer that its owner has not polled yet; then `overload`.
+//   The
 //                           receiver's inbox is bounded by the same count for each peer: who exceeds it is disconnected
-//   heartbeats              a watched member beats at beat_base + phase + k * heartbeat on every connection that watches it
+//   heartbeats              a watched member beats at beat_base + phase + k * heartbeat on every connection that
+//   watches it
 //
 // Times are real ones. Threads: one owner thread calls everything; one progress thread of its own moves bytes.
 #pragma once
@@ -41,7 +44,7 @@ struct TcpMessengerSettings {
   Duration lost_after{150'000'000};
   std::chrono::steady_clock::time_point beat_base{};
   Duration phase{};
-  Duration reconnect{20'000'000};        // between two attempts to reach a watched peer
+  Duration reconnect{20'000'000};  // between two attempts to reach a watched peer
   Duration handshake_max{2'000'000'000};
   std::size_t message_bytes_max = 1 << 20;
   std::size_t queue_messages_max = 4096;
@@ -50,8 +53,8 @@ struct TcpMessengerSettings {
 
 struct TcpMessengerCounters {
   std::uint64_t sent = 0, received = 0;
-  std::uint64_t refused = 0;    // connections that did not prove themselves
-  std::uint64_t misbehaved = 0; // authenticated ones that were closed for what they sent
+  std::uint64_t refused = 0;     // connections that did not prove themselves
+  std::uint64_t misbehaved = 0;  // authenticated ones that were closed for what they sent
 };
 
 class TcpMessenger final : public Messenger {

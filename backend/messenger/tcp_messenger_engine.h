@@ -68,8 +68,8 @@ class TcpMessenger::Engine {
     Address peer;
     std::uint64_t incarnation = 0;
     bool watching = false;
-    std::size_t unread = 0;      // messages in the inbox
-    std::uint32_t taken = 0;     // polled and not yet told
+    std::size_t unread = 0;   // messages in the inbox
+    std::uint32_t taken = 0;  // polled and not yet told
   };
   struct Item {
     MessengerEvent event;
@@ -107,7 +107,7 @@ class TcpMessenger::Engine {
   transport::Fd epoll_, wake_event_, owner_event_, listener_, timer_;
   mutable std::mutex mutex_;
   std::map<Address, Out> outs_;
-  std::map<std::uint64_t, In> ins_;               // by epoll token
+  std::map<std::uint64_t, In> ins_;  // by epoll token
   std::map<std::uint64_t, Address> out_tokens_;
   std::map<Address, std::uint64_t> incarnations_;  // newest that proved itself to us
   std::deque<Item> inbox_;

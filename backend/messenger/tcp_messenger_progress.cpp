@@ -92,7 +92,8 @@ void TcpMessenger::Engine::add(Link& link, std::uint32_t events, std::uint64_t t
   ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, link.fd.get(), &event);
 }
 
-// ---- time -------------------------------------------------------------------------------------------------------------
+// ---- time
+// -------------------------------------------------------------------------------------------------------------
 
 TcpMessenger::Engine::Time TcpMessenger::Engine::next_timer() const {
   Time next = next_beat_;
@@ -101,7 +102,8 @@ TcpMessenger::Engine::Time TcpMessenger::Engine::next_timer() const {
     if (out.stage == Stage::connecting || out.stage == Stage::greeted) next = std::min(next, out.deadline);
     if (!out.watched || out.health == Health::lost) continue;
     next = std::min(next, out.last_heard + nanoseconds(s_.lost_after.v));
-    if (out.health == Health::well && out.stage == Stage::up) next = std::min(next, out.last_heard + nanoseconds(s_.suspect_after.v));
+    if (out.health == Health::well && out.stage == Stage::up)
+      next = std::min(next, out.last_heard + nanoseconds(s_.suspect_after.v));
   }
   for (const auto& [token, in] : ins_) {
     if (in.stage != Stage::up) next = std::min(next, in.deadline);
@@ -112,12 +114,14 @@ TcpMessenger::Engine::Time TcpMessenger::Engine::next_timer() const {
 void TcpMessenger::Engine::timers(Time now) {
   if (now >= next_beat_) beat(now);
   for (auto& [peer, out] : outs_) {
-    if ((out.stage == Stage::connecting || out.stage == Stage::greeted) && now >= out.deadline) lose_connection(out, Cause::timeout, now);
+    if ((out.stage == Stage::connecting || out.stage == Stage::greeted) && now >= out.deadline)
+      lose_connection(out, Cause::timeout, now);
     if (out.watched && out.health != Health::lost) {
       if (now >= out.last_heard + nanoseconds(s_.lost_after.v)) {
         if (out.stage == Stage::up) lose_connection(out, Cause::timeout, now);
         else report_lost(out, Cause::peer_lost);  // it never answered
-      } else if (out.health == Health::well && out.stage == Stage::up && now >= out.last_heard + nanoseconds(s_.suspect_after.v)) {
+      } else if (out.health == Health::well && out.stage == Stage::up &&
+                 now >= out.last_heard + nanoseconds(s_.suspect_after.v)) {
         out.health = Health::suspected;
         inbox_.push_back({PeerSuspected{peer}, 0});
       }
@@ -144,10 +148,12 @@ void TcpMessenger::Engine::beat(Time now) {
   }
   const auto period = nanoseconds(s_.heartbeat.v);
   next_beat_ += period;
-  if (next_beat_ <= now) next_beat_ += ((now - next_beat_) / period + 1) * period;  // beats that were missed are not made up for
+  if (next_beat_ <= now)
+    next_beat_ += ((now - next_beat_) / period + 1) * period;  // beats that were missed are not made up for
 }
 
-// ---- out --------------------------------------------------------------------------------------------------------------
+// ---- out
+// --------------------------------------------------------------------------------------------------------------
 
 void TcpMessenger::Engine::connect(Out& out, Time now) {
   out.wanted = false;
@@ -262,13 +268,15 @@ void TcpMessenger::Engine::out_frames(Out& out, Time now) {
   out.link.in.erase(0, at);
 }
 
-// ---- in ---------------------------------------------------------------------------------------------------------------
+// ---- in
+// ---------------------------------------------------------------------------------------------------------------
 
 void TcpMessenger::Engine::accept() {
   for (;;) {
     transport::Fd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (!fd) return;
-    const auto unproved = std::count_if(ins_.begin(), ins_.end(), [](const auto& entry) { return entry.second.stage != Stage::up; });
+    const auto unproved =
+        std::count_if(ins_.begin(), ins_.end(), [](const auto& entry) { return entry.second.stage != Stage::up; });
     if (static_cast<std::uint32_t>(unproved) >= s_.handshakes_max) {
       ++counters_.refused;
       continue;
@@ -305,7 +313,8 @@ bool TcpMessenger::Engine::in_handshake(In& in) {
   std::string& bytes = in.link.in;
   if (in.stage == Stage::greeted) {
     if (bytes.size() < transport::kHelloBytes) return true;
-    const auto hello = transport::decode_hello(bytes_of(bytes, 0, transport::kHelloBytes).first<transport::kHelloBytes>());
+    const auto hello =
+        transport::decode_hello(bytes_of(bytes, 0, transport::kHelloBytes).first<transport::kHelloBytes>());
     if (!hello || hello->to != name_of(s_.self) || hello->info_length > 64) return false;
     const std::size_t size = transport::kHelloBytes + hello->info_length;
     if (bytes.size() < size) return true;
@@ -349,7 +358,8 @@ bool TcpMessenger::Engine::in_handshake(In& in) {
   // It lives: no need to wait for the next attempt.
   if (const auto out = outs_.find(in.peer); out != outs_.end()) {
     const Time now = steady_clock::now();
-    if (anew && out->second.stage == Stage::up && out->second.incarnation != 0 && out->second.incarnation < in.incarnation) {
+    if (anew && out->second.stage == Stage::up && out->second.incarnation != 0 &&
+        out->second.incarnation < in.incarnation) {
       lose_connection(out->second, Cause::peer_lost, now);
     }
     out->second.retry_at = std::min(out->second.retry_at, now);

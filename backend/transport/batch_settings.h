@@ -14,9 +14,13 @@ struct BatchSettings {
   Bytes chunk{1 << 20};       // longer requests are cut
   Bytes stripe_min{1 << 20};  // smaller batches stay on one connection or queue pair
 
-  /// The limits that the owner of a transport sees. `budget`: a broken path or a silent peer ends its operations within it.
+  /// The limits that the owner of a transport sees. `budget`: a broken path or a silent peer ends its operations within
+  /// it.
   TransportLimits limits(Duration budget) const {
-    return {.ops_in_flight_max = ops_in_flight_max, .spans_per_batch_max = spans_per_batch_max, .failure_budget = budget, .device_memory = false};
+    return {.ops_in_flight_max = ops_in_flight_max,
+            .spans_per_batch_max = spans_per_batch_max,
+            .failure_budget = budget,
+            .device_memory = false};
   }
 };
 

@@ -44,8 +44,10 @@ std::span<std::byte> map_memory(std::size_t bytes) {
 }
 
 /// Exchanges addresses and regions over the control socket; false if the link did not come up.
-bool connect(Transport& transport, int socket, std::span<std::byte> memory, const std::optional<SharedMemory>& shared, std::vector<std::byte>& blob_out) {
-  const Status registered = shared ? dynamic_cast<TcpTransport&>(transport).register_shared(kLinkLocal, *shared) : transport.register_memory(kLinkLocal, memory);
+bool connect(Transport& transport, int socket, std::span<std::byte> memory, const std::optional<SharedMemory>& shared,
+             std::vector<std::byte>& blob_out) {
+  const Status registered = shared ? dynamic_cast<TcpTransport&>(transport).register_shared(kLinkLocal, *shared)
+                                   : transport.register_memory(kLinkLocal, memory);
   if (!registered) return false;
   put(socket, transport.local_address());
   const auto address = get(socket);
@@ -58,7 +60,8 @@ bool connect(Transport& transport, int socket, std::span<std::byte> memory, cons
   while (blob && Clock::now() < end) {
     const std::size_t count = transport.poll(events);
     for (std::size_t i = 0; i < count; ++i) {
-      if (std::holds_alternative<EndpointUp>(events[i])) return bool(transport.import_region(kLinkRemote, kLinkPeer, *blob));
+      if (std::holds_alternative<EndpointUp>(events[i]))
+        return bool(transport.import_region(kLinkRemote, kLinkPeer, *blob));
       if (std::holds_alternative<EndpointDown>(events[i])) return false;
     }
     std::this_thread::sleep_for(std::chrono::microseconds(100));
@@ -130,7 +133,8 @@ ProcessLink::ProcessLink(const LinkSettings& settings) {
   if (settings.shared_memory) shared_.emplace(settings.region_bytes);
   memory_ = shared_ ? shared_->bytes() : map_memory(settings.region_bytes);
   const int home = settings.parent_netns.empty() ? -1 : ::open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-  if (home >= 0 && !enter_netns(settings.parent_netns)) throw std::runtime_error("cannot enter network namespace " + settings.parent_netns);
+  if (home >= 0 && !enter_netns(settings.parent_netns))
+    throw std::runtime_error("cannot enter network namespace " + settings.parent_netns);
   transport_ = settings.make(0);  // its threads stay in the namespace
   const bool up = transport_ && connect(*transport_, socket_, memory_, shared_, remote_blob_);
   if (home >= 0) {
@@ -168,7 +172,8 @@ Cause ProcessLink::write(std::vector<WriteSpan> spans, std::int64_t timeout_ms) 
   return Cause::timeout;
 }
 
-ProcessLink::Flow ProcessLink::stream(std::int64_t total, std::size_t depth, const std::function<std::vector<WriteSpan>(std::uint64_t)>& make_spans) {
+ProcessLink::Flow ProcessLink::stream(std::int64_t total, std::size_t depth,
+                                      const std::function<std::vector<WriteSpan>(std::uint64_t)>& make_spans) {
   Flow flow;
   std::size_t in_flight = 0;
   std::int64_t posted = 0;
@@ -206,7 +211,8 @@ ProcessLink::Flow ProcessLink::stream(std::int64_t total, std::size_t depth, con
         flow.cause = Cause::timeout;
         return flow;
       }
-      std::this_thread::sleep_for(std::chrono::microseconds(depth > 1 ? 50 : 0));  // do not take the progress threads' cores
+      std::this_thread::sleep_for(
+          std::chrono::microseconds(depth > 1 ? 50 : 0));  // do not take the progress threads' cores
     }
   }
   flow.seconds = std::chrono::duration<double>(Clock::now() - start).count();
@@ -216,7 +222,8 @@ ProcessLink::Flow ProcessLink::stream(std::int64_t total, std::size_t depth, con
 
 std::uint64_t ProcessLink::remote_checksum() {
   std::uint64_t sum = 0;
-  if (::send(socket_, "s", 1, MSG_NOSIGNAL) != 1 || ::recv(socket_, &sum, sizeof sum, MSG_WAITALL) != sizeof sum) return 0;
+  if (::send(socket_, "s", 1, MSG_NOSIGNAL) != 1 || ::recv(socket_, &sum, sizeof sum, MSG_WAITALL) != sizeof sum)
+    return 0;
   return sum;
 }
 

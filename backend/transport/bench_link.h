@@ -21,8 +21,8 @@ struct LinkSettings {
   /// Makes the transport of the parent (side 0) or the child (side 1), in that process.
   std::function<std::unique_ptr<Transport>(int side)> make;
   std::size_t region_bytes = 64 << 20;  // registered on both sides, region id 1; imported as 101
-  bool shared_memory = false;           // the regions lie in SharedMemory and are registered as such (TcpTransport only)
-  std::string child_netns;              // name under /run/netns; empty: the caller's
+  bool shared_memory = false;  // the regions lie in SharedMemory and are registered as such (TcpTransport only)
+  std::string child_netns;     // name under /run/netns; empty: the caller's
   std::string parent_netns;
 };
 
@@ -51,7 +51,8 @@ class ProcessLink {
     double post_seconds = 0;  // inside post()
     Cause cause = Cause::none;
   };
-  Flow stream(std::int64_t total, std::size_t depth, const std::function<std::vector<WriteSpan>(std::uint64_t)>& make_spans);
+  Flow stream(std::int64_t total, std::size_t depth,
+              const std::function<std::vector<WriteSpan>(std::uint64_t)>& make_spans);
   /// Byte sum of the child's region, computed there; 0 if the child is gone.
   std::uint64_t remote_checksum();
   void signal_child(int signal);

@@ -19,8 +19,9 @@ enum class FrameType : std::uint8_t {
 };
 
 inline constexpr std::uint8_t kNotifyFlag = 1;  // the batch carries `tag` as its notify
-inline constexpr std::uint8_t kSharedFlag = 4;  // the payload is a list of SharedPiece, to be read from the sender's shared memory
-inline constexpr std::uint8_t kEmptyFlag = 2;   // the batch has no bytes: key and offset mean nothing
+inline constexpr std::uint8_t kSharedFlag =
+    4;  // the payload is a list of SharedPiece, to be read from the sender's shared memory
+inline constexpr std::uint8_t kEmptyFlag = 2;  // the batch has no bytes: key and offset mean nothing
 
 struct Frame {
   FrameType type{};

@@ -17,7 +17,8 @@ constexpr std::uint32_t kMagic = 0x31746c66;  // "flt1": a later protocol has an
 constexpr std::uint32_t kOpsMax = 1 << 20;
 constexpr std::uint16_t kStreamsMax = 64;
 
-std::array<std::byte, 32> mac(const std::string& secret, std::string_view role, std::initializer_list<std::span<const std::byte>> parts) {
+std::array<std::byte, 32> mac(const std::string& secret, std::string_view role,
+                              std::initializer_list<std::span<const std::byte>> parts) {
   std::vector<std::byte> text(role.size());
   std::memcpy(text.data(), role.data(), role.size());
   for (const auto part : parts) {
@@ -29,7 +30,8 @@ std::array<std::byte, 32> mac(const std::string& secret, std::string_view role, 
   std::array<std::byte, 32> out{};
   unsigned int length = 0;
   const unsigned char* done = HMAC(EVP_sha256(), secret.data(), static_cast<int>(secret.size()),
-                                   reinterpret_cast<const unsigned char*>(text.data()), text.size(), reinterpret_cast<unsigned char*>(out.data()), &length);
+                                   reinterpret_cast<const unsigned char*>(text.data()), text.size(),
+                                   reinterpret_cast<unsigned char*>(out.data()), &length);
   FAULTLINE_ASSERT(done != nullptr && length == out.size(), "HMAC gave {} bytes", length);
   return out;
 }
@@ -44,22 +46,26 @@ constexpr std::size_t kChallengeHead = kChallengeBytes - 32;
 
 std::array<std::byte, kHelloBytes> encode(const Hello& hello) {
   std::array<std::byte, kHelloBytes> bytes{};
-  WireWriter(bytes).put(kMagic, hello.from, hello.to, hello.session, hello.stream, hello.streams, hello.ops_in_flight_max, hello.info_length, hello.nonce);
+  WireWriter(bytes).put(kMagic, hello.from, hello.to, hello.session, hello.stream, hello.streams,
+                        hello.ops_in_flight_max, hello.info_length, hello.nonce);
   return bytes;
 }
 
 std::optional<Hello> decode_hello(std::span<const std::byte, kHelloBytes> bytes) {
   std::uint32_t magic = 0;
   Hello hello;
-  WireReader(bytes).get(magic, hello.from, hello.to, hello.session, hello.stream, hello.streams, hello.ops_in_flight_max, hello.info_length, hello.nonce);
-  if (magic != kMagic || hello.streams == 0 || hello.streams > kStreamsMax || hello.stream >= hello.streams || hello.ops_in_flight_max == 0 ||
-      hello.ops_in_flight_max > kOpsMax || hello.info_length > kHelloInfoMax || hello.from == hello.to) {
+  WireReader(bytes).get(magic, hello.from, hello.to, hello.session, hello.stream, hello.streams,
+                        hello.ops_in_flight_max, hello.info_length, hello.nonce);
+  if (magic != kMagic || hello.streams == 0 || hello.streams > kStreamsMax || hello.stream >= hello.streams ||
+      hello.ops_in_flight_max == 0 || hello.ops_in_flight_max > kOpsMax || hello.info_length > kHelloInfoMax ||
+      hello.from == hello.to) {
     return std::nullopt;
   }
   return hello;
 }
 
-std::array<std::byte, kChallengeBytes> make_challenge(const std::string& secret, std::span<const std::byte> hello_and_info,
+std::array<std::byte, kChallengeBytes> make_challenge(const std::string& secret,
+                                                      std::span<const std::byte> hello_and_info,
                                                       const Challenge& challenge, std::span<const std::byte> info) {
   std::array<std::byte, kChallengeBytes> bytes{};
   WireWriter out(bytes);
@@ -72,14 +78,16 @@ std::optional<Challenge> peek_challenge(std::span<const std::byte, kChallengeByt
   std::uint32_t magic = 0;
   Challenge challenge;
   WireReader(bytes).get(magic, challenge.from, challenge.ops_in_flight_max, challenge.info_length, challenge.nonce);
-  if (magic != kMagic || challenge.ops_in_flight_max == 0 || challenge.ops_in_flight_max > kOpsMax || challenge.info_length > kHelloInfoMax) {
+  if (magic != kMagic || challenge.ops_in_flight_max == 0 || challenge.ops_in_flight_max > kOpsMax ||
+      challenge.info_length > kHelloInfoMax) {
     return std::nullopt;
   }
   return challenge;
 }
 
-std::optional<Challenge> check_challenge(const std::string& secret, std::span<const std::byte> hello_and_info, const Uuid& expected,
-                                         std::span<const std::byte, kChallengeBytes> bytes, std::span<const std::byte> info) {
+std::optional<Challenge> check_challenge(const std::string& secret, std::span<const std::byte> hello_and_info,
+                                         const Uuid& expected, std::span<const std::byte, kChallengeBytes> bytes,
+                                         std::span<const std::byte> info) {
   const auto challenge = peek_challenge(bytes);
   if (!challenge || challenge->from != expected || challenge->info_length != info.size()) return std::nullopt;
   const auto expected_mac = mac(secret, "acceptor", {hello_and_info, bytes.first(kChallengeHead), info});
@@ -92,8 +100,8 @@ std::array<std::byte, kProofBytes> make_proof(const std::string& secret, std::sp
   return mac(secret, "initiator", {hello_and_info, challenge});
 }
 
-bool check_proof(const std::string& secret, std::span<const std::byte> hello_and_info, std::span<const std::byte, kChallengeBytes> challenge,
-                 std::span<const std::byte, kProofBytes> proof) {
+bool check_proof(const std::string& secret, std::span<const std::byte> hello_and_info,
+                 std::span<const std::byte, kChallengeBytes> challenge, std::span<const std::byte, kProofBytes> proof) {
   return same(mac(secret, "initiator", {hello_and_info, challenge}), proof);
 }
 

@@ -7,7 +7,8 @@
 //                               <-    Challenge{id, nonce, mac}     mac = HMAC(secret, "acceptor"  | hello | challenge)
 //   Proof{mac}                  ->                                  mac = HMAC(secret, "initiator" | hello | challenge)
 //
-// It authenticates; it does not encrypt. Data may be read and changed by who controls the network (no TLS on this path).
+// It authenticates; it does not encrypt. Data may be read and changed by who controls the network (no TLS on this
+// path).
 #pragma once
 
 #include <array>
@@ -51,17 +52,19 @@ struct Challenge {
 };
 
 /// The acceptor's answer to `hello`, proof of the secret included. `info` is covered by the proofs.
-std::array<std::byte, kChallengeBytes> make_challenge(const std::string& secret, std::span<const std::byte> hello_and_info,
+std::array<std::byte, kChallengeBytes> make_challenge(const std::string& secret,
+                                                      std::span<const std::byte> hello_and_info,
                                                       const Challenge& challenge, std::span<const std::byte> info = {});
 /// The initiator's check: nullopt if the acceptor does not know the secret or is not who was called.
-std::optional<Challenge> check_challenge(const std::string& secret, std::span<const std::byte> hello_and_info, const Uuid& expected,
-                                         std::span<const std::byte, kChallengeBytes> bytes, std::span<const std::byte> info = {});
+std::optional<Challenge> check_challenge(const std::string& secret, std::span<const std::byte> hello_and_info,
+                                         const Uuid& expected, std::span<const std::byte, kChallengeBytes> bytes,
+                                         std::span<const std::byte> info = {});
 /// Reads only; nothing is proved yet (the length of the info behind it must be known first).
 std::optional<Challenge> peek_challenge(std::span<const std::byte, kChallengeBytes> bytes);
 
 std::array<std::byte, kProofBytes> make_proof(const std::string& secret, std::span<const std::byte> hello_and_info,
                                               std::span<const std::byte, kChallengeBytes> challenge);
-bool check_proof(const std::string& secret, std::span<const std::byte> hello_and_info, std::span<const std::byte, kChallengeBytes> challenge,
-                 std::span<const std::byte, kProofBytes> proof);
+bool check_proof(const std::string& secret, std::span<const std::byte> hello_and_info,
+                 std::span<const std::byte, kChallengeBytes> challenge, std::span<const std::byte, kProofBytes> proof);
 
 }  // namespace faultline::transport

@@ -23,7 +23,8 @@ std::pair<sockaddr_un, socklen_t> abstract_address(const std::string& name) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   FAULTLINE_ASSERT(name.size() + 1 < sizeof address.sun_path, "name of {} bytes", name.size());
-  std::memcpy(address.sun_path + 1, name.data(), name.size());  // the leading 0 makes it abstract: it dies with its socket
+  std::memcpy(address.sun_path + 1, name.data(),
+              name.size());  // the leading 0 makes it abstract: it dies with its socket
   return {address, static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size())};
 }
 
@@ -39,7 +40,8 @@ std::uint64_t host_identity() {
   const Fd file(::open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC));
   const ssize_t count = file ? ::read(file.get(), boot, sizeof boot - 1) : 0;
   struct stat status {};
-  if (count <= 0 || ::stat("/proc/self/ns/net", &status) != 0) return random_value<std::uint64_t>();  // unknown: equal to nobody
+  if (count <= 0 || ::stat("/proc/self/ns/net", &status) != 0)
+    return random_value<std::uint64_t>();  // unknown: equal to nobody
   return hash_combine(hash_text(std::string_view(boot, static_cast<std::size_t>(count))), status.st_ino);
 }
 
@@ -55,8 +57,10 @@ Fd listen_tcp(const sockaddr_in& address) {
   Fd socket(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   const int one = 1;
   if (socket) ::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-  if (!socket || ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 || ::listen(socket.get(), 128) != 0) {
-    throw std::runtime_error(fmt::format("cannot listen on TCP port {}: {}", ntohs(address.sin_port), std::strerror(errno)));
+  if (!socket || ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
+      ::listen(socket.get(), 128) != 0) {
+    throw std::runtime_error(
+        fmt::format("cannot listen on TCP port {}: {}", ntohs(address.sin_port), std::strerror(errno)));
   }
   return socket;
 }
@@ -64,7 +68,8 @@ Fd listen_tcp(const sockaddr_in& address) {
 Fd listen_unix(const std::string& abstract_name) {
   Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   const auto [address, length] = abstract_address(abstract_name);
-  if (!socket || ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), length) != 0 || ::listen(socket.get(), 128) != 0) {
+  if (!socket || ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), length) != 0 ||
+      ::listen(socket.get(), 128) != 0) {
     throw std::runtime_error(fmt::format("cannot listen on a unix socket: {}", std::strerror(errno)));
   }
   return socket;
@@ -82,8 +87,11 @@ Fd connect_tcp(const sockaddr_in& to, const sockaddr_in& from) {
   if (!socket) return {};
   sockaddr_in source = from;  // the rail: packets leave by the interface that has this address
   source.sin_port = 0;
-  if (source.sin_addr.s_addr != INADDR_ANY && ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&source), sizeof source) != 0) return {};
-  if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&to), sizeof to) != 0 && errno != EINPROGRESS) return {};
+  if (source.sin_addr.s_addr != INADDR_ANY &&
+      ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&source), sizeof source) != 0)
+    return {};
+  if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&to), sizeof to) != 0 && errno != EINPROGRESS)
+    return {};
   return socket;
 }
 

@@ -74,7 +74,9 @@ class Machine {
   }
 
  private:
-  hwloc_obj_t find(const std::string& pci) const { return loaded_ && !pci.empty() ? hwloc_get_pcidev_by_busidstring(topology_, pci.c_str()) : nullptr; }
+  hwloc_obj_t find(const std::string& pci) const {
+    return loaded_ && !pci.empty() ? hwloc_get_pcidev_by_busidstring(topology_, pci.c_str()) : nullptr;
+  }
   hwloc_topology_t topology_ = nullptr;
   bool loaded_ = false;
 };
@@ -96,7 +98,8 @@ std::vector<std::size_t> order_nics(const std::vector<NicDistance>& nics) {
 
 std::vector<Nic> nics_near(const std::string& target_pci, bool rdma) {
   std::vector<Nic> all = list(rdma);
-  const std::int32_t numa = target_pci.empty() ? own_numa_node() : numa_of(fs::path("/sys/bus/pci/devices") / target_pci);
+  const std::int32_t numa =
+      target_pci.empty() ? own_numa_node() : numa_of(fs::path("/sys/bus/pci/devices") / target_pci);
 #ifdef FAULTLINE_HWLOC
   const Machine machine;
   for (Nic& nic : all) nic.depth = target_pci.empty() ? 0 : machine.common_depth(nic.pci, target_pci);

@@ -6,8 +6,12 @@
 namespace faultline::transport {
 namespace {
 
-bool touches_at_peer(const WriteSpan& a, const WriteSpan& b) { return a.remote == b.remote && a.remote_offset + a.length == b.remote_offset; }
-bool touches_here(const WriteSpan& a, const WriteSpan& b) { return a.local == b.local && a.local_offset + a.length == b.local_offset; }
+bool touches_at_peer(const WriteSpan& a, const WriteSpan& b) {
+  return a.remote == b.remote && a.remote_offset + a.length == b.remote_offset;
+}
+bool touches_here(const WriteSpan& a, const WriteSpan& b) {
+  return a.local == b.local && a.local_offset + a.length == b.local_offset;
+}
 
 }  // namespace
 
@@ -17,7 +21,9 @@ std::vector<WriteSpan> merge_spans(std::span<const WriteSpan> spans) {
   for (const WriteSpan& span : spans) {
     if (span.length.v > 0) sorted.push_back(span);
   }
-  const auto place = [](const WriteSpan& a, const WriteSpan& b) { return std::tie(a.remote, a.remote_offset) < std::tie(b.remote, b.remote_offset); };
+  const auto place = [](const WriteSpan& a, const WriteSpan& b) {
+    return std::tie(a.remote, a.remote_offset) < std::tie(b.remote, b.remote_offset);
+  };
   if (!std::is_sorted(sorted.begin(), sorted.end(), place)) {
     const std::vector<WriteSpan> given = sorted;
     std::stable_sort(sorted.begin(), sorted.end(), place);
@@ -32,7 +38,8 @@ std::vector<WriteSpan> merge_spans(std::span<const WriteSpan> spans) {
   std::vector<WriteSpan> merged;
   merged.reserve(sorted.size());
   for (const WriteSpan& span : sorted) {
-    if (!merged.empty() && touches_at_peer(merged.back(), span) && touches_here(merged.back(), span)) merged.back().length += span.length;
+    if (!merged.empty() && touches_at_peer(merged.back(), span) && touches_here(merged.back(), span))
+      merged.back().length += span.length;
     else merged.push_back(span);
   }
   return merged;
@@ -105,7 +112,8 @@ void stripe(Plan& plan, std::uint32_t queues, std::int64_t stripe_min_bytes) {
   for (Request& request : plan.requests) {
     // The queue in whose share the middle of the request lies.
     const std::int64_t middle = before + request.length / 2;
-    request.queue = static_cast<std::uint32_t>(std::min<std::int64_t>(queues - 1, middle * queues / std::max<std::int64_t>(plan.bytes, 1)));
+    request.queue = static_cast<std::uint32_t>(
+        std::min<std::int64_t>(queues - 1, middle * queues / std::max<std::int64_t>(plan.bytes, 1)));
     before += request.length;
   }
 }

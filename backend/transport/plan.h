@@ -2,7 +2,8 @@
 // peer, cut into chunks, deal out over queues (QPs or connections). Pure functions, no sockets and no verbs.
 //
 // The idea of sorting by remote offset, merging, then gathering and chunking is that of RDMA engines for KV caches
-// (ROCm/mori's IO engine is described in the project's notes); 1,000-byte fragments of a contiguous layer become one request.
+// (ROCm/mori's IO engine is described in the project's notes); 1,000-byte fragments of a contiguous layer become one
+// request.
 #pragma once
 
 #include <cstdint>
@@ -14,10 +15,11 @@
 namespace faultline::transport {
 
 struct PlanLimits {
-  std::uint32_t sge_max = 16;              // source pieces of one request
-  std::int64_t chunk_bytes = 1 << 20;      // a request is cut above this; the last chunk may be up to a quarter longer
-  std::uint32_t queues = 1;                // to deal out over
-  std::int64_t stripe_min_bytes = 1 << 18; // a batch smaller than this stays on one queue: order is free, set-up is not
+  std::uint32_t sge_max = 16;          // source pieces of one request
+  std::int64_t chunk_bytes = 1 << 20;  // a request is cut above this; the last chunk may be up to a quarter longer
+  std::uint32_t queues = 1;            // to deal out over
+  std::int64_t stripe_min_bytes =
+      1 << 18;  // a batch smaller than this stays on one queue: order is free, set-up is not
 };
 
 /// A piece of source memory: region and offset within it.

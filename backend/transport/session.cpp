@@ -46,7 +46,8 @@ bool Session::may_sleep() {
   return sleep;
 }
 
-// ---- out --------------------------------------------------------------------------------------------------------------
+// ---- out
+// --------------------------------------------------------------------------------------------------------------
 
 void Session::control(std::size_t line, const Frame& frame) {
   OutFrame out{.header = encode(frame), .batch = nullptr, .part = nullptr, .sent = 0, .size = kFrameBytes};
@@ -73,7 +74,8 @@ void Session::start(std::unique_ptr<Outgoing> batch) {
   if (batch->parts.empty()) {
     frame.flags |= kEmptyFlag;
     batch->unsent = 1;
-    streams_[base].out.push_back({.header = encode(frame), .batch = raw, .part = nullptr, .sent = 0, .size = kFrameBytes});
+    streams_[base].out.push_back(
+        {.header = encode(frame), .batch = raw, .part = nullptr, .sent = 0, .size = kFrameBytes});
   } else {
     batch->unsent = static_cast<std::uint32_t>(batch->parts.size());
     for (const Outgoing::Part& part : batch->parts) {
@@ -88,7 +90,8 @@ void Session::start(std::unique_ptr<Outgoing> batch) {
         head.length = static_cast<std::uint32_t>(pieces.size() * sizeof(SharedPiece));
       }
       const std::size_t size = kFrameBytes + head.length;
-      line.out.push_back({.header = encode(head), .batch = raw, .part = &part, .sent = 0, .size = size, .pieces = std::move(pieces)});
+      line.out.push_back(
+          {.header = encode(head), .batch = raw, .part = &part, .sent = 0, .size = size, .pieces = std::move(pieces)});
       line.backlog += static_cast<std::int64_t>(size);
     }
   }
@@ -96,7 +99,8 @@ void Session::start(std::unique_ptr<Outgoing> batch) {
 }
 
 /// Large parts whose sources all lie in shared memory are not copied: the receiver gets to know where they are.
-bool Session::share_part(Line& line, const Outgoing& batch, const Outgoing::Part& part, std::vector<SharedPiece>& pieces) {
+bool Session::share_part(Line& line, const Outgoing& batch, const Outgoing::Part& part,
+                         std::vector<SharedPiece>& pieces) {
   if (batch.origins.empty() || part.length < kShareBytes || part.count > kPiecesMax) return false;
   for (std::uint32_t k = part.first; k < part.first + part.count; ++k) {
     const Outgoing::Origin& origin = batch.origins[k];
@@ -112,7 +116,8 @@ bool Session::share_part(Line& line, const Outgoing& batch, const Outgoing::Part
 
 void Session::start_waiting() {
   while (!waiting_.empty()) {
-    const auto idlest = std::min_element(streams_.begin(), streams_.end(), [](const Line& a, const Line& b) { return a.backlog < b.backlog; });
+    const auto idlest = std::min_element(streams_.begin(), streams_.end(),
+                                         [](const Line& a, const Line& b) { return a.backlog < b.backlog; });
     if (idlest->backlog >= settings_.backlog_bytes) return;
     auto batch = std::move(waiting_.front());
     waiting_.pop_front();
@@ -170,7 +175,8 @@ Cause Session::write_line(Line& line, bool& more) {
   return Cause::none;
 }
 
-// ---- in ---------------------------------------------------------------------------------------------------------------
+// ---- in
+// ---------------------------------------------------------------------------------------------------------------
 
 Cause Session::begin_data(Line& line) {
   const Frame& frame = line.frame;
@@ -178,8 +184,10 @@ Cause Session::begin_data(Line& line) {
   if (known) return Cause::protection;  // a replay of something that has ended
   auto it = incoming_.find(frame.sequence);
   if (it == incoming_.end()) {
-    if (incoming_.size() >= settings_.peer_ops_max || ended_early_.size() > settings_.peer_ops_max) return Cause::protection;
-    it = incoming_.emplace(frame.sequence, Incoming{.parts_left = frame.parts, .refused = Cause::none, .notify = {}}).first;
+    if (incoming_.size() >= settings_.peer_ops_max || ended_early_.size() > settings_.peer_ops_max)
+      return Cause::protection;
+    it = incoming_.emplace(frame.sequence, Incoming{.parts_left = frame.parts, .refused = Cause::none, .notify = {}})
+             .first;
     if ((frame.flags & kNotifyFlag) != 0) it->second.notify = frame.tag;
   }
   line.payload_done = 0;
@@ -227,9 +235,12 @@ Cause Session::end_part(const Frame& frame) {
   FAULTLINE_ASSERT(it != incoming_.end(), "sequence={}", frame.sequence);
   if (--it->second.parts_left > 0) return Cause::none;
   if (it->second.refused != Cause::none) {
-    control(0, {.type = FrameType::nack, .sequence = frame.sequence, .tag = static_cast<std::uint32_t>(it->second.refused)});
+    control(
+        0,
+        {.type = FrameType::nack, .sequence = frame.sequence, .tag = static_cast<std::uint32_t>(it->second.refused)});
   } else if (it->second.notify) {
-    events_.push_back({.kind = SessionEvent::Kind::notified, .op = {}, .cause = Cause::none, .tag = *it->second.notify});
+    events_.push_back(
+        {.kind = SessionEvent::Kind::notified, .op = {}, .cause = Cause::none, .tag = *it->second.notify});
   }
   incoming_.erase(it);
   ended_early_.insert(frame.sequence);
@@ -258,7 +269,8 @@ Cause Session::handle(std::size_t index, const Frame& frame) {
     case FrameType::nack: {
       const auto it = sent_.find(frame.sequence);
       if (it == sent_.end() || it->second->unsent > 0) return Cause::protection;
-      events_.push_back({.kind = SessionEvent::Kind::failed, .op = it->second->op, .cause = static_cast<Cause>(frame.tag)});
+      events_.push_back(
+          {.kind = SessionEvent::Kind::failed, .op = it->second->op, .cause = static_cast<Cause>(frame.tag)});
       sent_.erase(it);
       return Cause::none;
     }
@@ -274,7 +286,9 @@ Cause Session::parse(std::size_t index, std::size_t& used) {
     if (line.in_payload) {
       const std::size_t piece = std::min<std::size_t>(line.staged - used, line.frame.length - line.payload_done);
       const bool shared = (line.frame.flags & kSharedFlag) != 0;
-      if (shared) std::memcpy(reinterpret_cast<std::byte*>(line.pieces.data()) + line.payload_done, line.staging.data() + used, piece);
+      if (shared)
+        std::memcpy(reinterpret_cast<std::byte*>(line.pieces.data()) + line.payload_done, line.staging.data() + used,
+                    piece);
       if (line.landing) {
         const std::lock_guard lock(regions_->mutex());
         std::byte* place = regions_->find(line.frame.key, line.frame.offset, line.frame.length);

@@ -88,7 +88,7 @@ struct SessionEvent {
 };
 
 struct SessionSettings {
-  std::uint32_t peer_ops_max = 64;     // what the peer announced: bounds the books about it
+  std::uint32_t peer_ops_max = 64;       // what the peer announced: bounds the books about it
   std::int64_t backlog_bytes = 4 << 20;  // per stream: batches beyond wait and can still be canceled
 };
 
@@ -103,8 +103,8 @@ class Session {
   void send_ready() { control(0, {.type = FrameType::ready}); }
   void send_ping() { control(0, {.type = FrameType::ping, .sequence = ++pings_}); }
 
-  /// Reads and writes as much as a fair share allows. Cause::none, or why the session is over (protection: the peer does
-  /// not keep to the protocol). `more` is set if there was more to do.
+  /// Reads and writes as much as a fair share allows. Cause::none, or why the session is over (protection: the peer
+  /// does not keep to the protocol). `more` is set if there was more to do.
   Cause pump(bool& more);
   bool may_sleep();
   /// A descriptor of a stream fired.
@@ -137,7 +137,7 @@ class Session {
     bool in_payload = false;
     Frame frame;
     std::size_t payload_done = 0;
-    bool landing = false;  // false: refused, the payload is thrown away
+    bool landing = false;             // false: refused, the payload is thrown away
     std::vector<SharedPiece> pieces;  // payload of a shared frame
     std::size_t copied = 0;           // from shared memory, in this turn
   };
@@ -171,8 +171,8 @@ class Session {
   std::set<std::uint64_t> shared_;  // numbers that the peer has
 
   std::map<std::uint64_t, Incoming> incoming_;
-  std::uint64_t ended_ = 0;               // every incoming batch below has ended
-  std::set<std::uint64_t> ended_early_;   // above it
+  std::uint64_t ended_ = 0;              // every incoming batch below has ended
+  std::set<std::uint64_t> ended_early_;  // above it
   bool ack_due_ = false;
   std::uint64_t heard_ = 0;
   std::vector<SessionEvent> events_;

@@ -12,7 +12,8 @@
 
 namespace faultline::transport {
 
-SharedMemory::SharedMemory(std::size_t bytes) : descriptor_(::memfd_create("faultline-region", MFD_CLOEXEC | MFD_ALLOW_SEALING)) {
+SharedMemory::SharedMemory(std::size_t bytes)
+    : descriptor_(::memfd_create("faultline-region", MFD_CLOEXEC | MFD_ALLOW_SEALING)) {
   void* at = MAP_FAILED;
   if (descriptor_ && ::ftruncate(descriptor_.get(), static_cast<off_t>(bytes)) == 0 &&
       ::fcntl(descriptor_.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0) {
@@ -22,7 +23,8 @@ SharedMemory::SharedMemory(std::size_t bytes) : descriptor_(::memfd_create("faul
   bytes_ = {static_cast<std::byte*>(at), bytes};
 }
 
-SharedMemory::SharedMemory(SharedMemory&& other) noexcept : descriptor_(std::move(other.descriptor_)), bytes_(std::exchange(other.bytes_, {})) {}
+SharedMemory::SharedMemory(SharedMemory&& other) noexcept
+    : descriptor_(std::move(other.descriptor_)), bytes_(std::exchange(other.bytes_, {})) {}
 
 SharedMemory::~SharedMemory() {
   if (!bytes_.empty()) ::munmap(bytes_.data(), bytes_.size());

@@ -1,6 +1,6 @@
-// Memory that a process of the same host may read in place: a memfd, sealed so that nobody can cut it off under a reader. A KV
-// pool that lies in one leaves over the same-host path with one copy, made by the receiver after its checks; other memory is copied
-// into the ring and out of it.
+// Memory that a process of the same host may read in place: a memfd, sealed so that nobody can cut it off under a
+// reader. A KV pool that lies in one leaves over the same-host path with one copy, made by the receiver after its
+// checks; other memory is copied into the ring and out of it.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,7 @@
-// Two rings in one sealed memfd, one per direction. The peer shares the memory and may be hostile: positions are checked
-// on every use, payload is copied out before anybody looks at it, and the seal keeps the file from shrinking under us.
+// Two rings in one sealed memfd, one per direction. The peer shares the memory and may be hostile: positions are
+// checked on every use, payload is copied out before anybody looks at it, and the seal keeps the file from shrinking
+// under us.
+#include <fcntl.h>
 #include <linux/memfd.h>
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -7,7 +9,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <fcntl.h>
 
 #include <algorithm>
 #include <array>
@@ -86,7 +87,8 @@ class ShmStream final : public Stream {
     ucred peer{};
     socklen_t size = sizeof peer;
     if (::getsockopt(socket_.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.pid > 0) {
-      process_ = Fd(static_cast<int>(::syscall(SYS_pidfd_open, peer.pid, 0)));  // may fail: then the socket's end tells alone
+      process_ =
+          Fd(static_cast<int>(::syscall(SYS_pidfd_open, peer.pid, 0)));  // may fail: then the socket's end tells alone
     }
   }
   ~ShmStream() override { ::munmap(shared_, sizeof(Shared)); }
@@ -151,8 +153,8 @@ class ShmStream final : public Stream {
   }
 
   bool may_sleep(bool wants_to_write) override {
-    // Sequentially consistent on both sides (positions and flags): either we see the peer's new position here, or it sees
-    // our flag after publishing it.
+    // Sequentially consistent on both sides (positions and flags): either we see the peer's new position here, or it
+    // sees our flag after publishing it.
     in_.reader_sleeps.store(1);
     if (wants_to_write) out_.writer_sleeps.store(1);
     const bool readable = in_.written.load() != read_;
@@ -168,7 +170,9 @@ class ShmStream final : public Stream {
     return Cause::none;  // what the dead peer had written is still read; then read() tells
   }
   Cause cause_of_silence() const override { return Cause::timeout; }  // the path is memory: it is the peer
-  bool share(std::uint64_t number, int memory) override { return send_descriptors(socket_, &number, sizeof number, {&memory, 1}); }
+  bool share(std::uint64_t number, int memory) override {
+    return send_descriptors(socket_, &number, sizeof number, {&memory, 1});
+  }
   std::span<const std::byte> shared(std::uint64_t number) override {
     if (!peers_.contains(number)) take_shared();
     const auto it = peers_.find(number);
@@ -259,8 +263,10 @@ std::unique_ptr<Stream> accept_shm_stream(Fd& socket, bool& bad) {
   if (count < 0 && (errno == EAGAIN || errno == EINTR)) return nullptr;
   bad = true;
   struct stat status {};
-  if (fds.size() != kDescriptors || ::fstat(fds[0].get(), &status) != 0 || status.st_size != sizeof(Shared)) return nullptr;
-  if ((::fcntl(fds[0].get(), F_GET_SEALS) & F_SEAL_SHRINK) == 0) return nullptr;  // else it could be cut off under our feet
+  if (fds.size() != kDescriptors || ::fstat(fds[0].get(), &status) != 0 || status.st_size != sizeof(Shared))
+    return nullptr;
+  if ((::fcntl(fds[0].get(), F_GET_SEALS) & F_SEAL_SHRINK) == 0)
+    return nullptr;  // else it could be cut off under our feet
   for (std::size_t i : {1, 2}) ::fcntl(fds[i].get(), F_SETFL, O_NONBLOCK);
   Shared* shared = map(fds[0].get());
   if (!shared) return nullptr;

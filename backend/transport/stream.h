@@ -29,7 +29,8 @@ class Stream {
   virtual StreamResult read(std::span<const iovec> parts) = 0;
   /// Descriptors to watch (edge-triggered, in and out).
   virtual std::vector<int> descriptors() const = 0;
-  /// Before the thread sleeps: asks the peer for a wake-up. False if there is work after all (`wants_to_write`: room counts).
+  /// Before the thread sleeps: asks the peer for a wake-up. False if there is work after all (`wants_to_write`: room
+  /// counts).
   virtual bool may_sleep(bool wants_to_write) = 0;
   /// After a descriptor fired: Cause::none, or the peer is gone.
   virtual Cause woken() = 0;
@@ -60,10 +61,12 @@ std::unique_ptr<Stream> make_tcp_stream(Fd socket, Duration user_timeout);
 
 /// Same-host ring. The acceptor makes the memory (memfd, sealed) and sends it over the connected unix socket; the
 /// initiator receives it. `socket` stays open as the witness of the peer's life, beside a pidfd where one can be had.
-inline constexpr std::size_t kRingBytes = 1 << 20;  // per direction; fits into a level 2 cache, so the second copy is cheap
+inline constexpr std::size_t kRingBytes =
+    1 << 20;  // per direction; fits into a level 2 cache, so the second copy is cheap
 /// nullptr if the system has no memfd or eventfd left.
 std::unique_ptr<Stream> offer_shm_stream(Fd socket);
-/// The initiator's part once the socket is readable: nullptr while nothing has come (bad = false) or on nonsense (bad = true).
+/// The initiator's part once the socket is readable: nullptr while nothing has come (bad = false) or on nonsense (bad =
+/// true).
 std::unique_ptr<Stream> accept_shm_stream(Fd& socket, bool& bad);
 
 }  // namespace faultline::transport

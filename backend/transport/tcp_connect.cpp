@@ -16,7 +16,8 @@ constexpr std::size_t kParkedMax = 64;
 
 bool send_all(const Fd& socket, std::span<const std::byte> bytes) {
   // A handshake's few bytes fit into any fresh socket's buffer.
-  return ::send(socket.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT) == static_cast<ssize_t>(bytes.size());
+  return ::send(socket.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT) ==
+         static_cast<ssize_t>(bytes.size());
 }
 
 }  // namespace
@@ -26,7 +27,8 @@ void TcpTransport::Engine::start_open(Command& command) {
   peer.id = command.peer;
   peer.address = command.address;
   peer.initiator = address_.id < command.address.id;  // exactly one of the two
-  peer.same_host = settings_.same_host_path && (command.address.flags & 1) != 0 && command.address.host == address_.host;
+  peer.same_host =
+      settings_.same_host_path && (command.address.flags & 1) != 0 && command.address.host == address_.host;
   const Time now = steady_clock::now();
   peer.connect_deadline = now + nanoseconds(settings_.connect_timeout.v);
   peer.retry_at = now;
@@ -39,7 +41,12 @@ void TcpTransport::Engine::connect(Peer& peer) {
   peer.retry_at = now + nanoseconds(settings_.connect_timeout.v);  // until these streams succeed or fail
   peer.session_id = random_value<std::uint64_t>();
   const std::uint16_t streams = static_cast<std::uint16_t>(peer.same_host ? 1 : settings_.connections);
-  peer.gathering = {.from = peer.address.id, .session = peer.session_id, .streams_expected = streams, .peer_ops_max = 0, .streams = {}, .deadline = {}};
+  peer.gathering = {.from = peer.address.id,
+                    .session = peer.session_id,
+                    .streams_expected = streams,
+                    .peer_ops_max = 0,
+                    .streams = {},
+                    .deadline = {}};
   for (std::uint16_t i = 0; i < streams; ++i) {
     Handshake handshake{};
     handshake.state = Handshake::State::connecting;
@@ -75,7 +82,8 @@ void TcpTransport::Engine::connect(Peer& peer) {
     const std::uint64_t number = ++handshake_numbers_;
     const int fd = handshake.socket.get();
     handshakes_.emplace(number, std::move(handshake));
-    handshakes_.at(number).token = watch(fd, EPOLLIN | EPOLLOUT | EPOLLET, {.kind = Watch::Kind::handshake, .number = number, .stream = 0});
+    handshakes_.at(number).token =
+        watch(fd, EPOLLIN | EPOLLOUT | EPOLLET, {.kind = Watch::Kind::handshake, .number = number, .stream = 0});
   }
 }
 
@@ -83,7 +91,8 @@ void TcpTransport::Engine::accept(const Fd& listener, bool unix_socket) {
   for (;;) {
     Fd socket(::accept4(listener.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (!socket) return;
-    const auto strangers = std::count_if(handshakes_.begin(), handshakes_.end(), [](const auto& entry) { return !entry.second.peer.valid(); });
+    const auto strangers = std::count_if(handshakes_.begin(), handshakes_.end(),
+                                         [](const auto& entry) { return !entry.second.peer.valid(); });
     if (strangers >= static_cast<std::ptrdiff_t>(settings_.handshakes_max)) {
       const std::lock_guard lock(mutex_);
       ++counters_.handshakes_refused;
@@ -97,7 +106,8 @@ void TcpTransport::Engine::accept(const Fd& listener, bool unix_socket) {
     handshake.socket = std::move(socket);
     const std::uint64_t number = ++handshake_numbers_;
     handshakes_.emplace(number, std::move(handshake));
-    handshakes_.at(number).token = watch(fd, EPOLLIN | EPOLLET, {.kind = Watch::Kind::handshake, .number = number, .stream = 0});
+    handshakes_.at(number).token =
+        watch(fd, EPOLLIN | EPOLLET, {.kind = Watch::Kind::handshake, .number = number, .stream = 0});
     step_handshake(number);
   }
 }
@@ -163,18 +173,21 @@ bool TcpTransport::Engine::advance(Handshake& handshake, Cause& failed) {
     if (error == EINPROGRESS) return false;
     sockaddr_storage name{};
     socklen_t size = sizeof name;
-    if (error == 0 && ::getpeername(handshake.socket.get(), reinterpret_cast<sockaddr*>(&name), &size) != 0) return false;  // still connecting
+    if (error == 0 && ::getpeername(handshake.socket.get(), reinterpret_cast<sockaddr*>(&name), &size) != 0)
+      return false;  // still connecting
     if (error != 0 || !send_all(handshake.socket, handshake.hello_bytes)) return give_up(Cause::peer_lost);
     handshake.state = State::await_challenge;
   }
   if (handshake.state == State::await_challenge) {
     if (!read_exactly(handshake, kChallengeBytes, closed)) return closed ? give_up(Cause::peer_lost) : false;
     std::copy_n(handshake.buffer.begin(), kChallengeBytes, handshake.challenge_bytes.begin());
-    const auto challenge = check_challenge(settings_.secret, handshake.hello_bytes, handshake.hello.to, handshake.challenge_bytes);
+    const auto challenge =
+        check_challenge(settings_.secret, handshake.hello_bytes, handshake.hello.to, handshake.challenge_bytes);
     if (!challenge) return give_up(Cause::protection);  // another secret, or not who was called
     handshake.peer_ops_max = challenge->ops_in_flight_max;
     handshake.buffer.clear();
-    if (!send_all(handshake.socket, make_proof(settings_.secret, handshake.hello_bytes, handshake.challenge_bytes))) return give_up(Cause::peer_lost);
+    if (!send_all(handshake.socket, make_proof(settings_.secret, handshake.hello_bytes, handshake.challenge_bytes)))
+      return give_up(Cause::peer_lost);
     if (!handshake.unix_socket) return true;
     handshake.state = State::await_ring;
   }
@@ -188,21 +201,25 @@ bool TcpTransport::Engine::advance(Handshake& handshake, Cause& failed) {
     if (!read_exactly(handshake, kHelloBytes, closed)) return closed ? give_up(Cause::peer_lost) : false;
     std::copy_n(handshake.buffer.begin(), kHelloBytes, handshake.hello_bytes.begin());
     const auto hello = decode_hello(handshake.hello_bytes);
-    if (!hello || hello->to != address_.id || hello->info_length != 0 || (handshake.unix_socket && hello->streams != 1)) {
+    if (!hello || hello->to != address_.id || hello->info_length != 0 ||
+        (handshake.unix_socket && hello->streams != 1)) {
       return give_up(Cause::protection);
     }
     handshake.hello = *hello;
     handshake.peer_ops_max = hello->ops_in_flight_max;
     handshake.buffer.clear();
-    handshake.challenge_bytes = make_challenge(
-        settings_.secret, handshake.hello_bytes,
-        {.from = address_.id, .ops_in_flight_max = settings_.ops_in_flight_max, .info_length = 0, .nonce = random_value<Nonce>()});
+    handshake.challenge_bytes = make_challenge(settings_.secret, handshake.hello_bytes,
+                                               {.from = address_.id,
+                                                .ops_in_flight_max = settings_.ops_in_flight_max,
+                                                .info_length = 0,
+                                                .nonce = random_value<Nonce>()});
     if (!send_all(handshake.socket, handshake.challenge_bytes)) return give_up(Cause::peer_lost);
     handshake.state = State::await_proof;
   }
   if (!read_exactly(handshake, kProofBytes, closed)) return closed ? give_up(Cause::peer_lost) : false;
   const std::span<const std::byte, kProofBytes> proof(handshake.buffer.data(), kProofBytes);
-  if (!check_proof(settings_.secret, handshake.hello_bytes, handshake.challenge_bytes, proof)) return give_up(Cause::protection);
+  if (!check_proof(settings_.secret, handshake.hello_bytes, handshake.challenge_bytes, proof))
+    return give_up(Cause::protection);
   return true;
 }
 
@@ -210,7 +227,8 @@ void TcpTransport::Engine::gather_stream(Handshake& handshake) {
   std::unique_ptr<Stream> stream = std::move(handshake.ring);
   const bool initiator = handshake.peer.valid();
   if (!stream && handshake.unix_socket) stream = offer_shm_stream(std::move(handshake.socket));
-  if (!stream && !handshake.unix_socket) stream = make_tcp_stream(std::move(handshake.socket), settings_.failure_budget);
+  if (!stream && !handshake.unix_socket)
+    stream = make_tcp_stream(std::move(handshake.socket), settings_.failure_budget);
   if (!stream) return;  // the other end sees its socket close and tries again
   if (initiator) {
     const auto peer = peers_.find(handshake.peer);
@@ -222,7 +240,8 @@ void TcpTransport::Engine::gather_stream(Handshake& handshake) {
     return;
   }
   const Hello& hello = handshake.hello;
-  auto it = std::find_if(parked_.begin(), parked_.end(), [&](const Gathering& g) { return g.from == hello.from && g.session == hello.session; });
+  auto it = std::find_if(parked_.begin(), parked_.end(),
+                         [&](const Gathering& g) { return g.from == hello.from && g.session == hello.session; });
   if (it == parked_.end()) {
     if (parked_.size() >= kParkedMax) parked_.pop_front();
     // Only the newest attempt of a peer counts: it has given the earlier ones up.
@@ -240,7 +259,8 @@ void TcpTransport::Engine::gather_stream(Handshake& handshake) {
   if (it->streams.size() < it->streams_expected) return;
   for (auto& [id, peer] : peers_) {
     if (peer.address.id != hello.from || peer.initiator) continue;
-    if (peer.session && peer.up) lose(peer, Cause::peer_lost);  // it opened us anew: the old connection is over, fence it
+    if (peer.session && peer.up)
+      lose(peer, Cause::peer_lost);  // it opened us anew: the old connection is over, fence it
     else attach_parked(peer);
     return;
   }
@@ -262,15 +282,17 @@ void TcpTransport::Engine::attach_parked(Peer& peer) {
 void TcpTransport::Engine::make_session(Peer& peer, Gathering& gathering) {
   std::vector<std::unique_ptr<Stream>> streams;
   for (auto& [index, stream] : gathering.streams) streams.push_back(std::move(stream));
-  peer.session = std::make_unique<Session>(regions_, SessionSettings{.peer_ops_max = gathering.peer_ops_max, .backlog_bytes = settings_.backlog.v},
-                                           std::move(streams));
+  peer.session = std::make_unique<Session>(
+      regions_, SessionSettings{.peer_ops_max = gathering.peer_ops_max, .backlog_bytes = settings_.backlog.v},
+      std::move(streams));
   peer.session_id = gathering.session;
   peer.gathering = {};
   peer.heard = 0;
   peer.last_heard = peer.next_ping = steady_clock::now();
   for (std::size_t i = 0; i < peer.session->stream_count(); ++i) {
     for (const int fd : peer.session->stream(i).descriptors()) {
-      peer.tokens.push_back(watch(fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, {.kind = Watch::Kind::session, .number = peer.id.v, .stream = i}));
+      peer.tokens.push_back(watch(fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+                                  {.kind = Watch::Kind::session, .number = peer.id.v, .stream = i}));
     }
   }
   ready_.insert(peer.id);

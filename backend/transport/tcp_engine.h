@@ -10,10 +10,10 @@
 #include <thread>
 #include <unordered_map>
 
-#include "core/ports/book.h"
 #include "backend/transport/net.h"
 #include "backend/transport/session.h"
 #include "backend/transport/tcp_transport.h"
+#include "core/ports/book.h"
 
 namespace faultline::transport {
 
@@ -72,8 +72,8 @@ class TcpTransport::Engine {
     std::vector<std::byte> buffer;
     EndpointId peer;  // initiator's side
     std::uint32_t peer_ops_max = 0;
-    std::uint64_t token = 0;         // its watch
-    std::unique_ptr<Stream> ring;    // initiator of a same-host path, once it came
+    std::uint64_t token = 0;       // its watch
+    std::unique_ptr<Stream> ring;  // initiator of a same-host path, once it came
   };
   /// Streams of a session that is not complete, or complete and not yet opened here.
   struct Gathering {

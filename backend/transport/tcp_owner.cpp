@@ -22,13 +22,13 @@ std::vector<std::byte> encode(const TcpAddress& address) {
 
 std::optional<TcpAddress> decode_address(std::span<const std::byte> bytes) {
   TcpAddress address;
-  if (!from_blob(bytes, kAddressMagic, address.id, address.host, address.ipv4, address.port, address.flags)) return std::nullopt;
+  if (!from_blob(bytes, kAddressMagic, address.id, address.host, address.ipv4, address.port, address.flags))
+    return std::nullopt;
   return address;
 }
 
 TcpTransport::Engine::Engine(const TcpSettings& settings)
-    : settings_(settings),
-      book_(settings.limits(settings.failure_budget)) {
+    : settings_(settings), book_(settings.limits(settings.failure_budget)) {
   FAULTLINE_ASSERT(!settings.secret.empty(), "a cluster has a secret");
   const auto where = parse_ipv4(settings.bind_address, settings.port);
   if (!where) throw std::runtime_error("not a numeric IPv4 address: " + settings.bind_address);
@@ -68,7 +68,8 @@ TcpCounters TcpTransport::Engine::counters() const {
 }
 
 void TcpTransport::Engine::wake() {
-  // The thread says that it sleeps before it looks for commands under the mutex: either it saw ours, or we see it sleep.
+  // The thread says that it sleeps before it looks for commands under the mutex: either it saw ours, or we see it
+  // sleep.
   if (!sleeping_.load()) return;
   const std::uint64_t one = 1;
   const ssize_t sent = ::write(wake_event_.get(), &one, sizeof one);
@@ -182,7 +183,8 @@ Status TcpTransport::Engine::post(const WriteBatch& batch) {
         const auto it = shares_.find(local);
         share = it == shares_.end() ? Share{} : it->second;
       }
-      if (!shares_.empty()) outgoing->origins.push_back({share.number, share.memory, static_cast<std::uint64_t>(sge.offset)});
+      if (!shares_.empty())
+        outgoing->origins.push_back({share.number, share.memory, static_cast<std::uint64_t>(sge.offset)});
       outgoing->sources.push_back({base + sge.offset, static_cast<std::size_t>(sge.length)});
     }
     for (const Request& request : plan.requests) {

@@ -1,4 +1,5 @@
-// The progress thread of TcpTransport: one loop over epoll that moves bytes, answers heartbeats and declares peers lost.
+// The progress thread of TcpTransport: one loop over epoll that moves bytes, answers heartbeats and declares peers
+// lost.
 #include <sys/epoll.h>
 
 #include <algorithm>

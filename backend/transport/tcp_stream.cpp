@@ -52,7 +52,8 @@ class TcpStream final : public Stream {
     tcp_info info{};
     socklen_t size = sizeof info;
     if (::getsockopt(socket_.get(), IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return Cause::link_down;
-    // Heartbeats were sent meanwhile: a living kernel at the other end acknowledges them even if its process does not run.
+    // Heartbeats were sent meanwhile: a living kernel at the other end acknowledges them even if its process does not
+    // run.
     return info.tcpi_unacked > 0 ? Cause::link_down : Cause::timeout;
   }
   void abandon() override {

@@ -26,8 +26,12 @@ TransportLimits TcpTransport::limits() const { return engine_->limits(); }
 std::vector<std::byte> TcpTransport::local_address() const { return encode(engine_->address()); }
 Status TcpTransport::open(EndpointId peer, std::span<const std::byte> address) { return engine_->open(peer, address); }
 void TcpTransport::close(EndpointId peer) { engine_->close(peer); }
-Status TcpTransport::register_memory(RegionId region, std::span<std::byte> memory) { return engine_->register_memory(region, memory); }
-Status TcpTransport::register_shared(RegionId region, const SharedMemory& memory) { return engine_->register_shared(region, memory); }
+Status TcpTransport::register_memory(RegionId region, std::span<std::byte> memory) {
+  return engine_->register_memory(region, memory);
+}
+Status TcpTransport::register_shared(RegionId region, const SharedMemory& memory) {
+  return engine_->register_shared(region, memory);
+}
 Status TcpTransport::deregister(RegionId region) { return engine_->deregister(region); }
 std::vector<std::byte> TcpTransport::export_region(RegionId region) const { return engine_->export_region(region); }
 Status TcpTransport::import_region(RegionId region, EndpointId owner, std::span<const std::byte> blob) {

@@ -22,17 +22,17 @@
 namespace faultline::transport {
 
 struct TcpSettings : BatchSettings {
-  std::string secret;                     // of the cluster; must not be empty (asserted)
-  std::string bind_address = "127.0.0.1"; // numeric IPv4; where to listen and what peers are told
-  std::uint16_t port = 0;                 // 0: any
-  std::uint32_t connections = 2;          // per peer
+  std::string secret;                      // of the cluster; must not be empty (asserted)
+  std::string bind_address = "127.0.0.1";  // numeric IPv4; where to listen and what peers are told
+  std::uint16_t port = 0;                  // 0: any
+  std::uint32_t connections = 2;           // per peer
   bool same_host_path = true;
   Duration failure_budget{500'000'000};
   Duration connect_timeout{2'000'000'000};
-  Bytes backlog{4 << 20};  // queued per connection; later batches can still be canceled
-  std::uint32_t handshakes_max = 64;        // unauthenticated connections at a time; more are closed at once
+  Bytes backlog{4 << 20};                       // queued per connection; later batches can still be canceled
+  std::uint32_t handshakes_max = 64;            // unauthenticated connections at a time; more are closed at once
   std::uint32_t notifies_unread_max = 1 << 16;  // a peer that floods a sleeping owner is dropped with overload
-  Duration spin{};                        // progress thread polls this long before it sleeps
+  Duration spin{};                              // progress thread polls this long before it sleeps
 };
 void describe(config::Fields& f, TcpSettings& s);
 
@@ -58,7 +58,8 @@ class TcpTransport final : public Transport {
   Status open(EndpointId peer, std::span<const std::byte> address) override;
   void close(EndpointId peer) override;
   Status register_memory(RegionId region, std::span<std::byte> memory) override;
-  /// As register_memory() of its bytes, and peers on this host read them in place. The memory outlives the registration.
+  /// As register_memory() of its bytes, and peers on this host read them in place. The memory outlives the
+  /// registration.
   Status register_shared(RegionId region, const SharedMemory& memory);
   Status deregister(RegionId region) override;
   std::vector<std::byte> export_region(RegionId region) const override;

@@ -1,5 +1,6 @@
-// What two VerbsTransports tell each other beside the data: messages over the inner TcpTransport, whose notifies come in order
-// and at most once, because it has one connection. A message is cut into notifies of 24 bits behind an 8-bit mark.
+// What two VerbsTransports tell each other beside the data: messages over the inner TcpTransport, whose notifies come
+// in order and at most once, because it has one connection. A message is cut into notifies of 24 bits behind an 8-bit
+// mark.
 #include <algorithm>
 #include <cstring>
 
@@ -24,7 +25,8 @@ void VerbsTransport::Engine::take_control() {
         if (peer == peers_.end()) continue;
         for (std::size_t rail = 0; rail < peer->second.links.size(); ++rail) {
           const Link& link = peer->second.links[rail];
-          if (link.state == Link::State::connecting) say(peer->second, Say::queue_pairs, rail, &link.mine, sizeof link.mine);
+          if (link.state == Link::State::connecting)
+            say(peer->second, Say::queue_pairs, rail, &link.mine, sizeof link.mine);
         }
       } else if (const auto* told = std::get_if<Notified>(&events[i])) {
         const auto peer = peers_.find(told->from);
@@ -108,7 +110,8 @@ void VerbsTransport::Engine::heard(Peer& peer) {
       return;
     case Say::fence:
       if (current && (link.state == Link::State::up || link.state == Link::State::connecting)) {
-        const bool another = std::any_of(peer.links.begin(), peer.links.end(), [&](const Link& l) { return &l != &link && l.state == Link::State::up; });
+        const bool another = std::any_of(peer.links.begin(), peer.links.end(),
+                                         [&](const Link& l) { return &l != &link && l.state == Link::State::up; });
         if (another || !peer.up) fence(peer, rail, Cause::link_down);
         else lose(id, Cause::link_down, Cause::link_down);
       } else if (epoch > link.epoch && link.state == Link::State::paused) {
@@ -118,7 +121,8 @@ void VerbsTransport::Engine::heard(Peer& peer) {
       }
       return;
     case Say::fenced: {
-      if (!current || link.state != Link::State::fencing || in.rest().size() != settings_.qps * sizeof(std::uint32_t)) return;
+      if (!current || link.state != Link::State::fencing || in.rest().size() != settings_.qps * sizeof(std::uint32_t))
+        return;
       std::vector<std::uint32_t> counts(settings_.qps);
       std::memcpy(counts.data(), in.rest().data(), in.rest().size());
       link.fenced_there = std::move(counts);

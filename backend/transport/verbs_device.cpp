@@ -49,7 +49,8 @@ std::vector<std::string> verbs_devices(const std::string& near) {
     for (int i = 0; i < list.count; ++i) {
       const ContextHandle context(ibv_open_device(list.devices[i]));
       ibv_port_attr port{};
-      if (context && ibv_query_port(context.get(), 1, &port) == 0 && port.state == IBV_PORT_ACTIVE) active.emplace_back(ibv_get_device_name(list.devices[i]));
+      if (context && ibv_query_port(context.get(), 1, &port) == 0 && port.state == IBV_PORT_ACTIVE)
+        active.emplace_back(ibv_get_device_name(list.devices[i]));
     }
   }
   std::vector<std::string> names;
@@ -66,7 +67,8 @@ std::vector<std::string> choose_devices(const VerbsSettings& settings) {
     if (names.empty()) throw std::runtime_error("no RDMA device with an active port");
     names.resize(std::min<std::size_t>(names.size(), settings.rails));
   }
-  if (names.size() > kRailsMax) throw std::runtime_error(fmt::format("{} RDMA devices, at most {} make rails", names.size(), kRailsMax));
+  if (names.size() > kRailsMax)
+    throw std::runtime_error(fmt::format("{} RDMA devices, at most {} make rails", names.size(), kRailsMax));
   return names;
 }
 
@@ -88,10 +90,13 @@ VerbsDevice open_verbs_device(const VerbsSettings& settings, const std::string& 
       ibv_query_port(device.context.get(), static_cast<std::uint8_t>(settings.port), &device.port) != 0) {
     throw std::runtime_error(fmt::format("{}: cannot be queried: {}", name, std::strerror(errno)));
   }
-  if (device.port.state != IBV_PORT_ACTIVE) throw std::runtime_error(fmt::format("{} port {}: {}", name, settings.port, ibv_port_state_str(device.port.state)));
+  if (device.port.state != IBV_PORT_ACTIVE)
+    throw std::runtime_error(fmt::format("{} port {}: {}", name, settings.port, ibv_port_state_str(device.port.state)));
   device.ethernet = device.port.link_layer == IBV_LINK_LAYER_ETHERNET;
-  device.gid_index = settings.gid_index >= 0 ? static_cast<int>(settings.gid_index) : choose_gid(device.context.get(), settings.port, device.port.gid_tbl_len);
-  if (ibv_query_gid(device.context.get(), static_cast<std::uint8_t>(settings.port), device.gid_index, &device.gid) != 0) {
+  device.gid_index = settings.gid_index >= 0 ? static_cast<int>(settings.gid_index)
+                                             : choose_gid(device.context.get(), settings.port, device.port.gid_tbl_len);
+  if (ibv_query_gid(device.context.get(), static_cast<std::uint8_t>(settings.port), device.gid_index, &device.gid) !=
+      0) {
     throw std::runtime_error(fmt::format("{} port {}: no GID at index {}", name, settings.port, device.gid_index));
   }
   return device;
@@ -113,11 +118,13 @@ QpHandle make_qp(ibv_pd* pd, ibv_cq* cq, const VerbsSettings& settings, std::uin
   attr.qp_state = IBV_QPS_INIT;
   attr.port_num = static_cast<std::uint8_t>(settings.port);
   attr.qp_access_flags = IBV_ACCESS_REMOTE_WRITE;
-  if (ibv_modify_qp(qp.get(), &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS) != 0) return nullptr;
+  if (ibv_modify_qp(qp.get(), &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS) != 0)
+    return nullptr;
   return qp;
 }
 
-bool connect_qp(ibv_qp* qp, const VerbsDevice& device, const VerbsSettings& settings, const QpInfo& peer, const QpInfo& mine, std::uint32_t index) {
+bool connect_qp(ibv_qp* qp, const VerbsDevice& device, const VerbsSettings& settings, const QpInfo& peer,
+                const QpInfo& mine, std::uint32_t index) {
   ibv_qp_attr attr{};
   attr.qp_state = IBV_QPS_RTR;
   attr.path_mtu = static_cast<ibv_mtu>(std::min(peer.mtu, mine.mtu));
@@ -134,7 +141,9 @@ bool connect_qp(ibv_qp* qp, const VerbsDevice& device, const VerbsSettings& sett
     attr.ah_attr.grh.hop_limit = 64;
     attr.ah_attr.grh.traffic_class = static_cast<std::uint8_t>(settings.traffic_class);
   }
-  if (ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN | IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER) != 0) {
+  if (ibv_modify_qp(qp, &attr,
+                    IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
+                        IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER) != 0) {
     return false;
   }
   attr.qp_state = IBV_QPS_RTS;
@@ -143,7 +152,9 @@ bool connect_qp(ibv_qp* qp, const VerbsDevice& device, const VerbsSettings& sett
   attr.retry_cnt = static_cast<std::uint8_t>(device.soft ? std::min(settings.retry_count, 6U) : settings.retry_count);
   attr.rnr_retry = static_cast<std::uint8_t>(settings.rnr_retry);
   attr.max_rd_atomic = 1;
-  return ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_SQ_PSN | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC) == 0;
+  return ibv_modify_qp(qp, &attr,
+                       IBV_QP_STATE | IBV_QP_SQ_PSN | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY |
+                           IBV_QP_MAX_QP_RD_ATOMIC) == 0;
 }
 
 }  // namespace faultline::transport

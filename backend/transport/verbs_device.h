@@ -56,6 +56,7 @@ inline constexpr std::uint32_t kQpsMax = 16;
 
 QpHandle make_qp(ibv_pd* pd, ibv_cq* cq, const VerbsSettings& settings, std::uint32_t receives);
 /// INIT -> RTR -> RTS towards the peer's queue pair. False if the kernel refuses.
-bool connect_qp(ibv_qp* qp, const VerbsDevice& device, const VerbsSettings& settings, const QpInfo& peer, const QpInfo& mine, std::uint32_t index);
+bool connect_qp(ibv_qp* qp, const VerbsDevice& device, const VerbsSettings& settings, const QpInfo& peer,
+                const QpInfo& mine, std::uint32_t index);
 
 }  // namespace faultline::transport

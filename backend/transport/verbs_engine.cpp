@@ -23,31 +23,34 @@ constexpr int kCompletionQueue = 16'384;
 }  // namespace
 
 VerbsTransport::Engine::Engine(const VerbsSettings& settings)
-    : settings_(settings),
-      identity_(random_value<std::uint64_t>()),
-      book_(settings.limits(Duration{})) {
+    : settings_(settings), identity_(random_value<std::uint64_t>()), book_(settings.limits(Duration{})) {
   settings_.qps = std::clamp(settings_.qps, 1U, kQpsMax);
   for (const std::string& name : choose_devices(settings_)) {
     rails_.emplace_back();
     Rail& rail = rails_.back();
     rail.device = open_verbs_device(settings_, name);
     const VerbsDevice& device = rail.device;
-    settings_.chunk = Bytes{std::min<std::int64_t>(settings_.chunk.v, device.port.max_msg_sz * 4LL / 5)};  // a last chunk may be a quarter longer
+    settings_.chunk = Bytes{std::min<std::int64_t>(
+        settings_.chunk.v, device.port.max_msg_sz * 4LL / 5)};  // a last chunk may be a quarter longer
     settings_.sge_max = std::min(settings_.sge_max, static_cast<std::uint32_t>(device.attributes.max_sge));
     settings_.send_queue = std::min(settings_.send_queue, static_cast<std::uint32_t>(device.attributes.max_qp_wr));
     if (device.soft) settings_.retry_count = std::min(settings_.retry_count, 6U);
     rail.pd.reset(ibv_alloc_pd(device.context.get()));
     rail.channel.reset(ibv_create_comp_channel(device.context.get()));
     if (rail.pd && rail.channel) {
-      rail.cq.reset(ibv_create_cq(device.context.get(), std::min(kCompletionQueue, device.attributes.max_cqe), nullptr, rail.channel.get(), 0));
+      rail.cq.reset(ibv_create_cq(device.context.get(), std::min(kCompletionQueue, device.attributes.max_cqe), nullptr,
+                                  rail.channel.get(), 0));
     }
-    if (!rail.cq) throw std::runtime_error(fmt::format("{}: no resources for a completion queue: {}", name, std::strerror(errno)));
-    for (const int fd : {rail.channel->fd, device.context->async_fd}) ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
+    if (!rail.cq)
+      throw std::runtime_error(fmt::format("{}: no resources for a completion queue: {}", name, std::strerror(errno)));
+    for (const int fd : {rail.channel->fd, device.context->async_fd})
+      ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
     ibv_req_notify_cq(rail.cq.get(), 0);
   }
-  // Each rail may use its deadline up before the next one is tried; both are checked by a timer and reported after the queue
-  // pairs are gone.
-  book_.set_limits(settings_.limits((settings_.transfer_deadline + Duration{50'000'000}) * static_cast<std::int64_t>(rails_.size())));
+  // Each rail may use its deadline up before the next one is tried; both are checked by a timer and reported after the
+  // queue pairs are gone.
+  book_.set_limits(settings_.limits((settings_.transfer_deadline + Duration{50'000'000}) *
+                                    static_cast<std::int64_t>(rails_.size())));
   wake_event_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!wake_event_) throw std::runtime_error("no descriptors left for a transport");
   TcpSettings control = settings_.control;
@@ -93,14 +96,17 @@ std::string VerbsTransport::Engine::description() const {
   std::string text;
   for (std::size_t i = 0; i < rails_.size(); ++i) {
     const VerbsDevice& device = rails_[i].device;
-    text += fmt::format("rail {} device {} (pci {}, numa {}) port {} link_layer {} gid_index {} active_mtu {}\n", i, device.name, device.pci.empty() ? "-" : device.pci,
-                        device.numa_node, s.port, device.ethernet ? "ethernet" : "infiniband", device.gid_index, 128 << device.port.active_mtu);
+    text += fmt::format("rail {} device {} (pci {}, numa {}) port {} link_layer {} gid_index {} active_mtu {}\n", i,
+                        device.name, device.pci.empty() ? "-" : device.pci, device.numa_node, s.port,
+                        device.ethernet ? "ethernet" : "infiniband", device.gid_index, 128 << device.port.active_mtu);
   }
   return text + fmt::format(
-                    "mtu {}\nqps {}\nsend_queue {}\nsge_max {}\ninline_max {}\nchunk {}\nstripe_min {}\ntimeout {}\nretry_count {}\nrnr_retry {}\nmin_rnr_timer {}\n"
+                    "mtu {}\nqps {}\nsend_queue {}\nsge_max {}\ninline_max {}\nchunk {}\nstripe_min {}\ntimeout "
+                    "{}\nretry_count {}\nrnr_retry {}\nmin_rnr_timer {}\n"
                     "traffic_class {}\ntransfer_deadline_ms {}\nrail_pause_ms {}\nmode {}\n",
-                    s.mtu, s.qps, s.send_queue, s.sge_max, s.inline_max, s.chunk.v, s.stripe_min.v, s.timeout, s.retry_count, s.rnr_retry, s.min_rnr_timer,
-                    s.traffic_class, s.transfer_deadline.v / 1'000'000, s.rail_pause.v / 1'000'000, s.polling ? "polling" : "events");
+                    s.mtu, s.qps, s.send_queue, s.sge_max, s.inline_max, s.chunk.v, s.stripe_min.v, s.timeout,
+                    s.retry_count, s.rnr_retry, s.min_rnr_timer, s.traffic_class, s.transfer_deadline.v / 1'000'000,
+                    s.rail_pause.v / 1'000'000, s.polling ? "polling" : "events");
 }
 
 std::vector<std::byte> VerbsTransport::Engine::local_address() const {
@@ -113,7 +119,8 @@ std::vector<std::byte> VerbsTransport::Engine::local_address() const {
 Status VerbsTransport::Engine::open(EndpointId peer, std::span<const std::byte> address) {
   constexpr std::size_t kHead = 2 * sizeof(std::uint64_t);
   std::uint64_t identity = 0;
-  if (address.size() <= kHead || !from_blob(address.first(kHead), kAddressMagic, identity) || identity == identity_) return Cause::protection;
+  if (address.size() <= kHead || !from_blob(address.first(kHead), kAddressMagic, identity) || identity == identity_)
+    return Cause::protection;
   const std::lock_guard lock(mutex_);
   if (book_.known(peer)) return Cause::overload;
   if (Status status = control_->open(peer, address.subspan(kHead)); !status) return status;
@@ -122,7 +129,8 @@ Status VerbsTransport::Engine::open(EndpointId peer, std::span<const std::byte> 
   Peer& fresh = peers_[peer];
   fresh.id = peer;
   fresh.identity = identity;
-  fresh.connect_deadline = std::chrono::steady_clock::now() + std::chrono::nanoseconds(settings_.control.connect_timeout.v);
+  fresh.connect_deadline =
+      std::chrono::steady_clock::now() + std::chrono::nanoseconds(settings_.control.connect_timeout.v);
   fresh.links.resize(rails_.size());
   for (std::size_t rail = 0; rail < rails_.size(); ++rail) {
     if (rails_[rail].port_down) fresh.links[rail].epoch = 1;  // paused; tried when the port is back
@@ -146,19 +154,22 @@ Status VerbsTransport::Engine::register_memory(RegionId region, std::span<std::b
   std::vector<MrHandle> handles;
   for (const Rail& rail : rails_) {
     // No REMOTE_ATOMIC: some NICs refuse it (ROCm/mori issue 497) and nothing here uses it.
-    handles.emplace_back(ibv_reg_mr(rail.pd.get(), memory.data(), memory.size(), IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE));
+    handles.emplace_back(
+        ibv_reg_mr(rail.pd.get(), memory.data(), memory.size(), IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE));
     if (!handles.back()) return errno == ENOMEM ? Cause::overload : Cause::protection;
   }
   regions_[region] = std::move(handles);
   return book_.add_region(region, memory);
 }
 
-Status VerbsTransport::Engine::register_dmabuf(RegionId region, int dmabuf, Bytes offset, Bytes length, std::uint64_t address) {
+Status VerbsTransport::Engine::register_dmabuf(RegionId region, int dmabuf, Bytes offset, Bytes length,
+                                               std::uint64_t address) {
   const std::lock_guard lock(mutex_);
   if (book_.has_region(region)) return Cause::overload;
   std::vector<MrHandle> handles;
   for (const Rail& rail : rails_) {
-    handles.emplace_back(ibv_reg_dmabuf_mr(rail.pd.get(), static_cast<std::uint64_t>(offset.v), static_cast<std::size_t>(length.v), address, dmabuf,
+    handles.emplace_back(ibv_reg_dmabuf_mr(rail.pd.get(), static_cast<std::uint64_t>(offset.v),
+                                           static_cast<std::size_t>(length.v), address, dmabuf,
                                            IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE));
     if (!handles.back()) return Cause::protection;
   }
@@ -179,7 +190,8 @@ std::vector<std::byte> VerbsTransport::Engine::export_region(RegionId region) co
   if (it == regions_.end()) return {};
   const auto memory = book_.region(region);
   // One key per rail: a region is registered with every device.
-  std::vector<std::byte> bytes = to_blob(kRegionMagic, identity_, reinterpret_cast<std::uint64_t>(memory.data()), static_cast<std::int64_t>(memory.size()));
+  std::vector<std::byte> bytes = to_blob(kRegionMagic, identity_, reinterpret_cast<std::uint64_t>(memory.data()),
+                                         static_cast<std::int64_t>(memory.size()));
   for (const MrHandle& handle : it->second) {
     const std::uint64_t key = handle->rkey;
     const auto* at = reinterpret_cast<const std::byte*>(&key);
@@ -201,7 +213,9 @@ Status VerbsTransport::Engine::import_region(RegionId region, EndpointId owner, 
   WireReader in(bytes.subspan(kHead));
   for (std::uint64_t key = 0; keys.size() < rails_.size(); keys.push_back(static_cast<std::uint32_t>(key))) in.get(key);
   if (!in.ok()) return Cause::protection;  // fewer rails than this side has: the two would not agree which is which
-  if (Status status = book_.add_remote(region, {.owner = owner, .key = keys[0], .address = address, .length = length}); !status) return status;
+  if (Status status = book_.add_remote(region, {.owner = owner, .key = keys[0], .address = address, .length = length});
+      !status)
+    return status;
   remote_keys_[region] = {owner, std::move(keys)};
   return ok();
 }
@@ -233,14 +247,16 @@ Status VerbsTransport::Engine::post(const WriteBatch& batch) {
     const std::uint32_t share = next < plan.requests.size() ? plan.requests[next].queue : 0;
     do {
       Chain chain{.id = 0, .op = batch.op, .requests = {}, .sges = {}, .notify = {}};
-      for (; next < plan.requests.size() && plan.requests[next].queue == share && chain.requests.size() < chain_max; ++next) {
+      for (; next < plan.requests.size() && plan.requests[next].queue == share && chain.requests.size() < chain_max;
+           ++next) {
         Request request = plan.requests[next];
         const auto first = plan.sges.begin() + request.first_sge;
         request.first_sge = static_cast<std::uint32_t>(chain.sges.size());
         chain.sges.insert(chain.sges.end(), first, first + request.sge_count);
         chain.requests.push_back(request);
       }
-      if (one_queue && next == plan.requests.size()) chain.notify = batch.notify;  // in order behind the others of its queue pair
+      if (one_queue && next == plan.requests.size())
+        chain.notify = batch.notify;  // in order behind the others of its queue pair
       queue->waiting.push_back(std::move(chain));
       ++operation.chains_left;
     } while (next < plan.requests.size() && plan.requests[next].queue == share);
@@ -257,12 +273,14 @@ void VerbsTransport::Engine::flush_waiting(EndpointId id, std::size_t rail, std:
   Queue& queue = link.queues[index];
   while (!queue.waiting.empty()) {
     Chain& chain = queue.waiting.front();
-    if (queue.used + chain.length() > settings_.send_queue) return;  // counted here: the provider's queue may be larger than asked for
+    if (queue.used + chain.length() > settings_.send_queue)
+      return;  // counted here: the provider's queue may be larger than asked for
     chain.id = ++chains_;
     sges_.clear();
     for (const Sge& sge : chain.sges) {
-      sges_.push_back({reinterpret_cast<std::uint64_t>(book_.region(sge.local).data()) + static_cast<std::uint64_t>(sge.offset),
-                       static_cast<std::uint32_t>(sge.length), regions_.at(sge.local)[rail]->lkey});
+      sges_.push_back(
+          {reinterpret_cast<std::uint64_t>(book_.region(sge.local).data()) + static_cast<std::uint64_t>(sge.offset),
+           static_cast<std::uint32_t>(sge.length), regions_.at(sge.local)[rail]->lkey});
     }
     requests_.assign(chain.length(), ibv_send_wr{});
     for (std::size_t i = 0; i < requests_.size(); ++i) {
@@ -299,12 +317,14 @@ void VerbsTransport::Engine::cancel(OpId op) {
   const std::lock_guard lock(mutex_);
   const auto it = operations_.find(op);
   if (it == operations_.end()) return;
-  // What has been posted cannot be taken back; it may still complete. Only an operation that waits as a whole is withdrawn.
+  // What has been posted cannot be taken back; it may still complete. Only an operation that waits as a whole is
+  // withdrawn.
   Peer& peer = peers_.at(it->second.peer);
   std::uint32_t waiting = 0;
   const auto of_op = [op](const Chain& chain) { return chain.op == op; };
   for (const Link& link : peer.links) {
-    for (const Queue& queue : link.queues) waiting += static_cast<std::uint32_t>(std::count_if(queue.waiting.begin(), queue.waiting.end(), of_op));
+    for (const Queue& queue : link.queues)
+      waiting += static_cast<std::uint32_t>(std::count_if(queue.waiting.begin(), queue.waiting.end(), of_op));
   }
   if (waiting != it->second.chains_left) return;
   for (Link& link : peer.links) {

@@ -1,5 +1,5 @@
-// The inside of VerbsTransport. Everything is guarded by one mutex: posting is cheap and done in the owner's thread, the
-// progress thread takes completions, asynchronous events, control events and deadlines.
+// The inside of VerbsTransport. Everything is guarded by one mutex: posting is cheap and done in the owner's thread,
+// the progress thread takes completions, asynchronous events, control events and deadlines.
 #pragma once
 
 #include <atomic>
@@ -12,10 +12,10 @@
 #include <thread>
 #include <utility>
 
-#include "core/ports/book.h"
 #include "backend/transport/fd.h"
 #include "backend/transport/plan.h"
 #include "backend/transport/verbs_device.h"
+#include "core/ports/book.h"
 
 namespace faultline::transport {
 
@@ -51,8 +51,8 @@ class VerbsTransport::Engine {
     std::map<std::uint32_t, EndpointId> by_qp;
     bool port_down = false;
   };
-  /// Requests of one operation for one queue pair, posted as one doorbell; only the last is signalled. Kept whole until it
-  /// has completed, so that it can be posted again over another rail.
+  /// Requests of one operation for one queue pair, posted as one doorbell; only the last is signalled. Kept whole until
+  /// it has completed, so that it can be posted again over another rail.
   struct Chain {
     std::uint64_t id = 0;  // given when it is posted
     OpId op;
@@ -66,12 +66,13 @@ class VerbsTransport::Engine {
     QpHandle qp;
     std::deque<Chain> posted;
     std::deque<Chain> waiting;
-    std::uint32_t used = 0;          // requests in the send queue
-    std::uint32_t receives = 0;      // posted and not completed
-    std::uint32_t notifies_in = 0;   // received
-    std::uint32_t notifies_done = 0; // sent and acknowledged
+    std::uint32_t used = 0;           // requests in the send queue
+    std::uint32_t receives = 0;       // posted and not completed
+    std::uint32_t notifies_in = 0;    // received
+    std::uint32_t notifies_done = 0;  // sent and acknowledged
   };
-  /// One rail towards one peer. Every incarnation has an epoch; both ends fence one before anything of it goes elsewhere.
+  /// One rail towards one peer. Every incarnation has an epoch; both ends fence one before anything of it goes
+  /// elsewhere.
   struct Link {
     enum class State : std::uint8_t { paused, connecting, up, fencing } state = State::paused;
     std::uint32_t epoch = 0;
@@ -81,9 +82,9 @@ class VerbsTransport::Engine {
     bool peer_ready = false;  // theirs are
     bool fenced_here = false;
     std::optional<std::vector<std::uint32_t>> fenced_there;  // notifies that each of their queue pairs received
-    Cause cause = Cause::none;  // why it is being fenced
-    Time progress;  // last completion, or first post after idleness
-    Time since;     // of the state
+    Cause cause = Cause::none;                               // why it is being fenced
+    Time progress;                                           // last completion, or first post after idleness
+    Time since;                                              // of the state
     bool busy() const;
   };
   struct Operation {
@@ -143,7 +144,7 @@ class VerbsTransport::Engine {
 
   mutable std::mutex mutex_;
   Book book_;
-  std::unique_ptr<TcpTransport> control_;  // used by whoever holds the mutex: one owner at a time
+  std::unique_ptr<TcpTransport> control_;              // used by whoever holds the mutex: one owner at a time
   std::map<RegionId, std::vector<MrHandle>> regions_;  // by rail
   struct RemoteKeys {
     EndpointId owner;
@@ -152,7 +153,8 @@ class VerbsTransport::Engine {
   std::map<RegionId, RemoteKeys> remote_keys_;
   std::map<EndpointId, Peer> peers_;
   std::map<OpId, Operation> operations_;
-  std::map<EndpointId, std::pair<Cause, Cause>> ending_;  // given up; EndpointDown follows that of the control connection
+  std::map<EndpointId, std::pair<Cause, Cause>>
+      ending_;  // given up; EndpointDown follows that of the control connection
   std::set<EndpointId> notifies_due_;
   std::vector<ibv_send_wr> requests_;  // scratch of flush_waiting()
   std::vector<ibv_sge> sges_;

@@ -1,9 +1,10 @@
-// The life of a rail towards a peer: made, connected, failed, fenced at both ends, its unfinished chains moved to another
-// rail, and tried again after a pause.
+// The life of a rail towards a peer: made, connected, failed, fenced at both ends, its unfinished chains moved to
+// another rail, and tried again after a pause.
 //
-// A chain may only move when nothing of it can arrive any more, and its notify only if it has not been received: both ends put
-// their queue pairs into the error state, take every completion that is left, destroy them, and then say how many notifies each of
-// them had received. Requests arrive in order, so that number tells exactly which chains are done.
+// A chain may only move when nothing of it can arrive any more, and its notify only if it has not been received: both
+// ends put their queue pairs into the error state, take every completion that is left, destroy them, and then say how
+// many notifies each of them had received. Requests arrive in order, so that number tells exactly which chains are
+// done.
 #include <arpa/inet.h>
 
 #include <algorithm>
@@ -121,7 +122,8 @@ VerbsTransport::Engine::Queue* VerbsTransport::Engine::usable_queue(Peer& peer, 
   return nullptr;
 }
 
-/// A rail of the peer does not work. With another one up the peer stays and this one is fenced; without, the peer is lost.
+/// A rail of the peer does not work. With another one up the peer stays and this one is fenced; without, the peer is
+/// lost.
 void VerbsTransport::Engine::fail_link(EndpointId id, std::size_t rail, Cause cause) {
   const auto it = peers_.find(id);
   if (it == peers_.end()) return;
@@ -129,9 +131,12 @@ void VerbsTransport::Engine::fail_link(EndpointId id, std::size_t rail, Cause ca
   Link& link = peer.links[rail];
   if (link.state == Link::State::paused || link.state == Link::State::fencing) return;
   bool another = false;
-  for (std::size_t i = 0; i < peer.links.size(); ++i) another = another || (i != rail && peer.links[i].state == Link::State::up);
+  for (std::size_t i = 0; i < peer.links.size(); ++i)
+    another = another || (i != rail && peer.links[i].state == Link::State::up);
   // While the first rails are being made, any of them may still come.
-  if (!peer.up) another = std::any_of(peer.links.begin(), peer.links.end(), [&](const Link& l) { return &l != &link && l.state == Link::State::connecting; });
+  if (!peer.up)
+    another = std::any_of(peer.links.begin(), peer.links.end(),
+                          [&](const Link& l) { return &l != &link && l.state == Link::State::connecting; });
   if (!another || cause == Cause::protection) {
     lose(id, cause, cause);
     return;
@@ -162,7 +167,8 @@ void VerbsTransport::Engine::step_fence(Peer& peer, std::size_t rail) {
   Link& link = peer.links[rail];
   if (link.state != Link::State::fencing) return;
   if (!link.fenced_here) {
-    if (std::any_of(link.queues.begin(), link.queues.end(), [](const Queue& queue) { return queue.receives > 0; })) return;
+    if (std::any_of(link.queues.begin(), link.queues.end(), [](const Queue& queue) { return queue.receives > 0; }))
+      return;
     std::vector<std::uint32_t> counts;
     for (Queue& queue : link.queues) {
       counts.push_back(queue.notifies_in & kCounterMask);
@@ -231,12 +237,15 @@ void VerbsTransport::Engine::step_links(Peer& peer, Time now) {
     const auto age = now - link.since;
     switch (link.state) {
       case Link::State::up: {
-        if (link.busy() && now - link.progress > nanoseconds(settings_.transfer_deadline.v)) fail_link(id, rail, Cause::timeout);
+        if (link.busy() && now - link.progress > nanoseconds(settings_.transfer_deadline.v))
+          fail_link(id, rail, Cause::timeout);
         break;
       }
       case Link::State::fencing:
         step_fence(peer, rail);
-        if (peers_.contains(id) && link.state == Link::State::fencing && age > nanoseconds(settings_.transfer_deadline.v)) lose(id, link.cause, link.cause);
+        if (peers_.contains(id) && link.state == Link::State::fencing &&
+            age > nanoseconds(settings_.transfer_deadline.v))
+          lose(id, link.cause, link.cause);
         break;
       case Link::State::connecting:
         // Before the peer is up its own deadline counts.
@@ -244,7 +253,9 @@ void VerbsTransport::Engine::step_links(Peer& peer, Time now) {
         break;
       case Link::State::paused:
         // One of the two tries; the other follows its call.
-        if (!peer.up || rails_[rail].port_down || identity_ > peer.identity || age < nanoseconds(settings_.rail_pause.v)) break;
+        if (!peer.up || rails_[rail].port_down || identity_ > peer.identity ||
+            age < nanoseconds(settings_.rail_pause.v))
+          break;
         if (start_link(peer, rail, link.epoch + 1)) {
           say(peer, Say::queue_pairs, rail, &link.mine, sizeof link.mine);
         } else {
@@ -258,8 +269,8 @@ void VerbsTransport::Engine::step_links(Peer& peer, Time now) {
   }
 }
 
-/// First the queue pairs, so that nothing is read or written for this peer any more; then the ends of its operations, which
-/// wait for the control connection to be gone, so that the peer can be opened again when EndpointDown is seen.
+/// First the queue pairs, so that nothing is read or written for this peer any more; then the ends of its operations,
+/// which wait for the control connection to be gone, so that the peer can be opened again when EndpointDown is seen.
 void VerbsTransport::Engine::lose(EndpointId id, Cause op_cause, Cause down_cause) {
   const auto it = peers_.find(id);
   if (it == peers_.end()) return;

@@ -21,8 +21,8 @@ Cause cause_of(ibv_wc_status status) {
     case IBV_WC_REM_ACCESS_ERR:
     case IBV_WC_LOC_PROT_ERR: return Cause::protection;
     case IBV_WC_FATAL_ERR: return Cause::device_lost;
-    // RETRY_EXC, RNR_RETRY_EXC, LOC_QP_OP_ERR after a port went down; also REM_INV_REQ and REM_OP: what we post is well formed
-    // and fits the other end, so a peer that says otherwise received something else (rxe does under loss).
+    // RETRY_EXC, RNR_RETRY_EXC, LOC_QP_OP_ERR after a port went down; also REM_INV_REQ and REM_OP: what we post is well
+    // formed and fits the other end, so a peer that says otherwise received something else (rxe does under loss).
     default: return Cause::link_down;
   }
 }
@@ -52,7 +52,8 @@ void VerbsTransport::Engine::run() {
   }
 }
 
-// ---- completions ------------------------------------------------------------------------------------------------------
+// ---- completions
+// ------------------------------------------------------------------------------------------------------
 
 void VerbsTransport::Engine::take_completions(std::size_t rail) {
   Rail& device = rails_[rail];
@@ -76,9 +77,11 @@ void VerbsTransport::Engine::completion(std::size_t rail, const ibv_wc& wc) {
   if (owner == rails_[rail].by_qp.end()) return;  // of a queue pair that is gone
   Peer& peer = peers_.at(owner->second);
   Link& link = peer.links[rail];
-  const auto at = std::find_if(link.queues.begin(), link.queues.end(), [&](const Queue& q) { return q.qp && q.qp->qp_num == wc.qp_num; });
+  const auto at = std::find_if(link.queues.begin(), link.queues.end(),
+                               [&](const Queue& q) { return q.qp && q.qp->qp_num == wc.qp_num; });
   Queue& queue = *at;
-  const bool of_receive = wc.wr_id == 0;  // chains count from 1; of a failed completion only id, status and queue pair are valid
+  const bool of_receive =
+      wc.wr_id == 0;  // chains count from 1; of a failed completion only id, status and queue pair are valid
   if (of_receive) {
     received(peer, rail, queue, wc);
     return;
@@ -111,7 +114,8 @@ void VerbsTransport::Engine::received(Peer& peer, std::size_t rail, Queue& queue
   Link& link = peer.links[rail];
   if (wc.status != IBV_WC_SUCCESS) {
     ++counters_.flushed;
-    if (link.state != Link::State::fencing && wc.status != IBV_WC_WR_FLUSH_ERR) fail_link(peer.id, rail, cause_of(wc.status));
+    if (link.state != Link::State::fencing && wc.status != IBV_WC_WR_FLUSH_ERR)
+      fail_link(peer.id, rail, cause_of(wc.status));
     return;
   }
   link.progress = steady_clock::now();
@@ -132,7 +136,8 @@ void VerbsTransport::Engine::chain_done(Peer& peer, OpId op) {
     std::size_t rail = 0, index = 0;
     Queue* queue = usable_queue(peer, rail, index);
     FAULTLINE_ASSERT(queue != nullptr, "peer {} is up without a rail", peer.id.v);
-    queue->waiting.push_back({.id = 0, .op = op, .requests = {}, .sges = {}, .notify = std::exchange(it->second.notify, std::nullopt)});
+    queue->waiting.push_back(
+        {.id = 0, .op = op, .requests = {}, .sges = {}, .notify = std::exchange(it->second.notify, std::nullopt)});
     it->second.chains_left = 1;
     notifies_due_.insert(peer.id);  // posted by deadlines(): here a queue of this peer is being worked on
     return;
@@ -141,7 +146,8 @@ void VerbsTransport::Engine::chain_done(Peer& peer, OpId op) {
   book_.completed(op);
 }
 
-// ---- asynchronous events ----------------------------------------------------------------------------------------------
+// ---- asynchronous events
+// ----------------------------------------------------------------------------------------------
 
 void VerbsTransport::Engine::take_async(std::size_t rail) {
   ibv_async_event event{};
@@ -154,7 +160,8 @@ void VerbsTransport::Engine::take_async(std::size_t rail) {
     const std::lock_guard lock(mutex_);
     if (of_qp) {
       const auto owner = rails_[rail].by_qp.find(qp);
-      if (owner != rails_[rail].by_qp.end()) fail_link(EndpointId{owner->second}, rail, type == IBV_EVENT_QP_FATAL ? Cause::link_down : Cause::protection);
+      if (owner != rails_[rail].by_qp.end())
+        fail_link(EndpointId{owner->second}, rail, type == IBV_EVENT_QP_FATAL ? Cause::link_down : Cause::protection);
     } else if (type == IBV_EVENT_PORT_ERR || type == IBV_EVENT_DEVICE_FATAL || type == IBV_EVENT_CQ_ERR) {
       // A lost carrier gives no completion at all: without this, operations would wait for their deadline.
       ++counters_.port_errors;

@@ -31,15 +31,21 @@ VerbsTransport::VerbsTransport(const VerbsSettings& settings) : engine_(std::mak
 VerbsTransport::~VerbsTransport() = default;
 TransportLimits VerbsTransport::limits() const { return engine_->limits(); }
 std::vector<std::byte> VerbsTransport::local_address() const { return engine_->local_address(); }
-Status VerbsTransport::open(EndpointId peer, std::span<const std::byte> address) { return engine_->open(peer, address); }
+Status VerbsTransport::open(EndpointId peer, std::span<const std::byte> address) {
+  return engine_->open(peer, address);
+}
 void VerbsTransport::close(EndpointId peer) { engine_->close(peer); }
-Status VerbsTransport::register_memory(RegionId region, std::span<std::byte> memory) { return engine_->register_memory(region, memory); }
+Status VerbsTransport::register_memory(RegionId region, std::span<std::byte> memory) {
+  return engine_->register_memory(region, memory);
+}
 Status VerbsTransport::register_dmabuf(RegionId region, int dmabuf, Bytes offset, Bytes length, std::uint64_t address) {
   return engine_->register_dmabuf(region, dmabuf, offset, length, address);
 }
 Status VerbsTransport::deregister(RegionId region) { return engine_->deregister(region); }
 std::vector<std::byte> VerbsTransport::export_region(RegionId region) const { return engine_->export_region(region); }
-Status VerbsTransport::import_region(RegionId region, EndpointId owner, std::span<const std::byte> blob) { return engine_->import_region(region, owner, blob); }
+Status VerbsTransport::import_region(RegionId region, EndpointId owner, std::span<const std::byte> blob) {
+  return engine_->import_region(region, owner, blob);
+}
 Status VerbsTransport::post(const WriteBatch& batch) { return engine_->post(batch); }
 void VerbsTransport::cancel(OpId op) { engine_->cancel(op); }
 std::size_t VerbsTransport::poll(std::span<TransportEvent> out) { return engine_->poll(out); }

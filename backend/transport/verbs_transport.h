@@ -1,15 +1,15 @@
-// Transport over RDMA verbs (RC), over one or several rails (devices): rail i of one side is joined with rail i of the other.
-// Batches are spread over the rails that are up. A rail that fails (error completion, port event, deadline) is fenced at both
-// ends, what it had not delivered goes over another one, each notify once; after a pause it is tried again. Only when the last
-// rail fails is the peer lost.
+// Transport over RDMA verbs (RC), over one or several rails (devices): rail i of one side is joined with rail i of the
+// other. Batches are spread over the rails that are up. A rail that fails (error completion, port event, deadline) is
+// fenced at both ends, what it had not delivered goes over another one, each notify once; after a pause it is tried
+// again. Only when the last rail fails is the peer lost.
 //
 // Control (authentication, addresses of queue pairs, heartbeats, death of the peer's process) runs over an inner
 // TcpTransport: completions alone never tell that a peer was killed before the whole retransmission budget is over, and
-// an idle queue pair notices nothing. A peer is given up at the first of: an error completion, an asynchronous event of the
-// device (port down, fatal), the deadline of a transfer, the end of the control connection.
-// Every open() makes new queue pairs, and a lost peer's are destroyed before its operations end, so that a late write of a
-// dead incarnation has nowhere to land and no source buffer is read after its terminal event.
-// Threads: one owner thread; one progress thread (completions, asynchronous events, deadlines).
+// an idle queue pair notices nothing. A peer is given up at the first of: an error completion, an asynchronous event of
+// the device (port down, fatal), the deadline of a transfer, the end of the control connection. Every open() makes new
+// queue pairs, and a lost peer's are destroyed before its operations end, so that a late write of a dead incarnation
+// has nowhere to land and no source buffer is read after its terminal event. Threads: one owner thread; one progress
+// thread (completions, asynchronous events, deadlines).
 #pragma once
 
 #include <cstdint>
@@ -24,10 +24,14 @@
 namespace faultline::transport {
 
 struct VerbsSettings : BatchSettings {
-  VerbsSettings() : BatchSettings{.ops_in_flight_max = 128, .spans_per_batch_max = 1 << 14, .chunk = Bytes{1 << 20}, .stripe_min = Bytes{1 << 18}} {}
+  VerbsSettings()
+      : BatchSettings{.ops_in_flight_max = 128,
+                      .spans_per_batch_max = 1 << 14,
+                      .chunk = Bytes{1 << 20},
+                      .stripe_min = Bytes{1 << 18}} {}
   std::vector<std::string> devices;  // names, e.g. mlx5_0, one a rail; empty: the `rails` nearest with an active port
   std::uint32_t rails = 1;
-  std::string near;             // PCI address of the GPU whose memory moves; empty: the calling thread's NUMA node
+  std::string near;  // PCI address of the GPU whose memory moves; empty: the calling thread's NUMA node
   std::uint32_t port = 1;
   std::int64_t gid_index = -1;  // -1: the first RoCE v2 GID that maps an IPv4 address, else the first RoCE v2, else 0
   std::uint32_t qps = 1;        // per peer
@@ -42,15 +46,15 @@ struct VerbsSettings : BatchSettings {
   std::uint32_t sge_max = 16;
   std::uint32_t inline_max = 0;
   Duration transfer_deadline{1'000'000'000};  // without any completion of the peer: timeout
-  Duration rail_pause{1'000'000'000};  // a failed rail is tried again after this
+  Duration rail_pause{1'000'000'000};         // a failed rail is tried again after this
   bool polling = false;  // the progress thread polls the completion queue instead of waiting for events
   TcpSettings control;   // secret, bind_address, connect_timeout, failure_budget
 };
 void describe(config::Fields& f, VerbsSettings& s);
 
 struct VerbsCounters {
-  std::uint64_t requests = 0;      // posted work requests
-  std::uint64_t doorbells = 0;     // chains
+  std::uint64_t requests = 0;   // posted work requests
+  std::uint64_t doorbells = 0;  // chains
   std::uint64_t completions = 0;
   std::uint64_t flushed = 0;
   std::uint64_t port_errors = 0;
@@ -75,8 +79,8 @@ class VerbsTransport final : public Transport {
   Status open(EndpointId peer, std::span<const std::byte> address) override;
   void close(EndpointId peer) override;
   Status register_memory(RegionId region, std::span<std::byte> memory) override;
-  /// GPU memory exported as dma-buf: `offset` is the exporter's. Unproven: no machine of this project has had an RDMA NIC
-  /// with peer memory. Errors: protection where the device or kernel cannot (rxe: EOPNOTSUPP).
+  /// GPU memory exported as dma-buf: `offset` is the exporter's. Unproven: no machine of this project has had an RDMA
+  /// NIC with peer memory. Errors: protection where the device or kernel cannot (rxe: EOPNOTSUPP).
   Status register_dmabuf(RegionId region, int dmabuf, Bytes offset, Bytes length, std::uint64_t address);
   Status deregister(RegionId region) override;
   std::vector<std::byte> export_region(RegionId region) const override;
@@ -94,8 +98,8 @@ class VerbsTransport final : public Transport {
   std::unique_ptr<Engine> engine_;
 };
 
-/// Names of devices with an active port, nearest to the PCI device `near` first (empty: to the calling thread's NUMA node).
-/// Empty where there is no RDMA.
+/// Names of devices with an active port, nearest to the PCI device `near` first (empty: to the calling thread's NUMA
+/// node). Empty where there is no RDMA.
 std::vector<std::string> verbs_devices(const std::string& near = {});
 
 }  // namespace faultline::transport

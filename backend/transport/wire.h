@@ -20,10 +20,7 @@ class WireWriter {
  public:
   explicit WireWriter(std::span<std::byte> out) : rest_(out) {}
   template <class... T>
-    requires(std::is_trivially_copyable_v<T> && ...)
-  void put(const T&... values) {
-    (put_one(values), ...);
-  }
+  requires(std::is_trivially_copyable_v<T>&&...) void put(const T&... values) { (put_one(values), ...); }
   std::size_t room() const { return rest_.size(); }
 
  private:
@@ -41,10 +38,7 @@ class WireReader {
  public:
   explicit WireReader(std::span<const std::byte> in) : rest_(in) {}
   template <class... T>
-    requires(std::is_trivially_copyable_v<T> && ...)
-  void get(T&... values) {
-    (get_one(values), ...);
-  }
+  requires(std::is_trivially_copyable_v<T>&&...) void get(T&... values) { (get_one(values), ...); }
   bool ok() const { return ok_; }
   bool at_end() const { return ok_ && rest_.empty(); }
   std::span<const std::byte> rest() const { return rest_; }

@@ -10,8 +10,8 @@ namespace faultline {
 }
 
 /// FAULTLINE_ASSERT(a <= b, "a={} b={}", a, b)
-#define FAULTLINE_ASSERT(expression, ...)                                                                       \
-  do {                                                                                                          \
-    if (!(expression)) [[unlikely]]                                                                             \
-      ::faultline::assertion_failed(#expression, __FILE__, __LINE__, ::fmt::format("" __VA_ARGS__));             \
+#define FAULTLINE_ASSERT(expression, ...)                                                            \
+  do {                                                                                               \
+    if (!(expression)) [[unlikely]]                                                                  \
+      ::faultline::assertion_failed(#expression, __FILE__, __LINE__, ::fmt::format("" __VA_ARGS__)); \
   } while (false)

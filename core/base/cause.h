@@ -10,19 +10,19 @@ namespace faultline {
 
 enum class Cause : std::uint8_t {
   none,
-  link_down,      // the path broke; retransmissions ran out or a port event came
-  peer_lost,      // the other process or node is gone
-  device_lost,    // the GPU of an operation failed
-  timeout,        // a deadline passed without any answer
-  canceled,       // the owner withdrew it
-  protection,     // key, range or registration refused
-  overload,       // a bound was reached: queue, budget, memory
-  stale_epoch,    // the work belongs to an incarnation that was fenced
-  too_large,      // the request can never fit (context above the model's or the KV memory's limit)
-  no_capacity,    // no instance could take the request within its budget
+  link_down,    // the path broke; retransmissions ran out or a port event came
+  peer_lost,    // the other process or node is gone
+  device_lost,  // the GPU of an operation failed
+  timeout,      // a deadline passed without any answer
+  canceled,     // the owner withdrew it
+  protection,   // key, range or registration refused
+  overload,     // a bound was reached: queue, budget, memory
+  stale_epoch,  // the work belongs to an incarnation that was fenced
+  too_large,    // the request can never fit (context above the model's or the KV memory's limit)
+  no_capacity,  // no instance could take the request within its budget
   retries_exhausted,
-  router_lost,    // the router that held the request died
-  run_ended,      // the run's end time came first
+  router_lost,  // the router that held the request died
+  run_ended,    // the run's end time came first
 };
 
 inline constexpr std::array<std::string_view, 14> kCauseNames{

@@ -13,7 +13,8 @@ void* open_module(const char* file, const char* symbol) {
   void* module = dlopen(beside.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (module == nullptr) throw std::runtime_error(fmt::format("a part of the program cannot be loaded: {}", dlerror()));
   void* function = dlsym(module, symbol);
-  if (function == nullptr) throw std::runtime_error(fmt::format("{} is not of this build: it has no {}", beside.string(), symbol));
+  if (function == nullptr)
+    throw std::runtime_error(fmt::format("{} is not of this build: it has no {}", beside.string(), symbol));
   return function;
 }
 

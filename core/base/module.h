@@ -4,8 +4,8 @@
 
 namespace faultline {
 
-/// The function `symbol` (C linkage) of the module `file` in the program's own folder. Throws std::runtime_error with the
-/// loader's reason where it cannot be opened or has no such function. A module is never closed.
+/// The function `symbol` (C linkage) of the module `file` in the program's own folder. Throws std::runtime_error with
+/// the loader's reason where it cannot be opened or has no such function. A module is never closed.
 void* open_module(const char* file, const char* symbol);
 
 template <class Function>

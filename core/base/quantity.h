@@ -21,8 +21,14 @@ struct Quantity {
   friend constexpr Quantity operator/(Quantity a, std::int64_t k) { return {a.v / k}; }
   friend constexpr std::int64_t operator/(Quantity a, Quantity b) { return a.v / b.v; }
   friend constexpr Quantity operator%(Quantity a, Quantity b) { return {a.v % b.v}; }
-  constexpr Quantity& operator+=(Quantity b) { v += b.v; return *this; }
-  constexpr Quantity& operator-=(Quantity b) { v -= b.v; return *this; }
+  constexpr Quantity& operator+=(Quantity b) {
+    v += b.v;
+    return *this;
+  }
+  constexpr Quantity& operator-=(Quantity b) {
+    v -= b.v;
+    return *this;
+  }
 };
 
 using Bytes = Quantity<struct BytesTag>;
@@ -62,7 +68,9 @@ constexpr Bytes operator""_KiB(unsigned long long x) { return {static_cast<std::
 constexpr Bytes operator""_MiB(unsigned long long x) { return {static_cast<std::int64_t>(x) << 20}; }
 constexpr Bytes operator""_GiB(unsigned long long x) { return {static_cast<std::int64_t>(x) << 30}; }
 constexpr Tokens operator""_tok(unsigned long long x) { return {static_cast<std::int64_t>(x)}; }
-constexpr BytesPerSecond operator""_GBps(unsigned long long x) { return {static_cast<std::int64_t>(x) * 1'000'000'000}; }
+constexpr BytesPerSecond operator""_GBps(unsigned long long x) {
+  return {static_cast<std::int64_t>(x) * 1'000'000'000};
+}
 constexpr BytesPerSecond operator""_Gbps(unsigned long long x) { return {static_cast<std::int64_t>(x) * 125'000'000}; }
 }  // namespace literals
 

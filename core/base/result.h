@@ -19,8 +19,14 @@ class [[nodiscard]] Result {
     FAULTLINE_ASSERT(cause != Cause::none);
   }
   explicit operator bool() const { return state_.index() == 0; }
-  T& value() { FAULTLINE_ASSERT(state_.index() == 0); return std::get<0>(state_); }
-  const T& value() const { FAULTLINE_ASSERT(state_.index() == 0); return std::get<0>(state_); }
+  T& value() {
+    FAULTLINE_ASSERT(state_.index() == 0);
+    return std::get<0>(state_);
+  }
+  const T& value() const {
+    FAULTLINE_ASSERT(state_.index() == 0);
+    return std::get<0>(state_);
+  }
   Cause cause() const { return state_.index() == 0 ? Cause::none : std::get<1>(state_); }
 };
 

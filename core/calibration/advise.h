@@ -16,8 +16,8 @@ struct Advice {
   std::string run;           // the benchmark, with sizes
 };
 
-/// The reference step: DeepSeek-V3, EP16, 128 sequences a GPU of 2,050 cached tokens, one GPU, FP8. At most `most` lines,
-/// one for each benchmark.
+/// The reference step: DeepSeek-V3, EP16, 128 sequences a GPU of 2,050 cached tokens, one GPU, FP8. At most `most`
+/// lines, one for each benchmark.
 std::vector<Advice> advise(const Calibration& calibration, std::size_t most = 6);
 
 }  // namespace faultline::calibration

@@ -1,5 +1,6 @@
-// Kernel names of the serving stacks we read, in order: the first match wins, so special names stand before general ones.
-// Names were read in the profiles that docs/calibration.md lists (SGLang and vLLM on MI300X, PyTorch, RCCL, DeepSeek).
+// Kernel names of the serving stacks we read, in order: the first match wins, so special names stand before general
+// ones. Names were read in the profiles that docs/calibration.md lists (SGLang and vLLM on MI300X, PyTorch, RCCL,
+// DeepSeek).
 #include "core/calibration/importers.h"
 
 namespace faultline::calibration {

@@ -16,8 +16,8 @@ namespace {
 
 using config::Fields;
 
-// Kernel of the residual surface, octaves: how far a cell speaks for its neighbours. Set by hand; not scanned. The withheld
-// scores of docs/calibration.md were made with these values.
+// Kernel of the residual surface, octaves: how far a cell speaks for its neighbours. Set by hand; not scanned. The
+// withheld scores of docs/calibration.md were made with these values.
 constexpr double kSizeWidth = 0.5;
 constexpr double kFamilyWidth = 0.6;
 constexpr double kShrink = 0.3;       // weight of "no correction"
@@ -36,7 +36,8 @@ void describe(Fields& f, FittedParameter& p) {
   f.field("high", p.high, config::kNotNegative);
   f.field("unit", p.unit);
   f.field("source", p.source);
-  if (f.reading() && (p.value < p.low || p.value > p.high)) f.error("value", "the value lies outside its interval low … high");
+  if (f.reading() && (p.value < p.low || p.value > p.high))
+    f.error("value", "the value lies outside its interval low … high");
 }
 
 void describe(Fields& f, ResidualRow& r) {
@@ -76,11 +77,13 @@ void describe(Fields& f, FittedModel& m) {
   }
   // A calibration lists every parameter in the model's order, so that a file is complete and comparable.
   bool same = model->parameters.size() == m.parameters.size();
-  for (std::size_t i = 0; same && i < m.parameters.size(); ++i) same = model->parameters[i].name == m.parameters[i].name;
+  for (std::size_t i = 0; same && i < m.parameters.size(); ++i)
+    same = model->parameters[i].name == m.parameters[i].name;
   if (!same) {
     std::vector<std::string> names;
     for (const auto& info : model->parameters) names.push_back(info.name);
-    f.error("parameters", "model " + m.name + " needs exactly these parameters in this order", config::name_list(names, 40));
+    f.error("parameters", "model " + m.name + " needs exactly these parameters in this order",
+            config::name_list(names, 40));
   }
 }
 
@@ -96,8 +99,10 @@ void describe(Fields& f, Calibration& c) {
 Calibration read_calibration(std::string_view text, const std::string& file, config::Diagnostics& diagnostics) {
   Calibration c;
   const config::Document document(text, file, diagnostics);
-  if (document.root().IsDefined() && document.root().IsMap()) config::read(document, document.root(), "calibration", c, diagnostics);
-  else if (diagnostics.ok()) diagnostics.error({file, 1, 1}, "expected a calibration: a mapping with 'name', 'hardware' and 'models'");
+  if (document.root().IsDefined() && document.root().IsMap())
+    config::read(document, document.root(), "calibration", c, diagnostics);
+  else if (diagnostics.ok())
+    diagnostics.error({file, 1, 1}, "expected a calibration: a mapping with 'name', 'hardware' and 'models'");
   return c;
 }
 
@@ -126,7 +131,8 @@ Predictor::Predictor(const FittedModel& fitted) : model_(find_model(fitted.name)
       const std::string_view ratio = cell.substr(first + 1, second - first - 1);
       const auto x = parse_number(cell.substr(0, first)), count = parse_number(cell.substr(second + 1));
       const auto r = parse_number(ratio.starts_with('+') ? ratio.substr(1) : ratio);
-      if (x && r && count) cells_.push_back({{*x, row.y, row.z}, g, static_cast<float>(*r), static_cast<float>(*count), f});
+      if (x && r && count)
+        cells_.push_back({{*x, row.y, row.z}, g, static_cast<float>(*r), static_cast<float>(*count), f});
     }
   }
 }
@@ -142,11 +148,13 @@ Predictor::Prediction Predictor::predict(const std::string& group, const Coordin
   const int g = group_index(group);
   double sum = 0, weight = 0;
   for (const Cell& cell : cells_) {
-    const double dx = (cell.at[0] - at[0]) / kSizeWidth, dy = (cell.at[1] - at[1]) / kFamilyWidth, dz = (cell.at[2] - at[2]) / kFamilyWidth;
+    const double dx = (cell.at[0] - at[0]) / kSizeWidth, dy = (cell.at[1] - at[1]) / kFamilyWidth,
+                 dz = (cell.at[2] - at[2]) / kFamilyWidth;
     const double distance = dx * dx + dy * dy + dz * dz;
     if (distance > 40) continue;
     // Several rows in a cell speak louder, but not in proportion: they share kernel choices and runs.
-    const double w = stable::exp(-0.5 * distance) * std::sqrt(static_cast<double>(std::min(cell.count, 4.0F))) * (cell.group == g ? 1 : kOtherGroup);
+    const double w = stable::exp(-0.5 * distance) * std::sqrt(static_cast<double>(std::min(cell.count, 4.0F))) *
+                     (cell.group == g ? 1 : kOtherGroup);
     sum += w * static_cast<double>(cell.ratio);
     weight += w;
   }
@@ -162,7 +170,8 @@ void Predictor::learn(const std::vector<const Case*>& cases) {
   std::map<Key, std::vector<double>> cells;
   for (const Case* c : cases) {
     if (c->weight < 1) continue;
-    cells[{c->group, c->family, cell_of(c->at[0]), c->at[1], c->at[2]}].push_back(stable::log(c->us / mechanism_us(c->shape)));
+    cells[{c->group, c->family, cell_of(c->at[0]), c->at[1], c->at[2]}].push_back(
+        stable::log(c->us / mechanism_us(c->shape)));
   }
   cells_.clear();
   groups_.clear();
@@ -173,8 +182,10 @@ void Predictor::learn(const std::vector<const Case*>& cases) {
     if (group == groups_.end()) group = groups_.insert(group, key.group);
     auto family = std::find(families_.begin(), families_.end(), key.family);
     if (family == families_.end()) family = families_.insert(family, key.family);
-    cells_.push_back({{key.x, key.y, key.z}, static_cast<int>(group - groups_.begin()),
-                      static_cast<float>(stats::quantile(ratios, 0.5)), static_cast<float>(ratios.size()),
+    cells_.push_back({{key.x, key.y, key.z},
+                      static_cast<int>(group - groups_.begin()),
+                      static_cast<float>(stats::quantile(ratios, 0.5)),
+                      static_cast<float>(ratios.size()),
                       static_cast<int>(family - families_.begin())});
   }
 }
@@ -188,7 +199,8 @@ std::vector<ResidualRow> Predictor::residual_rows() const {
       return r.group == group && r.family == family && r.y == cell.at[1] && r.z == cell.at[2];
     });
     if (row == rows.end()) row = rows.insert(rows.end(), {group, family, cell.at[1], cell.at[2], {}});
-    row->cells += fmt::format("{}{:g}:{:+.3f}:{:g}", row->cells.empty() ? "" : " ", cell.at[0], static_cast<double>(cell.ratio), static_cast<double>(cell.count));
+    row->cells += fmt::format("{}{:g}:{:+.3f}:{:g}", row->cells.empty() ? "" : " ", cell.at[0],
+                              static_cast<double>(cell.ratio), static_cast<double>(cell.count));
   }
   return rows;
 }

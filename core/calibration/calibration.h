@@ -16,7 +16,7 @@ struct FittedParameter {
   double value = 1;
   double low = 1, high = 1;  // 95% interval
   std::string unit;
-  std::string source;        // fitted, prior (with its citation), scaled
+  std::string source;  // fitted, prior (with its citation), scaled
 };
 
 /// Median log(measured / mechanism) of the rows of one cell: a family, half an octave of its size.
@@ -39,7 +39,7 @@ struct ScoreRow {
 struct FittedModel {
   std::string name;
   std::int64_t rows = 0;
-  std::string range;  // what the data cover, for people
+  std::string range;                  // what the data cover, for people
   double size_min = 0, size_max = 0;  // of exp2(at[0])
   std::vector<FittedParameter> parameters;
   std::vector<ResidualRow> residuals;
@@ -49,7 +49,7 @@ struct FittedModel {
 struct Calibration {
   std::string name;
   std::string hardware;
-  std::string software_date;  // of the newest row
+  std::string software_date;      // of the newest row
   std::vector<std::string> data;  // what it was fitted on
   std::string note;
   std::vector<FittedModel> models;

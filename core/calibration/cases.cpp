@@ -10,7 +10,6 @@
 namespace faultline::calibration {
 namespace {
 
-
 bool precision_of(const std::string& name, Precision& out) {
   if (name == "fp8_block") out = Precision::fp8_block;
   else if (name == "fp8_row") out = Precision::fp8_row;
@@ -19,7 +18,8 @@ bool precision_of(const std::string& name, Precision& out) {
   return true;
 }
 
-// Since when AITER's tuner offers kernels that split K for block-scale GEMM: the first rows that use them are of July 2026.
+// Since when AITER's tuner offers kernels that split K for block-scale GEMM: the first rows that use them are of July
+// 2026.
 constexpr std::string_view kSplitSince = "2026-06-01";
 
 int variant_of(const std::string& hardware) {
@@ -49,7 +49,8 @@ Case gemm_case(const GemmSample& s) {
   if (shape.variant != 0) shape.gpu = gpu_of("MI300X");  // the fitted ratio holds the whole difference
   c.model = "gemm";
   c.group = fmt::format("{} {}", s.precision, shape.variant == 1 ? "MI325X" : shape.variant == 2 ? "mixed" : "base");
-  c.family = s.batch > 1 ? fmt::format("{}x {}x{} {}", s.batch, s.n, s.k, s.precision) : fmt::format("{}x{} {}", s.n, s.k, s.precision);
+  c.family = s.batch > 1 ? fmt::format("{}x {}x{} {}", s.batch, s.n, s.k, s.precision)
+                         : fmt::format("{}x{} {}", s.n, s.k, s.precision);
   c.bucket = size_bucket(s.m);
   c.at = {log2(s.m), log2(s.n * s.batch), log2(s.k)};
   c.shape = shape;
@@ -63,8 +64,12 @@ Case moe_case(const MoeSample& s) {
   // AITER's tables do not say which experts are shared. An odd number of experts is a power of two of routed ones plus
   // one fused shared expert that every token visits (33 = 32 + 1, 257 = 256 + 1).
   const double shared = s.experts > 2 && static_cast<std::int64_t>(s.experts) % 2 == 1 ? 1 : 0;
-  MoeShape shape{.pairs = s.tokens * s.topk, .touched = experts_touched(s.experts - shared, s.topk - shared, s.tokens) + shared,
-                 .hidden = s.hidden, .inter = s.inter, .one_stage = s.one_stage, .gpu = gpu_of(s.origin.hardware)};
+  MoeShape shape{.pairs = s.tokens * s.topk,
+                 .touched = experts_touched(s.experts - shared, s.topk - shared, s.tokens) + shared,
+                 .hidden = s.hidden,
+                 .inter = s.inter,
+                 .one_stage = s.one_stage,
+                 .gpu = gpu_of(s.origin.hardware)};
   precision_of(s.precision, shape.precision);
   c.model = "moe";
   c.group = s.precision + (s.one_stage ? " one stage" : " two stages");
@@ -83,8 +88,13 @@ Case exchange_case(const ExchangeSample& s) {
   constexpr double kNode = 8;
   const bool low_latency = s.kernel.ends_with("LL");
   const double value_bytes = s.dtype == "bf16" ? (s.quant == "fp8_direct_cast" && s.ep > kNode ? 1 : 2) : 1;
-  c.shape = ExchangeShape{.combine = s.phase == "combine", .low_latency = low_latency, .ranks = s.ep, .ranks_per_node = kNode,
-                          .tokens = s.tokens, .topk = s.topk, .token_bytes = s.hidden * value_bytes};
+  c.shape = ExchangeShape{.combine = s.phase == "combine",
+                          .low_latency = low_latency,
+                          .ranks = s.ep,
+                          .ranks_per_node = kNode,
+                          .tokens = s.tokens,
+                          .topk = s.topk,
+                          .token_bytes = s.hidden * value_bytes};
   c.model = s.ep > kNode ? "exchange_inter" : "exchange_intra";
   c.group = fmt::format("{} {}", s.phase, s.kernel);
   c.family = fmt::format("{} ep{} {} {} top{}", s.kernel, s.ep, s.phase, s.dtype, s.topk);

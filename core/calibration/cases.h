@@ -1,5 +1,5 @@
-// Measured rows as cases of a model: shape, measured time, and where the row stands (family, size bucket, coordinates in
-// the residual table). The same cases are fitted, cross-validated and scored.
+// Measured rows as cases of a model: shape, measured time, and where the row stands (family, size bucket, coordinates
+// in the residual table). The same cases are fitted, cross-validated and scored.
 #pragma once
 
 #include <array>
@@ -21,19 +21,19 @@ inline double log2(double x) { return stable::log(x) / 0.6931471805599453; }
 Coordinates transfer_at(double bytes, double batch);
 
 struct Case {
-  std::string model;    // one of models()
-  std::string group;    // rows of one group share a residual surface: precision and hardware
-  std::string family;   // rows that differ in size only
-  std::string bucket;   // size class for reports
+  std::string model;   // one of models()
+  std::string group;   // rows of one group share a residual surface: precision and hardware
+  std::string family;  // rows that differ in size only
+  std::string bucket;  // size class for reports
   Coordinates at{};
   Shape shape;
   double us = 0;
-  double weight = 1;    // below 1: older or stale rows that only steady the fit
+  double weight = 1;  // below 1: older or stale rows that only steady the fit
   Origin origin;
 };
 
-/// Cases of every usable row, in the order of the data. Rows without a model (other precisions and collectives, serving)
-/// are counted in `skipped` by reason.
+/// Cases of every usable row, in the order of the data. Rows without a model (other precisions and collectives,
+/// serving) are counted in `skipped` by reason.
 struct CaseList {
   std::vector<Case> cases;
   std::vector<std::pair<std::string, std::int64_t>> skipped;

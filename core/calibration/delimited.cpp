@@ -2,9 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <fmt/format.h>
 #include <algorithm>
 #include <charconv>
-#include <fmt/format.h>
 
 #include <cmath>
 
@@ -30,7 +30,8 @@ Delimited::Delimited(std::istream& in, workload::RowErrors& errors) : in_(in), e
   if (!header_.empty() && header_[0].starts_with("\xef\xbb\xbf")) header_[0].erase(0, 3);
   for (auto& name : header_) name = std::string(trimmed(name));
   for (std::size_t i = 0; i < header_.size(); ++i) {
-    if (!header_[i].empty() && std::count(header_.begin(), header_.begin() + static_cast<std::ptrdiff_t>(i), header_[i]) > 0)
+    if (!header_[i].empty() &&
+        std::count(header_.begin(), header_.begin() + static_cast<std::ptrdiff_t>(i), header_[i]) > 0)
       errors_.at(1, starts_[i], "column '" + header_[i] + "' stands twice in the header");
   }
 }
@@ -93,7 +94,8 @@ bool Delimited::require(const std::vector<std::string_view>& columns) {
   bool all = true;
   for (const auto column : columns) {
     if (has(column)) continue;
-    errors_.at(1, 1, "the column '" + std::string(column) + "' is missing", "columns: " + config::name_list(header_, 40));
+    errors_.at(1, 1, "the column '" + std::string(column) + "' is missing",
+               "columns: " + config::name_list(header_, 40));
     all = false;
   }
   return all;
@@ -116,8 +118,8 @@ std::string_view Delimited::text(std::string_view column) const {
 
 void Delimited::error(std::string_view column, std::string message, std::string note) {
   const int i = index(column);
-  errors_.at(line_, i < 0 ? 1 : starts_[static_cast<std::size_t>(i)],
-             fmt::format("column {}: {}", column, message), std::move(note));
+  errors_.at(line_, i < 0 ? 1 : starts_[static_cast<std::size_t>(i)], fmt::format("column {}: {}", column, message),
+             std::move(note));
 }
 
 std::optional<double> Delimited::number(std::string_view column, double min, double max) {

@@ -29,16 +29,20 @@ Load load_of(const EstimateRequest& r, std::int64_t sequences_per_rank) {
   if (r.phase == Phase::decode) {
     // Draft tokens are verified as further queries of the same sequence; each reads the whole context.
     const std::int64_t queries = sequences_per_rank * (1 + r.mtp);
-    load.decode.assign(static_cast<std::size_t>(r.plan.dp), {static_cast<std::int32_t>(queries), queries * decode_context(r)});
+    load.decode.assign(static_cast<std::size_t>(r.plan.dp),
+                       {static_cast<std::int32_t>(queries), queries * decode_context(r)});
   } else {
     for (std::int64_t rank = 0; rank < r.plan.dp; ++rank)
-      for (std::int64_t i = 0; i < sequences_per_rank; ++i) load.prefill.push_back({static_cast<std::int32_t>(rank), r.input, 0});
+      for (std::int64_t i = 0; i < sequences_per_rank; ++i)
+        load.prefill.push_back({static_cast<std::int32_t>(rank), r.input, 0});
   }
   return load;
 }
 
 // Each draft token costs a pass through one more layer of the model; the step grows by that share.
-double mtp_factor(const EstimateRequest& r) { return r.phase == Phase::decode ? 1 + static_cast<double>(r.mtp) / static_cast<double>(r.model.layers) : 1; }
+double mtp_factor(const EstimateRequest& r) {
+  return r.phase == Phase::decode ? 1 + static_cast<double>(r.mtp) / static_cast<double>(r.model.layers) : 1;
+}
 double tokens_per_step(const EstimateRequest& r) {
   double expected = 1, chance = 1;  // a draft counts only when all before it were accepted
   for (std::int64_t i = 0; i < r.mtp; ++i) expected += chance *= r.mtp_acceptance;
@@ -57,22 +61,24 @@ double prefill_us_of_one(const EstimateRequest& r, const model::StepPricer& pric
 }
 
 // Layers leave one after the other as the prefill computes them: the path is busy from the end of the first layer, so
-// what is left at the end is the last layer's push, or all of them less the rest of the prefill where the path is slower.
-// Fragments: one message for each page of a layer, as the engines that do not merge post them.
+// what is left at the end is the last layer's push, or all of them less the rest of the prefill where the path is
+// slower. Fragments: one message for each page of a layer, as the engines that do not merge post them.
 KvPush kv_push_of(const EstimateRequest& r, const FittedCost& cost, double prefill_us) {
   KvPush out{.model = "transfer_CX7_write"};
   const double layers = static_cast<double>(r.model.layers);
-  const double bytes = static_cast<double>(r.input * model::kv_bytes_per_token_layer(r.model, r.plan.kv_precision).v) / static_cast<double>(r.plan.tp);
+  const double bytes = static_cast<double>(r.input * model::kv_bytes_per_token_layer(r.model, r.plan.kv_precision).v) /
+                       static_cast<double>(r.plan.tp);
   const double pages = std::ceil(static_cast<double>(r.input) / static_cast<double>(r.memory.block.v));
-  const auto layer = cost.predict(out.model, "CX7 write", transfer_at(bytes / pages, pages), TransferShape{bytes / pages, pages});
+  const auto layer =
+      cost.predict(out.model, "CX7 write", transfer_at(bytes / pages, pages), TransferShape{bytes / pages, pages});
   out.us = layers * layer.us;
   out.after_us = std::max(layer.us, out.us - prefill_us * (layers - 1) / layers);
   out.extrapolated = layer.extrapolated;
   return out;
 }
 
-// The attention tables end at 64 cached tokens and a peak rate at 32,768 (docs/calibration.md): what lies between rests on
-// the mechanism, which the context's price, a line, cannot say by itself.
+// The attention tables end at 64 cached tokens and a peak rate at 32,768 (docs/calibration.md): what lies between rests
+// on the mechanism, which the context's price, a line, cannot say by itself.
 bool far_from_measured(const Shape& shape) {
   const auto* mla = std::get_if<MlaDecodeShape>(&shape);
   return mla != nullptr && mla->context > 64;
@@ -84,8 +90,16 @@ void add_uncertainty(const FittedCost& cost, const model::Breakdown& breakdown, 
   std::map<std::size_t, double> by_model;  // time in the step
   for (const model::OpTime& timed : breakdown.ops) {
     const double us = us_of(timed.time);
-    OperationTime row{.name = std::string(timed.op.name), .kind = std::string(enum_names(static_cast<const OpKind*>(nullptr))[static_cast<std::size_t>(timed.op.kind)]),
-                      .source = std::string(timed.source), .model = {}, .repeats = timed.op.repeats, .us = us, .us_low = us, .us_high = us, .extrapolated = timed.extrapolated};
+    OperationTime row{
+        .name = std::string(timed.op.name),
+        .kind = std::string(enum_names(static_cast<const OpKind*>(nullptr))[static_cast<std::size_t>(timed.op.kind)]),
+        .source = std::string(timed.source),
+        .model = {},
+        .repeats = timed.op.repeats,
+        .us = us,
+        .us_low = us,
+        .us_high = us,
+        .extrapolated = timed.extrapolated};
     const auto priced = cost.shape_of(timed.op);
     if (priced) row.extrapolated = row.extrapolated || far_from_measured(priced->shape);
     out.extrapolated = out.extrapolated || (row.extrapolated && us > 0);
@@ -123,9 +137,11 @@ void add_uncertainty(const FittedCost& cost, const model::Breakdown& breakdown, 
   for (const auto& [index, us] : by_model) {
     // A model's error on families it had not seen: 1.4826 medians make a standard deviation of a normal error.
     for (const ScoreRow& s : cost.calibration().models[index].scores)
-      if (s.check == "families" && s.family == "all" && s.bucket == "all") squares += std::pow(1.96 * 1.4826 * s.median * us, 2);
+      if (s.check == "families" && s.family == "all" && s.bucket == "all")
+        squares += std::pow(1.96 * 1.4826 * s.median * us, 2);
   }
-  std::stable_sort(out.sensitivity.begin(), out.sensitivity.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
+  std::stable_sort(out.sensitivity.begin(), out.sensitivity.end(),
+                   [](const auto& a, const auto& b) { return a.second > b.second; });
   if (out.sensitivity.size() > 8) out.sensitivity.resize(8);
   const double half = std::min(std::sqrt(squares), 0.9 * out.step_us);
   out.step_us_low = out.step_us - half;
@@ -135,7 +151,8 @@ void add_uncertainty(const FittedCost& cost, const model::Breakdown& breakdown, 
 }  // namespace
 
 void parse_plan(std::string_view text, EstimateRequest& request, config::Diagnostics& diagnostics) {
-  static const std::vector<std::string> kKeys{"tp", "dp", "ep", "kv", "dispatch", "dbo", "eplb", "imbalance", "shared", "launch", "mtp", "acceptance"};
+  static const std::vector<std::string> kKeys{"tp",   "dp",        "ep",     "kv",     "dispatch", "dbo",
+                                              "eplb", "imbalance", "shared", "launch", "mtp",      "acceptance"};
   model::ParallelPlan& p = request.plan;
   bool has_dp = false, has_ep = false, has_tp = false;
   std::size_t start = 0;
@@ -143,16 +160,21 @@ void parse_plan(std::string_view text, EstimateRequest& request, config::Diagnos
     const auto end = std::min(text.find(',', start), text.size());
     const std::string_view item = text.substr(start, end - start);
     const auto equals = item.find('=');
-    const std::string key(item.substr(0, equals)), value(equals == std::string_view::npos ? "on" : item.substr(equals + 1));
-    const auto fail = [&](const std::string& message, const std::string& note = {}) { diagnostics.error({"--plan", 1, static_cast<int>(start) + 1}, message, note); };
+    const std::string key(item.substr(0, equals)),
+        value(equals == std::string_view::npos ? "on" : item.substr(equals + 1));
+    const auto fail = [&](const std::string& message, const std::string& note = {}) {
+      diagnostics.error({"--plan", 1, static_cast<int>(start) + 1}, message, note);
+    };
     const auto count = [&](std::int64_t& to, double min) {
       const auto number = parse_number(value);
-      if (!number || *number < min || *number > 1e6 || *number != std::floor(*number)) fail(fmt::format("{}: expected a whole number of at least {}, got '{}'", key, min, value));
+      if (!number || *number < min || *number > 1e6 || *number != std::floor(*number))
+        fail(fmt::format("{}: expected a whole number of at least {}, got '{}'", key, min, value));
       else to = static_cast<std::int64_t>(*number);
     };
     const auto ratio = [&](double& to, double min, double max) {
       const auto number = parse_number(value);
-      if (!number || *number < min || *number > max) fail(fmt::format("{}: expected {} to {}, got '{}'", key, min, max, value));
+      if (!number || *number < min || *number > max)
+        fail(fmt::format("{}: expected {} to {}, got '{}'", key, min, max, value));
       else to = *number;
     };
     const auto choice = [&](const char* first, const char* second, auto&& set) {
@@ -167,12 +189,20 @@ void parse_plan(std::string_view text, EstimateRequest& request, config::Diagnos
     else if (key == "mtp") count(request.mtp, 0);
     else if (key == "acceptance") ratio(request.mtp_acceptance, 0, 1);
     else if (key == "imbalance") ratio(p.expert_imbalance, 1, 1e3);
-    else if (key == "kv") choice("fp8", "bf16", [&](bool first) { p.kv_precision = first ? model::Precision::fp8 : model::Precision::bf16; });
-    else if (key == "dispatch") choice("fp8", "bf16", [&](bool first) { p.dispatch_precision = first ? model::Precision::fp8 : model::Precision::bf16; });
+    else if (key == "kv")
+      choice("fp8", "bf16",
+             [&](bool first) { p.kv_precision = first ? model::Precision::fp8 : model::Precision::bf16; });
+    else if (key == "dispatch")
+      choice("fp8", "bf16",
+             [&](bool first) { p.dispatch_precision = first ? model::Precision::fp8 : model::Precision::bf16; });
     else if (key == "dbo") choice("on", "off", [&](bool first) { p.dual_batch_overlap = first; });
     else if (key == "shared") choice("fused", "apart", [&](bool first) { p.fused_shared_expert = first; });
-    else if (key == "launch") choice("graph", "eager", [&](bool first) { p.decode_launch = first ? model::Launch::graph : model::Launch::eager; });
-    else fail("unknown key '" + key + "'", "known: " + config::name_list(kKeys, 20) + " " + config::did_you_mean(key, kKeys));
+    else if (key == "launch")
+      choice("graph", "eager",
+             [&](bool first) { p.decode_launch = first ? model::Launch::graph : model::Launch::eager; });
+    else
+      fail("unknown key '" + key + "'",
+           "known: " + config::name_list(kKeys, 20) + " " + config::did_you_mean(key, kKeys));
     start = end + 1;
   }
   if (has_ep && !has_dp) p.dp = std::max<std::int64_t>(1, p.ep / p.tp);
@@ -202,10 +232,12 @@ Estimate estimate(const EstimateRequest& r, std::shared_ptr<const Calibration> c
   const std::int64_t rank_largest = out.memory.tokens.v / request_tokens;
   const auto ranked = [&](std::int64_t per_gpu) { return std::max<std::int64_t>(1, per_gpu * r.plan.tp); };
   out.largest_batch = std::max<std::int64_t>(rank_largest / r.plan.tp, rank_largest > 0 ? 1 : 0);
-  std::int64_t rank_batch = r.batch_per_gpu > 0 ? ranked(r.batch_per_gpu) : std::min<std::int64_t>(rank_largest, r.memory.sequences_max);
+  std::int64_t rank_batch =
+      r.batch_per_gpu > 0 ? ranked(r.batch_per_gpu) : std::min<std::int64_t>(rank_largest, r.memory.sequences_max);
   const auto tpot_us = [&](std::int64_t batch) { return step_us(r, pricer, batch) / tokens_per_step(r); };
   if (r.phase == Phase::decode && r.tpot_max) {
-    // Prices are monotone, so the largest batch that meets the objective is found by bisection; it has the best throughput.
+    // Prices are monotone, so the largest batch that meets the objective is found by bisection; it has the best
+    // throughput.
     const double limit = static_cast<double>(r.tpot_max->v) / 1e3;
     std::int64_t low = 0, high = std::max<std::int64_t>(1, std::min<std::int64_t>(rank_largest, 4096));
     while (low < high) {
@@ -224,7 +256,8 @@ Estimate estimate(const EstimateRequest& r, std::shared_ptr<const Calibration> c
     }
   }
   if (r.phase == Phase::decode && rank_batch > rank_largest) {
-    out.refusal = fmt::format("{} sequences of {} tokens a rank need {} tokens of KV cache, {} fit", rank_batch, request_tokens, rank_batch * request_tokens, out.memory.tokens.v);
+    out.refusal = fmt::format("{} sequences of {} tokens a rank need {} tokens of KV cache, {} fit", rank_batch,
+                              request_tokens, rank_batch * request_tokens, out.memory.tokens.v);
     return out;
   }
   out.batch_per_gpu = std::max<std::int64_t>(1, rank_batch / r.plan.tp);
@@ -237,8 +270,13 @@ Estimate estimate(const EstimateRequest& r, std::shared_ptr<const Calibration> c
   const double gpus_per_node = static_cast<double>(std::min<std::int64_t>(r.device.gpus_per_node, r.plan.gpu_count()));
   const double prefill_us = prefill_us_of_one(r, pricer);
   out.kv_push = kv_push_of(r, *cost, prefill_us);
-  for (const auto& [from, name] : {std::pair{WeightLoadShape::From::peer, "peer GPU"}, {WeightLoadShape::From::host, "host memory"}, {WeightLoadShape::From::disk, "disk"}})
-    out.weight_load_s.emplace_back(name, cost->predict("weight_load", "", {}, WeightLoadShape{static_cast<double>(out.memory.weights().v), from}).us / 1e6);
+  for (const auto& [from, name] : {std::pair{WeightLoadShape::From::peer, "peer GPU"},
+                                   {WeightLoadShape::From::host, "host memory"},
+                                   {WeightLoadShape::From::disk, "disk"}})
+    out.weight_load_s.emplace_back(
+        name,
+        cost->predict("weight_load", "", {}, WeightLoadShape{static_cast<double>(out.memory.weights().v), from}).us /
+            1e6);
   out.ttft_ms = (prefill_us + out.kv_push.after_us) / 1e3;
   if (r.phase == Phase::decode) {
     out.tpot_ms = out.step_us / tokens_per_step(r) / 1e3;

@@ -24,16 +24,16 @@ struct EstimateRequest {
   Phase phase = Phase::decode;
   std::int64_t batch_per_gpu = 0;  // sequences; 0: the best under the objective, or the largest that fits
   std::int64_t input = 2000, output = 100;
-  std::int64_t mtp = 0;            // draft tokens a step
-  double mtp_acceptance = 0.8;     // of each; assumed
+  std::int64_t mtp = 0;         // draft tokens a step
+  double mtp_acceptance = 0.8;  // of each; assumed
   std::optional<Duration> tpot_max, ttft_max;
-  double gpu_hour_cost = 2;        // USD, assumed
+  double gpu_hour_cost = 2;  // USD, assumed
 };
 
 struct OperationTime {
   std::string name, kind, source, model;
   std::int64_t repeats = 1;
-  double us = 0;          // all repeats
+  double us = 0;                   // all repeats
   double us_low = 0, us_high = 0;  // 95%, from the parameters' intervals and the model's cross-validated error
   bool extrapolated = false;
 };
@@ -48,25 +48,28 @@ struct KvPush {
 
 struct Estimate {
   std::string plan;
-  std::string refusal;      // not empty: the plan cannot run, with the reason; the rest is unset
+  std::string refusal;  // not empty: the plan cannot run, with the reason; the rest is unset
   std::int64_t gpus = 0, nodes = 0;
   std::int64_t batch_per_gpu = 0, largest_batch = 0;
   std::optional<std::int64_t> best_batch;  // largest that meets the objective; nullopt: none does
   double step_us = 0, step_us_low = 0, step_us_high = 0, host_us = 0, hidden_us = 0;
-  double tpot_ms = 0, ttft_ms = 0;         // of this batch; TTFT of one prompt a rank, no queue; its KV push included
-  double output_tokens_per_s_node = 0;     // decode phase
-  double input_tokens_per_s_node = 0;      // prefill phase
-  double cost_per_million_tokens = 0;      // USD, of the phase's own tokens
+  double tpot_ms = 0, ttft_ms = 0;      // of this batch; TTFT of one prompt a rank, no queue; its KV push included
+  double output_tokens_per_s_node = 0;  // decode phase
+  double input_tokens_per_s_node = 0;   // prefill phase
+  double cost_per_million_tokens = 0;   // USD, of the phase's own tokens
   model::MemoryBudget memory;
-  KvPush kv_push;                          // of one prompt
-  std::vector<std::pair<std::string, double>> weight_load_s;  // of one GPU's weights, by where they come from; priors only
+  KvPush kv_push;  // of one prompt
+  std::vector<std::pair<std::string, double>>
+      weight_load_s;  // of one GPU's weights, by where they come from; priors only
   std::vector<OperationTime> operations;
-  std::vector<std::pair<std::string, double>> sensitivity;  // model.parameter, half width as a share of the step, widest first
+  std::vector<std::pair<std::string, double>>
+      sensitivity;  // model.parameter, half width as a share of the step, widest first
   bool extrapolated = false;
 };
 
-/// "ep=16,dp=16,kv=fp8,dbo=on,eplb=32,shared=fused,launch=eager,mtp=1": keys tp dp ep kv dispatch dbo eplb imbalance shared
-/// launch mtp. ep alone implies dp = ep; tp alone implies ep = 1, dp = 1. Errors go to `diagnostics` with the column.
+/// "ep=16,dp=16,kv=fp8,dbo=on,eplb=32,shared=fused,launch=eager,mtp=1": keys tp dp ep kv dispatch dbo eplb imbalance
+/// shared launch mtp. ep alone implies dp = ep; tp alone implies ep = 1, dp = 1. Errors go to `diagnostics` with the
+/// column.
 void parse_plan(std::string_view text, EstimateRequest& request, config::Diagnostics& diagnostics);
 
 /// Deterministic. A plan that cannot run comes back with `refusal`.

@@ -14,7 +14,8 @@ namespace faultline::calibration {
 namespace {
 
 // Why a row may be far off, from what the row and its neighbours say.
-std::string reason_of(const Case& c, double error, bool known_family, bool extrapolated, const std::map<std::string, std::vector<double>>& repeats) {
+std::string reason_of(const Case& c, double error, bool known_family, bool extrapolated,
+                      const std::map<std::string, std::vector<double>>& repeats) {
   const auto same = repeats.find(c.family + "@" + fmt::format("{:.4f}", c.at[0]));
   if (same != repeats.end() && same->second.size() > 1) {
     const auto [low, high] = std::minmax_element(same->second.begin(), same->second.end());
@@ -23,13 +24,17 @@ std::string reason_of(const Case& c, double error, bool known_family, bool extra
   if (extrapolated) return "no fitted data near: the mechanism alone";
   if (!known_family) return "a family that the fit has not seen";
   if (c.us < 8) return "a kernel of a few microseconds: launch and clock effects";
-  return error > 0 ? "a faster kernel was chosen than the mechanism knows" : "a slower kernel was chosen than at neighbouring sizes";
+  return error > 0 ? "a faster kernel was chosen than the mechanism knows"
+                   : "a slower kernel was chosen than at neighbouring sizes";
 }
 
 }  // namespace
 
 ScoreRow summarise(std::vector<double> errors, std::string check, std::string family, std::string bucket) {
-  ScoreRow row{.check = std::move(check), .family = std::move(family), .bucket = std::move(bucket), .count = static_cast<std::int64_t>(errors.size())};
+  ScoreRow row{.check = std::move(check),
+               .family = std::move(family),
+               .bucket = std::move(bucket),
+               .count = static_cast<std::int64_t>(errors.size())};
   std::sort(errors.begin(), errors.end());
   row.bias = stats::quantile(errors, 0.5);
   for (double& e : errors) e = std::abs(e);
@@ -64,12 +69,17 @@ Evaluation evaluate(const Calibration& calibration, const CaseList& list) {
       const double size = stable::exp(c.at[0] * 0.6931471805599453);
       if (model.rows > 0 && (size < model.size_min * 0.99 || size > model.size_max * 1.01)) ++outside[model.name];
       if (model.rows == 0) ++without[model.name];
-      if (calibration.hardware.starts_with("MI30") && c.origin.hardware.starts_with("MI35")) ++other_hardware[c.origin.hardware];
+      if (calibration.hardware.starts_with("MI30") && c.origin.hardware.starts_with("MI35"))
+        ++other_hardware[c.origin.hardware];
     }
   }
-  for (const auto& [name, count] : outside) out.warnings.push_back(fmt::format("{}: {} rows lie outside the sizes it was fitted on", name, count));
-  for (const auto& [name, count] : without) out.warnings.push_back(fmt::format("{}: {} rows, but the model was never fitted (priors only)", name, count));
-  for (const auto& [name, count] : other_hardware) out.warnings.push_back(fmt::format("{} rows are of {}, the calibration is of {}", count, name, calibration.hardware));
+  for (const auto& [name, count] : outside)
+    out.warnings.push_back(fmt::format("{}: {} rows lie outside the sizes it was fitted on", name, count));
+  for (const auto& [name, count] : without)
+    out.warnings.push_back(fmt::format("{}: {} rows, but the model was never fitted (priors only)", name, count));
+  for (const auto& [name, count] : other_hardware)
+    out.warnings.push_back(
+        fmt::format("{} rows are of {}, the calibration is of {}", count, name, calibration.hardware));
 
   // Model -> (check, family, bucket) -> errors, in a stable order.
   std::map<std::string, std::map<std::tuple<std::string, std::string, std::string>, std::vector<double>>> cells;
@@ -84,7 +94,8 @@ Evaluation evaluate(const Calibration& calibration, const CaseList& list) {
     for (auto& [key, errors] : rows)
       out.scores.emplace_back(model, summarise(errors, std::get<0>(key), std::get<1>(key), std::get<2>(key)));
 
-  std::stable_sort(scored.begin(), scored.end(), [](const Scored& a, const Scored& b) { return std::abs(a.error) > std::abs(b.error); });
+  std::stable_sort(scored.begin(), scored.end(),
+                   [](const Scored& a, const Scored& b) { return std::abs(a.error) > std::abs(b.error); });
   for (std::size_t i = 0; i < std::min<std::size_t>(10, scored.size()); ++i) {
     const Scored& s = scored[i];
     out.worst.push_back({s.c->model, s.c->family, fmt::format("{}:{}", s.c->origin.mark.file, s.c->origin.mark.line),

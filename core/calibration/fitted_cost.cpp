@@ -21,15 +21,23 @@ constexpr int kGridSize = 17 * kGridPerOctave + 1;  // rows of 1 to 131,072
 // Against FP8: the matrix rate for BF16 is half (data sheet); for MLA over a BF16 cache no row was at hand.
 constexpr double kMlaBf16Rate = 0.5;
 
-double grid_rows(int i) { return std::ceil(stable::exp(static_cast<double>(i) / kGridPerOctave * 0.6931471805599453) - 1e-9); }
+double grid_rows(int i) {
+  return std::ceil(stable::exp(static_cast<double>(i) / kGridPerOctave * 0.6931471805599453) - 1e-9);
+}
 
-Precision precision_of(model::Precision p) { return p == model::Precision::fp8 ? Precision::fp8_block : Precision::bf16; }
+Precision precision_of(model::Precision p) {
+  return p == model::Precision::fp8 ? Precision::fp8_block : Precision::bf16;
+}
 model::FixedTime fixed_from_us(double us) { return model::fixed_from_ns(us * 1e3); }
 
 }  // namespace
 
-FittedCost::FittedCost(std::shared_ptr<const Calibration> calibration, model::ModelShape shape, model::ParallelPlan plan, model::DeviceSpec device)
-    : calibration_(std::move(calibration)), shape_(std::move(shape)), plan_(std::move(plan)), device_(std::move(device)) {
+FittedCost::FittedCost(std::shared_ptr<const Calibration> calibration, model::ModelShape shape,
+                       model::ParallelPlan plan, model::DeviceSpec device)
+    : calibration_(std::move(calibration)),
+      shape_(std::move(shape)),
+      plan_(std::move(plan)),
+      device_(std::move(device)) {
   gpu_ = gpu_of(device_.name);
   gpu_.compute_units = static_cast<double>(device_.compute_units);
   gpu_.hbm_tbps = static_cast<double>(device_.memory_bandwidth.v) / 1e12;
@@ -66,38 +74,60 @@ const FittedCost::Grid& FittedCost::gemm_grid(const GemmShape& shape, const std:
 
 ExchangeShape FittedCost::exchange_shape(const Op& op, bool low_latency) const {
   const double value = op.precision == model::Precision::fp8 ? 1 : 2;
-  return {.combine = op.kind == OpKind::combine, .low_latency = low_latency, .ranks = static_cast<double>(plan_.ep > 1 ? plan_.live_gpus() : plan_.ep),
-          .ranks_per_node = static_cast<double>(device_.gpus_per_node), .tokens = static_cast<double>(op.tokens),
-          .topk = static_cast<double>(op.k), .token_bytes = static_cast<double>(op.n) * value};
+  return {.combine = op.kind == OpKind::combine,
+          .low_latency = low_latency,
+          .ranks = static_cast<double>(plan_.ep > 1 ? plan_.live_gpus() : plan_.ep),
+          .ranks_per_node = static_cast<double>(device_.gpus_per_node),
+          .tokens = static_cast<double>(op.tokens),
+          .topk = static_cast<double>(op.k),
+          .token_bytes = static_cast<double>(op.n) * value};
 }
 
 std::optional<PricedShape> FittedCost::shape_of(const Op& op) const {
   switch (op.kind) {
     case OpKind::gemm: {
-      GemmShape g{.m = static_cast<double>(op.m), .n = static_cast<double>(op.n), .k = static_cast<double>(op.k), .batch = static_cast<double>(op.batch),
-                  .precision = precision_of(op.precision), .split_k = true, .cold = true, .variant = variant_, .gpu = gpu_};
+      GemmShape g{.m = static_cast<double>(op.m),
+                  .n = static_cast<double>(op.n),
+                  .k = static_cast<double>(op.k),
+                  .batch = static_cast<double>(op.batch),
+                  .precision = precision_of(op.precision),
+                  .split_k = true,
+                  .cold = true,
+                  .variant = variant_,
+                  .gpu = gpu_};
       return PricedShape{index_of("gemm"), g, 1};
     }
     case OpKind::grouped_gemm: {
       const bool up = op.name == "experts_up";
-      const double hidden = static_cast<double>(up ? op.k : op.n), inter = up ? static_cast<double>(op.n) / 2 : static_cast<double>(op.k);
+      const double hidden = static_cast<double>(up ? op.k : op.n),
+                   inter = up ? static_cast<double>(op.n) / 2 : static_cast<double>(op.k);
       const double weight = static_cast<double>(model::bytes_per_element(op.precision));
       const double pairs = static_cast<double>(op.m);
       // The plan's bytes are weights of the experts touched, and the activations: solve for the former.
-      const double touched = (static_cast<double>(op.bytes.v) - pairs * (static_cast<double>(op.k) * weight + 2 * static_cast<double>(op.n))) /
+      const double touched = (static_cast<double>(op.bytes.v) -
+                              pairs * (static_cast<double>(op.k) * weight + 2 * static_cast<double>(op.n))) /
                              (weight * static_cast<double>(op.n) * static_cast<double>(op.k));
-      MoeShape m{.pairs = pairs, .touched = std::max(touched, 0.0), .hidden = hidden, .inter = inter, .precision = precision_of(op.precision), .gpu = gpu_};
+      MoeShape m{.pairs = pairs,
+                 .touched = std::max(touched, 0.0),
+                 .hidden = hidden,
+                 .inter = inter,
+                 .precision = precision_of(op.precision),
+                 .gpu = gpu_};
       // The model times both matrices and the activation between them: gate and up are two thirds of the weights.
       return PricedShape{index_of("moe"), m, up ? 2.0 / 3 : 1.0 / 3};
     }
     case OpKind::elementwise:
       if (op.name == "experts_activation") return std::nullopt;  // inside the fused experts
       return PricedShape{index_of("stream"), StreamShape{.bytes = static_cast<double>(op.bytes.v), .kernels = 1}, 1};
-    case OpKind::prefill_attention: return PricedShape{index_of("prefill_attention"), PrefillShape{static_cast<double>(op.flops)}, 1};
+    case OpKind::prefill_attention:
+      return PricedShape{index_of("prefill_attention"), PrefillShape{static_cast<double>(op.flops)}, 1};
     case OpKind::decode_attention:
       if (shape_.attention.kind == model::AttentionKind::mla) {
-        const double context = op.sequences == 0 ? 0 : static_cast<double>(op.context) / static_cast<double>(op.sequences);
-        return PricedShape{index_of("mla_decode"), MlaDecodeShape{static_cast<double>(op.sequences), context, static_cast<double>(op.heads), true, gpu_}, 1};
+        const double context =
+            op.sequences == 0 ? 0 : static_cast<double>(op.context) / static_cast<double>(op.sequences);
+        return PricedShape{
+            index_of("mla_decode"),
+            MlaDecodeShape{static_cast<double>(op.sequences), context, static_cast<double>(op.heads), true, gpu_}, 1};
       }
       return PricedShape{index_of("kv_attention"), StreamShape{static_cast<double>(op.bytes.v), 1}, 1};
     case OpKind::dispatch:
@@ -110,22 +140,30 @@ std::optional<PricedShape> FittedCost::shape_of(const Op& op) const {
     }
     case OpKind::all_reduce:
       // xgmi = passes * (tp - 1) / tp of the tensor; two passes move twice that.
-      return PricedShape{index_of("collective"), CollectiveShape{static_cast<double>(plan_.tp), static_cast<double>(op.xgmi.v) / 2 * static_cast<double>(plan_.tp) / static_cast<double>(std::max<std::int64_t>(1, plan_.tp - 1))}, 1};
+      return PricedShape{index_of("collective"),
+                         CollectiveShape{static_cast<double>(plan_.tp),
+                                         static_cast<double>(op.xgmi.v) / 2 * static_cast<double>(plan_.tp) /
+                                             static_cast<double>(std::max<std::int64_t>(1, plan_.tp - 1))},
+                         1};
     case OpKind::kv_push: return std::nullopt;
   }
   return std::nullopt;
 }
 
-Predictor::Prediction FittedCost::predict(std::string_view model, const std::string& group, const Coordinates& at, const Shape& shape) const {
+Predictor::Prediction FittedCost::predict(std::string_view model, const std::string& group, const Coordinates& at,
+                                          const Shape& shape) const {
   return predictors_[index_of(model)].predict(group, at, shape);
 }
 
 double FittedCost::mechanism_us(const PricedShape& priced, const std::vector<double>& parameters) const {
-  return priced.share * models()[static_cast<std::size_t>(find_model(calibration_->models[priced.model].name) - models().data())].us(parameters, priced.shape);
+  return priced.share *
+         models()[static_cast<std::size_t>(find_model(calibration_->models[priced.model].name) - models().data())].us(
+             parameters, priced.shape);
 }
 
 model::Price FittedCost::price(const Op& op) const {
-  FAULTLINE_ASSERT(op.kind != OpKind::decode_attention && op.kind != OpKind::dispatch && op.kind != OpKind::combine && op.kind != OpKind::all_reduce,
+  FAULTLINE_ASSERT(op.kind != OpKind::decode_attention && op.kind != OpKind::dispatch && op.kind != OpKind::combine &&
+                       op.kind != OpKind::all_reduce,
                    "op {} has no price of its own", op.name);
   const auto priced = shape_of(op);
   if (!priced) return {.source = kFitted};
@@ -133,34 +171,41 @@ model::Price FittedCost::price(const Op& op) const {
   const bool unfitted = fitted.rows == 0;
   if (op.kind == OpKind::gemm) {
     const auto& shape = std::get<GemmShape>(priced->shape);
-    const std::string group = fmt::format("{} {}", shape.precision == Precision::bf16 ? "bf16" : "fp8_block", variant_ == 1 ? "MI325X" : "base");
+    const std::string group = fmt::format("{} {}", shape.precision == Precision::bf16 ? "bf16" : "fp8_block",
+                                          variant_ == 1 ? "MI325X" : "base");
     const Grid& grid = gemm_grid(shape, group);
     int i = 0;
     while (i + 1 < kGridSize && grid_rows(i + 1) <= shape.m) ++i;
     const std::size_t at = static_cast<std::size_t>(i);
-    if (i + 1 == kGridSize) return {.time = fixed_from_us(grid.us[at] * shape.m / grid_rows(i)), .extrapolated = true, .source = kFitted};
+    if (i + 1 == kGridSize)
+      return {.time = fixed_from_us(grid.us[at] * shape.m / grid_rows(i)), .extrapolated = true, .source = kFitted};
     const double low = grid_rows(i), high = grid_rows(i + 1);
     const double part = (shape.m - low) / (high - low);
-    return {.time = fixed_from_us(grid.us[at] + part * (grid.us[at + 1] - grid.us[at])), .extrapolated = unfitted || grid.extrapolated[at], .source = kFitted};
+    return {.time = fixed_from_us(grid.us[at] + part * (grid.us[at + 1] - grid.us[at])),
+            .extrapolated = unfitted || grid.extrapolated[at],
+            .source = kFitted};
   }
   double us = mechanism_us(*priced, parameters(priced->model));
   bool outside = unfitted;
   if (op.kind == OpKind::grouped_gemm) {
-    // Rows cover 1 to 150,000 pairs and 250 to 15,000 thousand weights a matrix; the mechanism carries between families.
+    // Rows cover 1 to 150,000 pairs and 250 to 15,000 thousand weights a matrix; the mechanism carries between
+    // families.
     const auto& m = std::get<MoeShape>(priced->shape);
     outside = outside || m.pairs > fitted.size_max * 9 || m.hidden * m.inter < 1e6 || m.hidden * m.inter > 2e7;
   }
   return {.time = fixed_from_us(us), .extrapolated = outside, .source = unfitted ? kPrior : kFitted};
 }
 
-model::ContextPrice FittedCost::context_price(const model::ModelShape& s, const model::ParallelPlan& p, std::int64_t sequences) const {
+model::ContextPrice FittedCost::context_price(const model::ModelShape& s, const model::ParallelPlan& p,
+                                              std::int64_t sequences) const {
   const Op none = model::decode_attention_op(s, p, sequences, 0), one = model::decode_attention_op(s, p, sequences, 1);
   if (s.attention.kind != model::AttentionKind::mla) {
     const std::size_t index = index_of("kv_attention");
     const auto q = parameters(index);
     const double slope = static_cast<double>((one.bytes - none.bytes).v) / 1e6 / q[1];
     return {.lines = {{fixed_from_us(q[0] + static_cast<double>(none.bytes.v) / 1e6 / q[1]), fixed_from_us(slope)}},
-            .extrapolated = calibration_->models[index].rows == 0, .source = calibration_->models[index].rows == 0 ? kPrior : kFitted};
+            .extrapolated = calibration_->models[index].rows == 0,
+            .source = calibration_->models[index].rows == 0 ? kPrior : kFitted};
   }
   // mla_decode_us() as two lines in the context: bound by the matrix cores, or by memory.
   const std::size_t index = index_of("mla_decode");
@@ -170,10 +215,14 @@ model::ContextPrice FittedCost::context_price(const model::ModelShape& s, const 
   const double rate = p.kv_precision == model::Precision::fp8 ? 1 : kMlaBf16Rate;
   const double flop = 2 * heads * static_cast<double>(2 * s.attention.kv_lora + s.attention.rope_dim);
   const double compute = flop / 1e6 / (q[2] * rate * gpu_.relative_rate * gpu_.compute_units / 304) * q[4];
-  const double memory = static_cast<double>((s.attention.kv_lora + s.attention.rope_dim) * model::bytes_per_element(p.kv_precision)) / 1e6 / (q[3] * gpu_.hbm_tbps) * q[4];
-  const bool measured = sequences <= 256 && p.kv_precision == model::Precision::fp8 && s.attention.heads == 128 && p.tp == 1;
+  const double memory =
+      static_cast<double>((s.attention.kv_lora + s.attention.rope_dim) * model::bytes_per_element(p.kv_precision)) /
+      1e6 / (q[3] * gpu_.hbm_tbps) * q[4];
+  const bool measured =
+      sequences <= 256 && p.kv_precision == model::Precision::fp8 && s.attention.heads == 128 && p.tp == 1;
   return {.lines = {{fixed_from_us(fixed), fixed_from_us(compute)}, {fixed_from_us(fixed), fixed_from_us(memory)}},
-          .extrapolated = calibration_->models[index].rows == 0 || !measured, .source = kFitted};
+          .extrapolated = calibration_->models[index].rows == 0 || !measured,
+          .source = kFitted};
 }
 
 model::ExchangePrice FittedCost::exchange_price(const Op& op) const {
@@ -182,17 +231,27 @@ model::ExchangePrice FittedCost::exchange_price(const Op& op) const {
   const auto p = parameters(priced->model);
   const double total = mechanism_us(*priced, p);
   if (op.kind == OpKind::all_reduce)
-    return {.latency = fixed_from_us(p[0]), .xgmi = fixed_from_us(std::max(0.0, total - p[0])), .extrapolated = fitted.rows == 0, .source = kPrior};
+    return {.latency = fixed_from_us(p[0]),
+            .xgmi = fixed_from_us(std::max(0.0, total - p[0])),
+            .extrapolated = fitted.rows == 0,
+            .source = kPrior};
   PricedShape empty = *priced;
   std::get<ExchangeShape>(empty.shape).tokens = 0;
   const double latency = mechanism_us(empty, p);
   const bool outside = fitted.rows == 0 || static_cast<double>(op.tokens) > fitted.size_max || op.nodes > 2;
-  if (op.nodes == 1) return {.latency = fixed_from_us(latency), .xgmi = fixed_from_us(total - latency), .extrapolated = outside, .source = kFitted};
+  if (op.nodes == 1)
+    return {.latency = fixed_from_us(latency),
+            .xgmi = fixed_from_us(total - latency),
+            .extrapolated = outside,
+            .source = kFitted};
   // Scale-up links run at the same time and are seldom the limit: their time from the intra-node fit's link rate.
   const auto intra = parameters(index_of("exchange_intra"));
   const double links = static_cast<double>(device_.gpus_per_node - 1);
-  return {.latency = fixed_from_us(latency), .xgmi = fixed_from_us(std::min(total - latency, static_cast<double>(op.xgmi.v) / 1e3 / (intra[4] * links))),
-          .rdma = fixed_from_us(total - latency), .extrapolated = outside, .source = kFitted};
+  return {.latency = fixed_from_us(latency),
+          .xgmi = fixed_from_us(std::min(total - latency, static_cast<double>(op.xgmi.v) / 1e3 / (intra[4] * links))),
+          .rdma = fixed_from_us(total - latency),
+          .extrapolated = outside,
+          .source = kFitted};
 }
 
 model::FixedTime FittedCost::host_step(model::Launch launch) const {

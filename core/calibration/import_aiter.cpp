@@ -68,7 +68,8 @@ Origin origin_of(const Delimited& csv, const ImportOptions& options, const std::
   else if (csv.has("hw_evidence")) origin.hardware = hardware_of_evidence(csv.text("hw_evidence"));
   else if (csv.has("cu_num")) origin.hardware = hardware_of(parse_number(csv.text("cu_num")).value_or(0));
   else if (file.find("mi308x") != std::string::npos) origin.hardware = "MI308X";
-  else if (file.find("mi35") != std::string::npos || file.find("mi355x") != std::string::npos) origin.hardware = "MI355X";
+  else if (file.find("mi35") != std::string::npos || file.find("mi355x") != std::string::npos)
+    origin.hardware = "MI355X";
   else origin.hardware = "gfx942-304";
   return origin;
 }
@@ -80,7 +81,8 @@ std::string precision_of_quant(std::string_view q_type, std::string_view weights
   if (weights.find("float4") != std::string_view::npos) return "fp4";
   if (weights.find("int4") != std::string_view::npos) return "int4";
   if (weights.find("int8") != std::string_view::npos) return "int8";
-  if (q_type.find("1x128") != std::string_view::npos || q_type.find("128x128") != std::string_view::npos) return "fp8_block";
+  if (q_type.find("1x128") != std::string_view::npos || q_type.find("128x128") != std::string_view::npos)
+    return "fp8_block";
   if (q_type.find("per_Token") != std::string_view::npos) return "fp8_row";
   if (q_type.find("per_Tensor") != std::string_view::npos) return "fp8_tensor";
   return "fp8_other";
@@ -94,8 +96,9 @@ void check_units(Delimited& csv, double flop, double us, std::string_view time_c
   const double ratio = flop / us / 1e6 / *tflops;
   const double factor = ratio > 1 ? ratio : 1 / ratio;
   if ((factor > 700 && factor < 1500) || factor > 5e5) {
-    csv.error(time_column, fmt::format("{} contradicts {} TFLOP/s of the same row by a factor of {:.3g}",
-                                       csv.text(time_column), csv.text("tflops"), factor),
+    csv.error(time_column,
+              fmt::format("{} contradicts {} TFLOP/s of the same row by a factor of {:.3g}", csv.text(time_column),
+                          csv.text("tflops"), factor),
               "times are in microseconds");
   } else if (factor > 3) {
     origin.unusable = "time and TFLOP/s of the row contradict each other";
@@ -114,13 +117,20 @@ void import_aiter_gemm(std::istream& in, const ImportOptions& options, Dataset& 
     const auto us = csv.number("us", 1e-3, 1e9);
     const auto batch = csv.number_or("B", 1, 1, 1e6);
     if (!m || !n || !k || !us || !batch) continue;
-    GemmSample row{.m = *m, .n = *n, .k = *k, .batch = *batch, .precision = {}, .us = *us,
+    GemmSample row{.m = *m,
+                   .n = *n,
+                   .k = *k,
+                   .batch = *batch,
+                   .precision = {},
+                   .us = *us,
                    .origin = origin_of(csv, options, errors.file())};
     const auto dtype = csv.text("dtype");
     const auto precision = csv.text("precision");
     if (!precision.empty()) {
-      row.precision = precision.starts_with("fp8_block") ? "fp8_block" : precision == "bf16" ? "bf16"
-                      : precision.find("rowwise") != std::string_view::npos ? "fp8_row" : std::string(precision);
+      row.precision = precision.starts_with("fp8_block")                    ? "fp8_block"
+                      : precision == "bf16"                                 ? "bf16"
+                      : precision.find("rowwise") != std::string_view::npos ? "fp8_row"
+                                                                            : std::string(precision);
     } else if (dtype.find("bfloat16") != std::string_view::npos) {
       row.precision = "bf16";
     } else if (csv.text("q_dtype_w").find("int8") != std::string_view::npos) {
@@ -145,9 +155,14 @@ void import_aiter_moe(std::istream& in, const ImportOptions& options, Dataset& d
     const auto topk = csv.number("topk", 1, 1e4), us = csv.number("us", 1e-3, 1e9);
     if (!tokens || !hidden || !inter || !experts || !topk || !us) continue;
     if (*topk > *experts) csv.error("topk", fmt::format("{} experts a token of {} experts", *topk, *experts));
-    MoeSample row{.tokens = *tokens, .hidden = *hidden, .inter = *inter, .experts = *experts, .topk = *topk,
+    MoeSample row{.tokens = *tokens,
+                  .hidden = *hidden,
+                  .inter = *inter,
+                  .experts = *experts,
+                  .topk = *topk,
                   .precision = precision_of_quant(csv.text("q_type"), csv.text("q_dtype_w")),
-                  .one_stage = csv.text("run_1stage") == "1", .us = *us,
+                  .one_stage = csv.text("run_1stage") == "1",
+                  .us = *us,
                   .origin = origin_of(csv, options, errors.file())};
     check_units(csv, 6 * *tokens * *topk * *hidden * *inter, *us, "us", row.origin);
     // A tuner copies its nearest result into sizes it did not run: equal times with growing tokens are no measurement.

@@ -1,4 +1,5 @@
-// The op log of `faultline bench kernels`: one measured kernel shape a line, {"op", "kind", "precision", shape…, "ns", "device"}.
+// The op log of `faultline bench kernels`: one measured kernel shape a line, {"op", "kind", "precision", shape…, "ns",
+// "device"}.
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
@@ -29,8 +30,12 @@ void import_kernel_bench(std::istream& in, const ImportOptions& options, Dataset
       errors.at(number, 1, "expected one JSON object a line", in.eof() ? "the file may be cut off" : "");
       continue;
     }
-    const auto text = [&](const char* key) { return json.contains(key) && json[key].is_string() ? json[key].get<std::string>() : std::string(); };
-    const auto value = [&](const char* key, double absent) { return json.contains(key) && json[key].is_number() ? json[key].get<double>() : absent; };
+    const auto text = [&](const char* key) {
+      return json.contains(key) && json[key].is_string() ? json[key].get<std::string>() : std::string();
+    };
+    const auto value = [&](const char* key, double absent) {
+      return json.contains(key) && json[key].is_number() ? json[key].get<double>() : absent;
+    };
     const std::string kind = text("kind"), precision = text("precision"), op = text("op");
     const double us = value("ns", 0) / 1e3;
     if (kind.empty() || us <= 0) {
@@ -47,17 +52,21 @@ void import_kernel_bench(std::istream& in, const ImportOptions& options, Dataset
       else data.gemm.push_back(s);
     } else if (kind == "grouped_gemm" && op == "experts") {
       MoeSample s;
-      s.tokens = value("tokens", 0), s.hidden = value("k", 0), s.inter = value("n", 0) / 2, s.experts = value("groups", 0);
+      s.tokens = value("tokens", 0), s.hidden = value("k", 0), s.inter = value("n", 0) / 2,
+      s.experts = value("groups", 0);
       s.topk = s.tokens > 0 ? value("m", 0) / s.tokens : 0;
       s.precision = format, s.us = us, s.origin = origin;
-      if (s.tokens < 1 || s.hidden < 1 || s.inter < 1 || s.experts < 1 || s.topk <= 0) errors.at(number, 1, "experts need tokens, m, n, k and groups");
+      if (s.tokens < 1 || s.hidden < 1 || s.inter < 1 || s.experts < 1 || s.topk <= 0)
+        errors.at(number, 1, "experts need tokens, m, n, k and groups");
       else data.moe.push_back(s);
     } else if (kind == "decode_attention") {
       AttentionSample s;
       s.batch = value("sequences", 0), s.heads = value("heads", 0), s.us = us, s.origin = origin;
       s.context = s.batch > 0 ? value("context", 0) / s.batch : 0;
-      s.kernel = fmt::format("mla_decode_{}_{}_heads", precision, s.heads);  // heads set the arithmetic of a cached token: a family each
-      if (s.batch < 1 || s.context <= 0 || s.heads < 1) errors.at(number, 1, "decode attention needs sequences, context and heads");
+      s.kernel = fmt::format("mla_decode_{}_{}_heads", precision,
+                             s.heads);  // heads set the arithmetic of a cached token: a family each
+      if (s.batch < 1 || s.context <= 0 || s.heads < 1)
+        errors.at(number, 1, "decode attention needs sequences, context and heads");
       else data.attention.push_back(s);
     }
   }

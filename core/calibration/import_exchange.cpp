@@ -1,8 +1,8 @@
 // Expert-parallel dispatch and combine: MoRI's tuning JSON (two key sets), its normalised table, the headline tables of
-// its README, and DeepEP's tables. Bandwidths are algorithmic (DeepEP's convention): bytes to every distinct destination
-// rank (or node, for RDMA) including the local one; times are derived from them where only they are given.
-#include <algorithm>
+// its README, and DeepEP's tables. Bandwidths are algorithmic (DeepEP's convention): bytes to every distinct
+// destination rank (or node, for RDMA) including the local one; times are derived from them where only they are given.
 #include <fmt/format.h>
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "core/calibration/delimited.h"
@@ -37,7 +37,8 @@ bool plausible(const ExchangeSample& row, double bandwidth_gbps) {
 
 struct Place {  // of a JSON value, found by searching the text: nlohmann keeps no positions
   static int line_of(const std::string& text, std::size_t byte) {
-    return 1 + static_cast<int>(std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(std::min(byte, text.size())), '\n'));
+    return 1 + static_cast<int>(std::count(
+                   text.begin(), text.begin() + static_cast<std::ptrdiff_t>(std::min(byte, text.size())), '\n'));
   }
 };
 
@@ -66,7 +67,9 @@ void import_mori_tuning(std::istream& in, const ImportOptions& options, Dataset&
     errors.whole_file("expected an object with 'rules'");
     return;
   }
-  const auto text_of = [&](const char* key) { return json.contains(key) && json[key].is_string() ? json[key].get<std::string>() : std::string(); };
+  const auto text_of = [&](const char* key) {
+    return json.contains(key) && json[key].is_string() ? json[key].get<std::string>() : std::string();
+  };
   const std::string kernel = text_of("kernel_type"), phase = text_of("phase"), gpu = text_of("gpu_model");
   const double ep = json.contains("ep_size") && json["ep_size"].is_number() ? json["ep_size"].get<double>() : 0;
   if (kernel.empty() || (phase != "dispatch" && phase != "combine") || ep < 2) {
@@ -76,7 +79,9 @@ void import_mori_tuning(std::istream& in, const ImportOptions& options, Dataset&
   std::size_t index = 0;
   for (const auto& rule : json["rules"]) {
     const std::size_t i = index++;
-    const auto fail = [&](const std::string& message) { errors.at(line_of_rule(text, i), 1, fmt::format("rules[{}]: {}", i, message)); };
+    const auto fail = [&](const std::string& message) {
+      errors.at(line_of_rule(text, i), 1, fmt::format("rules[{}]: {}", i, message));
+    };
     if (!rule.is_object()) {
       fail("expected an object");
       continue;
@@ -87,8 +92,10 @@ void import_mori_tuning(std::istream& in, const ImportOptions& options, Dataset&
     ExchangeSample row;
     row.kernel = kernel;
     row.phase = phase;
-    row.dtype = short_dtype(rule.contains("dtype") && rule["dtype"].is_string() ? rule["dtype"].get<std::string>() : "");
-    row.quant = rule.contains("quant_type") && rule["quant_type"].is_string() ? rule["quant_type"].get<std::string>() : "none";
+    row.dtype =
+        short_dtype(rule.contains("dtype") && rule["dtype"].is_string() ? rule["dtype"].get<std::string>() : "");
+    row.quant =
+        rule.contains("quant_type") && rule["quant_type"].is_string() ? rule["quant_type"].get<std::string>() : "none";
     row.ep = ep;
     row.tokens = number("num_tokens", 0);
     row.hidden = number("hidden_dim", 0);
@@ -97,7 +104,8 @@ void import_mori_tuning(std::istream& in, const ImportOptions& options, Dataset&
     row.series = kernel + " ep" + std::to_string(static_cast<int>(ep)) + " " + phase;
     row.origin.mark = {errors.file(), line_of_rule(text, i), 1};
     row.origin.hardware = options.hardware.empty() ? upper_gpu(gpu) : options.hardware;
-    if (row.tokens < 1 || row.hidden < 1 || row.topk < 1 || row.dtype.empty()) fail("needs dtype, num_tokens and hidden_dim");
+    if (row.tokens < 1 || row.hidden < 1 || row.topk < 1 || row.dtype.empty())
+      fail("needs dtype, num_tokens and hidden_dim");
     else if (!(row.us > 0)) fail("latency_us (or avg_latency_us) must be a positive number of microseconds");
     else if (const double bw = number("bandwidth_gbps", 0); kernel != "AsyncLL" && bw > 0.5 && !plausible(row, bw))
       fail(fmt::format("{} us contradicts {} GB/s of the same rule", row.us, bw));
@@ -107,7 +115,8 @@ void import_mori_tuning(std::istream& in, const ImportOptions& options, Dataset&
 
 void import_mori_table(std::istream& in, const ImportOptions& options, Dataset& data, workload::RowErrors& errors) {
   Delimited csv(in, errors);
-  if (!csv.require({"gpu_model", "kernel_type", "ep_size", "phase", "dtype", "num_tokens", "hidden_dim", "latency_us"})) return;
+  if (!csv.require({"gpu_model", "kernel_type", "ep_size", "phase", "dtype", "num_tokens", "hidden_dim", "latency_us"}))
+    return;
   while (csv.next()) {
     const std::string_view time = csv.text("latency_us").empty() ? "avg_latency_us" : "latency_us";
     const auto ep = csv.number("ep_size", 2, 1e5), tokens = csv.number("num_tokens", 1, 1e8);
@@ -115,10 +124,18 @@ void import_mori_table(std::istream& in, const ImportOptions& options, Dataset& 
     const auto topk = csv.number_or("topk", kDefaultTopk, 1, 1e4);
     const auto bandwidth = csv.number_or("bandwidth_gbps", 0, 0, 1e6);
     if (!ep || !tokens || !hidden || !us || !topk || !bandwidth) continue;
-    ExchangeSample row{.kernel = std::string(csv.text("kernel_type")), .phase = std::string(csv.text("phase")),
-                       .dtype = short_dtype(csv.text("dtype")), .quant = std::string(csv.text("quant_type")),
-                       .ep = *ep, .tokens = *tokens, .hidden = *hidden, .topk = *topk, .us = *us, .stale = false,
-                       .series = std::string(csv.text("source_file")), .origin = {}};
+    ExchangeSample row{.kernel = std::string(csv.text("kernel_type")),
+                       .phase = std::string(csv.text("phase")),
+                       .dtype = short_dtype(csv.text("dtype")),
+                       .quant = std::string(csv.text("quant_type")),
+                       .ep = *ep,
+                       .tokens = *tokens,
+                       .hidden = *hidden,
+                       .topk = *topk,
+                       .us = *us,
+                       .stale = false,
+                       .series = std::string(csv.text("source_file")),
+                       .origin = {}};
     if (row.quant.empty()) row.quant = "none";
     row.origin.mark = {errors.file(), csv.line(), 1};
     row.origin.hardware = options.hardware.empty() ? upper_gpu(csv.text("gpu_model")) : options.hardware;
@@ -140,7 +157,9 @@ void import_mori_readme(std::istream& in, const ImportOptions& options, Dataset&
   while (csv.next()) {
     const std::string_view name = csv.text("kernel");
     const auto dash = name.find('-');
-    const auto ep = name.starts_with("EP") ? parse_number(name.substr(2, dash == std::string_view::npos ? dash : dash - 2)) : std::nullopt;
+    const auto ep = name.starts_with("EP")
+                        ? parse_number(name.substr(2, dash == std::string_view::npos ? dash : dash - 2))
+                        : std::nullopt;
     const auto tokens = csv.number("tokens_per_rank", 1, 1e8), hidden = csv.number("hidden", 1, 1e6);
     const auto topk = csv.number("topk", 1, 1e4);
     if (!ep) csv.error("kernel", "expected EP<width>[-variant], got " + workload::shown(name));
@@ -161,7 +180,9 @@ void import_mori_readme(std::istream& in, const ImportOptions& options, Dataset&
       row.series = "README " + std::string(csv.text("commit"));
       row.origin.mark = {errors.file(), csv.line(), 1};
       row.origin.date = std::string(csv.text("date"));
-      row.origin.hardware = !options.hardware.empty() ? options.hardware : std::string(csv.text("hardware").substr(0, csv.text("hardware").find(' ')));
+      row.origin.hardware = !options.hardware.empty()
+                                ? options.hardware
+                                : std::string(csv.text("hardware").substr(0, csv.text("hardware").find(' ')));
       const double token_bytes = *hidden * bytes_of(row.dtype);
       if (!csv.text(phase + "_latency_us").empty()) {
         const auto us = csv.number(phase + "_latency_us", 1e-3, 1e9);
@@ -186,7 +207,8 @@ void import_mori_readme(std::istream& in, const ImportOptions& options, Dataset&
 void import_deepep_table(std::istream& in, const ImportOptions& options, Dataset& data, workload::RowErrors& errors) {
   Delimited csv(in, errors);
   if (!csv.require({"mode", "tokens", "ep", "dispatch_gbps", "dispatch_us", "combine_gbps", "combine_us"})) return;
-  constexpr double kHidden = 7168, kTopk = 8, kNode = 8, kTopkGroups = 4;  // DeepEP docs/legacy.md, DeepSeek-V3 settings
+  constexpr double kHidden = 7168, kTopk = 8, kNode = 8,
+                   kTopkGroups = 4;  // DeepEP docs/legacy.md, DeepSeek-V3 settings
   while (csv.next()) {
     const auto tokens = csv.number("tokens", 1, 1e8), ep = csv.number("ep", 2, 1e5);
     if (!tokens || !ep) continue;
@@ -211,7 +233,8 @@ void import_deepep_table(std::istream& in, const ImportOptions& options, Dataset
         const auto gbps = csv.number(phase + "_gbps", 1e-3, 1e6);
         if (!gbps) continue;
         const double nodes = *ep / kNode;
-        const double copies = nodes <= 1 ? distinct_destinations(*ep, kTopk) : distinct_destinations(nodes, std::min(kTopkGroups, nodes) * 2);
+        const double copies = nodes <= 1 ? distinct_destinations(*ep, kTopk)
+                                         : distinct_destinations(nodes, std::min(kTopkGroups, nodes) * 2);
         row.us = *tokens * kHidden * bytes_of(row.dtype) * copies / (*gbps * 1e3);
       }
       data.exchange.push_back(std::move(row));

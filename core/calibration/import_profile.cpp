@@ -25,7 +25,8 @@ class OneDevice {
     }
     if (device == first_) return true;
     if (!reported_)
-      errors_.at(line, line > 0 ? 1 : 0, fmt::format("{}mixed devices: an event of device '{}' after events of '{}'", place, device, first_),
+      errors_.at(line, line > 0 ? 1 : 0,
+                 fmt::format("{}mixed devices: an event of device '{}' after events of '{}'", place, device, first_),
                  "choose one with --device, for example --device \"" + first_ + "\"");
     reported_ = true;
     return false;
@@ -45,8 +46,12 @@ class Sax : public nlohmann::json_sax<nlohmann::json> {
   bool null() final { return after_value(); }
   bool boolean(bool) final { return after_value(); }
   bool number_integer(number_integer_t v) final { return number(static_cast<double>(v), v); }
-  bool number_unsigned(number_unsigned_t v) final { return number(static_cast<double>(v), static_cast<std::int64_t>(v)); }
-  bool number_float(number_float_t v, const string_t&) final { return number(v, std::isfinite(v) && std::abs(v) < 9e18 ? std::llround(v) : 0); }
+  bool number_unsigned(number_unsigned_t v) final {
+    return number(static_cast<double>(v), static_cast<std::int64_t>(v));
+  }
+  bool number_float(number_float_t v, const string_t&) final {
+    return number(v, std::isfinite(v) && std::abs(v) < 9e18 ? std::llround(v) : 0);
+  }
   bool string(string_t& v) final {
     on_string(v);
     return after_value();
@@ -79,7 +84,8 @@ class Sax : public nlohmann::json_sax<nlohmann::json> {
       if (const auto c = what.find("column ", at); c != std::string_view::npos) column = std::atoi(what.data() + c + 7);
     }
     const bool cut_off = what.find("unexpected end of input") != std::string_view::npos || last.empty();
-    errors_.at(line, column, fmt::format("{} at byte {}", cut_off ? "the JSON is cut off" : "not valid JSON", position), std::string(what));
+    errors_.at(line, column, fmt::format("{} at byte {}", cut_off ? "the JSON is cut off" : "not valid JSON", position),
+               std::string(what));
     failed_ = true;
     return false;
   }
@@ -173,13 +179,18 @@ class Kineto final : public Sax {
     const std::string& device = event_.device.empty() ? event_.process : event_.device;
     if (!device_.keeps(device, 0, place)) return;
     if (!event_.bad.empty() || !event_.has_dur || !std::isfinite(event_.dur) || event_.dur < 0 || event_.dur > 3.6e9) {
-      errors_.whole_file(place + (!event_.bad.empty() ? event_.bad : event_.has_dur ? fmt::format("dur is {} us", event_.dur) : "dur is missing"),
+      errors_.whole_file(place + (!event_.bad.empty() ? event_.bad
+                                  : event_.has_dur    ? fmt::format("dur is {} us", event_.dur)
+                                                      : "dur is missing"),
                          "a GPU event needs a duration of 0 to 3.6e9 us");
       return;
     }
-    sink_.event({.name = event_.name, .category = event_.category,
-                 .start_ns = static_cast<std::int64_t>(event_.ts * 1e3), .duration_ns = std::llround(event_.dur * 1e3),
-                 .stream = event_.stream, .device = device});
+    sink_.event({.name = event_.name,
+                 .category = event_.category,
+                 .start_ns = static_cast<std::int64_t>(event_.ts * 1e3),
+                 .duration_ns = std::llround(event_.dur * 1e3),
+                 .stream = event_.stream,
+                 .device = device});
   }
 
   struct Event {
@@ -202,10 +213,12 @@ class RocprofJson final : public Sax {
 
  private:
   // rocprofiler-sdk-tool [ { kernel_symbols: [ {...} ], buffer_records: { kernel_dispatch: [ {...} ] } } ]
-  // depth:  0 root, 1 array, 2 tool, 3 section, 4 record of a symbol or records' array, 5 dispatch, 6 dispatch_info, 7 ids
+  // depth:  0 root, 1 array, 2 tool, 3 section, 4 record of a symbol or records' array, 5 dispatch, 6 dispatch_info, 7
+  // ids
   bool in_symbol() const { return depth() >= 5 && key_at(2) == "kernel_symbols" && level(3).array; }
   bool in_record() const {
-    return depth() >= 6 && key_at(2) == "buffer_records" && (key_at(3) == "kernel_dispatch" || key_at(3) == "memory_copy");
+    return depth() >= 6 && key_at(2) == "buffer_records" &&
+           (key_at(3) == "kernel_dispatch" || key_at(3) == "memory_copy");
   }
   void on_start_object() override {
     if (in_symbol() && depth() == 5) symbol_ = {};
@@ -250,8 +263,11 @@ class RocprofJson final : public Sax {
     }
     const std::string stream = std::to_string(record_.stream);
     sink_.event({.name = copy ? std::string_view("memory copy") : std::string_view(name->second),
-                 .category = copy ? "gpu_memcpy" : "kernel", .start_ns = record_.start,
-                 .duration_ns = record_.end - record_.start, .stream = stream, .device = agent});
+                 .category = copy ? "gpu_memcpy" : "kernel",
+                 .start_ns = record_.start,
+                 .duration_ns = record_.end - record_.start,
+                 .stream = stream,
+                 .device = agent});
   }
 
   struct Symbol {
@@ -281,15 +297,21 @@ void rocprof_csv(std::istream& in, const ImportOptions& options, GpuEventSink& s
     const auto start = csv.number("Start_Timestamp", 0, 9.2e18), end = csv.number("End_Timestamp", 0, 9.2e18);
     if (!start || !end) continue;
     // The values need 64-bit integers: a double is exact to 2^53 ns only (104 days of uptime).
-    const auto whole = [&](std::string_view column) { return std::strtoll(std::string(csv.text(column)).c_str(), nullptr, 10); };
+    const auto whole = [&](std::string_view column) {
+      return std::strtoll(std::string(csv.text(column)).c_str(), nullptr, 10);
+    };
     const std::int64_t from = whole("Start_Timestamp"), to = whole("End_Timestamp");
     if (to < from) {
       csv.error("End_Timestamp", fmt::format("the kernel ends at {} before it starts at {}", to, from));
       continue;
     }
     ++rows;
-    sink.event({.name = csv.text("Kernel_Name"), .category = "kernel", .start_ns = from, .duration_ns = to - from,
-                .stream = csv.text("Stream_Id"), .device = agent});
+    sink.event({.name = csv.text("Kernel_Name"),
+                .category = "kernel",
+                .start_ns = from,
+                .duration_ns = to - from,
+                .stream = csv.text("Stream_Id"),
+                .device = agent});
   }
   if (rows == 0 && errors.count() == 0) errors.whole_file("the table holds no kernel");
 }
@@ -301,8 +323,12 @@ void h800_classes(std::istream& in, GpuEventSink& sink, workload::RowErrors& err
     const auto count = csv.number("count", 1), total = csv.number("total_us", 0);
     if (!count || !total) continue;
     const std::string name = fmt::format("{} {}", csv.text("phase"), csv.text("kernel_class"));
-    sink.event({.name = name, .category = "kernel", .start_ns = 0, .duration_ns = std::llround(*total * 1e3),
-                .stream = csv.text("stream"), .device = "H800"});
+    sink.event({.name = name,
+                .category = "kernel",
+                .start_ns = 0,
+                .duration_ns = std::llround(*total * 1e3),
+                .stream = csv.text("stream"),
+                .device = "H800"});
   }
 }
 
@@ -337,7 +363,9 @@ void import_op_log(std::istream& in, const ImportOptions& options, GpuEventSink&
       errors.at(number, 1, "expected one JSON object a line", in.eof() ? "the file may be cut off" : "");
       continue;
     }
-    const auto text = [&](const char* key) { return json.contains(key) && json[key].is_string() ? json[key].get<std::string>() : std::string(); };
+    const auto text = [&](const char* key) {
+      return json.contains(key) && json[key].is_string() ? json[key].get<std::string>() : std::string();
+    };
     const auto whole = [&](const char* key) -> std::optional<std::int64_t> {
       if (!json.contains(key) || !json[key].is_number_integer()) return std::nullopt;
       return json[key].get<std::int64_t>();
@@ -350,7 +378,12 @@ void import_op_log(std::istream& in, const ImportOptions& options, GpuEventSink&
     }
     const std::string rank = json.contains("rank") ? json["rank"].dump() : "0";
     if (!device.keeps(rank, number, "")) continue;
-    sink.event({.name = op, .category = "kernel", .start_ns = *start, .duration_ns = *duration, .stream = "0", .device = rank});
+    sink.event({.name = op,
+                .category = "kernel",
+                .start_ns = *start,
+                .duration_ns = *duration,
+                .stream = "0",
+                .device = rank});
   }
 }
 

@@ -1,7 +1,7 @@
 // Point-to-point bandwidth tables: MORI-IO's printed tables and their normalised copy, perftest, rccl-tests, and the
 // client side of vLLM's serving benchmark.
-#include <algorithm>
 #include <fmt/format.h>
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -42,8 +42,13 @@ void import_mori_io_table(std::istream& in, const ImportOptions& options, Datase
     const auto bytes = csv.number("msg_bytes", 1), batch = csv.number("batch", 1), us = csv.number("avg_lat_us", 1e-3);
     const auto gbps = csv.number_or("avg_bw_gbps", 0, 0, 1e5);
     if (!bytes || !batch || !us || !gbps) continue;
-    TransferSample row{.nic = std::string(csv.text("nic")), .operation = std::string(csv.text("op")),
-                       .series = std::string(csv.text("table")), .bytes = *bytes, .batch = *batch, .us = *us, .origin = {}};
+    TransferSample row{.nic = std::string(csv.text("nic")),
+                       .operation = std::string(csv.text("op")),
+                       .series = std::string(csv.text("table")),
+                       .bytes = *bytes,
+                       .batch = *batch,
+                       .us = *us,
+                       .origin = {}};
     row.origin.mark = {errors.file(), csv.line(), 1};
     row.origin.hardware = options.hardware.empty() ? std::string(csv.text("gpu")) : options.hardware;
     if (!bandwidth_agrees(*bytes * *batch, *us, *gbps))
@@ -80,7 +85,8 @@ void import_mori_io(std::istream& in, const ImportOptions& options, Dataset& dat
     }
     if (header.empty()) continue;
     if (cells.size() != header.size()) {
-      errors.at(number, 1, fmt::format("expected {} cells, got {}", header.size(), cells.size()), "the table may be cut off");
+      errors.at(number, 1, fmt::format("expected {} cells, got {}", header.size(), cells.size()),
+                "the table may be cut off");
       continue;
     }
     Row row{0, 0, 0, 0, 0, number};
@@ -88,32 +94,41 @@ void import_mori_io(std::istream& in, const ImportOptions& options, Dataset& dat
     for (std::size_t i = 0; i < cells.size(); ++i) {
       const auto value = parse_number(cells[i]);
       if (!value || *value < 0) {
-        errors.at(number, static_cast<int>(line.find(cells[i])) + 1,
-                  fmt::format("{}: expected a number that is not negative, got {}", header[i], workload::shown(cells[i])));
+        errors.at(
+            number, static_cast<int>(line.find(cells[i])) + 1,
+            fmt::format("{}: expected a number that is not negative, got {}", header[i], workload::shown(cells[i])));
         good = false;
         continue;
       }
       std::string name = header[i];
-      std::transform(name.begin(), name.end(), name.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+      std::transform(name.begin(), name.end(), name.begin(),
+                     [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
       if (name.starts_with("msgsize")) row.bytes = *value;
       else if (name.starts_with("batch")) row.batch = *value;
       else if (name.starts_with("totalsize")) row.total_mb = *value;
       else if (name.starts_with("avg bw")) row.gbps = *value;
       else if (name.starts_with("avg lat")) row.us = *value;
     }
-    if (good && (row.bytes < 1 || row.us <= 0)) errors.at(number, 1, "needs a message size and an average latency above 0");
+    if (good && (row.bytes < 1 || row.us <= 0))
+      errors.at(number, 1, "needs a message size and an average latency above 0");
     else if (good) rows.push_back(row);
   }
   if (header.empty()) errors.whole_file("no table with MsgSize, Avg BW and Avg Lat found");
   double inferred = 1;
   for (const Row& row : rows) {
-    if (row.total_mb > 1) inferred = static_cast<double>(static_cast<std::int64_t>(row.total_mb * 1e6 / row.bytes + 0.5));
+    if (row.total_mb > 1)
+      inferred = static_cast<double>(static_cast<std::int64_t>(row.total_mb * 1e6 / row.bytes + 0.5));
   }
   const std::string file = errors.file();
   if (title.empty()) title = file.find("read") != std::string::npos ? "read" : "write";
   for (const Row& row : rows) {
-    TransferSample sample{.nic = file.find("thor2") != std::string::npos ? "Thor2" : "CX7", .operation = title,
-                          .series = file, .bytes = row.bytes, .batch = row.batch > 0 ? row.batch : inferred, .us = row.us, .origin = {}};
+    TransferSample sample{.nic = file.find("thor2") != std::string::npos ? "Thor2" : "CX7",
+                          .operation = title,
+                          .series = file,
+                          .bytes = row.bytes,
+                          .batch = row.batch > 0 ? row.batch : inferred,
+                          .us = row.us,
+                          .origin = {}};
     sample.origin.mark = {file, row.line, 1};
     sample.origin.hardware = options.hardware.empty() ? "MI300X" : options.hardware;
     if (!bandwidth_agrees(sample.bytes * sample.batch, sample.us, row.gbps))
@@ -122,8 +137,8 @@ void import_mori_io(std::istream& in, const ImportOptions& options, Dataset& dat
   }
 }
 
-// perftest (linux-rdma/perftest): "#bytes #iterations BW peak[MB/sec] BW average[MB/sec] MsgRate[Mpps]" where MB is 2^20
-// bytes (man ib_write_bw), "[Gb/sec]" with --report_gbits, or latency tables with t_typical[usec].
+// perftest (linux-rdma/perftest): "#bytes #iterations BW peak[MB/sec] BW average[MB/sec] MsgRate[Mpps]" where MB is
+// 2^20 bytes (man ib_write_bw), "[Gb/sec]" with --report_gbits, or latency tables with t_typical[usec].
 void import_perftest(std::istream& in, const ImportOptions& options, Dataset& data, workload::RowErrors& errors) {
   std::string line, test = "write";
   int number = 0, bandwidth_column = -1, latency_column = -1;
@@ -141,14 +156,18 @@ void import_perftest(std::istream& in, const ImportOptions& options, Dataset& da
       // Column titles hold blanks ("BW average[MB/sec]"), so they are placed by their order, not by splitting.
       if (body.find("BW average") != std::string_view::npos) {
         bandwidth_column = 3;
-        bytes_per_second_unit = body.find("[Gb/sec]") != std::string_view::npos ? 1e9 / 8
-                                : body.find("[MiB/sec]") != std::string_view::npos || body.find("[MB/sec]") != std::string_view::npos
-                                    ? 1048576.0 : 0;
-        if (bytes_per_second_unit == 0) errors.at(number, 1, "unknown unit of the bandwidth columns; expected [MB/sec], [MiB/sec] or [Gb/sec]");
+        bytes_per_second_unit =
+            body.find("[Gb/sec]") != std::string_view::npos ? 1e9 / 8
+            : body.find("[MiB/sec]") != std::string_view::npos || body.find("[MB/sec]") != std::string_view::npos
+                ? 1048576.0
+                : 0;
+        if (bytes_per_second_unit == 0)
+          errors.at(number, 1, "unknown unit of the bandwidth columns; expected [MB/sec], [MiB/sec] or [Gb/sec]");
       } else if (body.find("t_avg") != std::string_view::npos || body.find("t_typical") != std::string_view::npos) {
         const auto titles = words(body);
         for (std::size_t i = 0; i < titles.size(); ++i)
-          if (titles[i].starts_with("t_avg") || (latency_column < 0 && titles[i].starts_with("t_typical"))) latency_column = static_cast<int>(i);
+          if (titles[i].starts_with("t_avg") || (latency_column < 0 && titles[i].starts_with("t_typical")))
+            latency_column = static_cast<int>(i);
       }
       continue;
     }
@@ -156,7 +175,8 @@ void import_perftest(std::istream& in, const ImportOptions& options, Dataset& da
     const auto cells = words(body);
     const int column = bandwidth_column >= 0 ? bandwidth_column : latency_column;
     if (column < 0 || static_cast<int>(cells.size()) <= column) {
-      errors.at(number, 1, fmt::format("expected at least {} values, got {}", column + 1, cells.size()), "the output may be cut off");
+      errors.at(number, 1, fmt::format("expected at least {} values, got {}", column + 1, cells.size()),
+                "the output may be cut off");
       continue;
     }
     const auto bytes = parse_number(cells[0]), value = parse_number(cells[static_cast<std::size_t>(column)]);
@@ -165,8 +185,13 @@ void import_perftest(std::istream& in, const ImportOptions& options, Dataset& da
                 "expected a positive number, got " + workload::shown(cells[static_cast<std::size_t>(column)]));
       continue;
     }
-    TransferSample row{.nic = "unknown", .operation = test, .series = errors.file() + (bandwidth_column >= 0 ? " bandwidth" : " latency"),
-                       .bytes = *bytes, .batch = 1, .us = 0, .origin = {}};
+    TransferSample row{.nic = "unknown",
+                       .operation = test,
+                       .series = errors.file() + (bandwidth_column >= 0 ? " bandwidth" : " latency"),
+                       .bytes = *bytes,
+                       .batch = 1,
+                       .us = 0,
+                       .origin = {}};
     row.us = bandwidth_column >= 0 ? *bytes / (*value * bytes_per_second_unit) * 1e6 : *value;
     row.origin.mark = {errors.file(), number, 1};
     row.origin.hardware = options.hardware;
@@ -180,14 +205,18 @@ void import_perftest(std::istream& in, const ImportOptions& options, Dataset& da
 void import_rccl_tests(std::istream& in, const ImportOptions& options, Dataset& data, workload::RowErrors& errors) {
   std::string line, operation = "all_reduce";
   int number = 0, ranks = 0, time_column = -1;
-  static const std::vector<std::string> kTests{"all_reduce", "all_gather", "reduce_scatter", "alltoall", "broadcast", "sendrecv"};
+  static const std::vector<std::string> kTests{"all_reduce", "all_gather", "reduce_scatter",
+                                               "alltoall",   "broadcast",  "sendrecv"};
   while (std::getline(in, line)) {
     ++number;
     for (const auto& test : kTests)
       if (line.find(test + "_perf") != std::string::npos) operation = test;
     const std::string_view body = trimmed(line);
-    if (body.starts_with("#") && body.find("Rank") != std::string_view::npos && body.find("device") != std::string_view::npos) ++ranks;
-    if (body.starts_with("#") && body.find("size") != std::string_view::npos && body.find("count") != std::string_view::npos) {
+    if (body.starts_with("#") && body.find("Rank") != std::string_view::npos &&
+        body.find("device") != std::string_view::npos)
+      ++ranks;
+    if (body.starts_with("#") && body.find("size") != std::string_view::npos &&
+        body.find("count") != std::string_view::npos) {
       const auto titles = words(body.substr(1));
       for (std::size_t i = 0; i < titles.size() && time_column < 0; ++i)
         if (titles[i] == "time") time_column = static_cast<int>(i);
@@ -196,7 +225,8 @@ void import_rccl_tests(std::istream& in, const ImportOptions& options, Dataset& 
     if (time_column < 0 || body.empty() || body[0] < '0' || body[0] > '9') continue;
     const auto cells = words(body);
     if (static_cast<int>(cells.size()) <= time_column) {
-      errors.at(number, 1, fmt::format("expected at least {} values, got {}", time_column + 1, cells.size()), "the output may be cut off");
+      errors.at(number, 1, fmt::format("expected at least {} values, got {}", time_column + 1, cells.size()),
+                "the output may be cut off");
       continue;
     }
     const auto bytes = parse_number(cells[0]), us = parse_number(cells[static_cast<std::size_t>(time_column)]);
@@ -205,7 +235,11 @@ void import_rccl_tests(std::istream& in, const ImportOptions& options, Dataset& 
       continue;
     }
     if (*bytes == 0) continue;
-    CollectiveSample row{.operation = operation, .ranks = static_cast<double>(std::max(ranks, 1)), .bytes = *bytes, .us = *us, .origin = {}};
+    CollectiveSample row{.operation = operation,
+                         .ranks = static_cast<double>(std::max(ranks, 1)),
+                         .bytes = *bytes,
+                         .us = *us,
+                         .origin = {}};
     row.origin.mark = {errors.file(), number, 1};
     row.origin.hardware = options.hardware;
     data.collective.push_back(std::move(row));
@@ -220,7 +254,8 @@ void import_vllm_bench(std::istream& in, const ImportOptions& options, Dataset& 
     json = nlohmann::json::parse(text);
   } catch (const nlohmann::json::parse_error& e) {
     const auto end = text.begin() + static_cast<std::ptrdiff_t>(std::min(e.byte, text.size()));
-    errors.at(1 + static_cast<int>(std::count(text.begin(), end, '\n')), 1, e.byte >= text.size() ? "the JSON is cut off" : "not valid JSON", e.what());
+    errors.at(1 + static_cast<int>(std::count(text.begin(), end, '\n')), 1,
+              e.byte >= text.size() ? "the JSON is cut off" : "not valid JSON", e.what());
     return;
   }
   ServingSample row;

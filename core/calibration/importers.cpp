@@ -7,10 +7,25 @@
 namespace faultline::calibration {
 
 std::string_view name_of(Format format) {
-  static constexpr std::array<std::string_view, 19> kNames{
-      "unknown", "AITER tuned GEMM", "AITER tuned fused MoE", "MoRI EP tuning JSON", "MoRI EP tuning table",
-      "MoRI README table", "MORI-IO benchmark", "MORI-IO table", "DeepEP table", "MLA decode points", "perftest",
-      "rccl-tests", "vllm bench serve", "op log", "Kineto trace", "rocprofv3 CSV", "rocprofv3 JSON", "kernel classes", "kernel benchmark"};
+  static constexpr std::array<std::string_view, 19> kNames{"unknown",
+                                                           "AITER tuned GEMM",
+                                                           "AITER tuned fused MoE",
+                                                           "MoRI EP tuning JSON",
+                                                           "MoRI EP tuning table",
+                                                           "MoRI README table",
+                                                           "MORI-IO benchmark",
+                                                           "MORI-IO table",
+                                                           "DeepEP table",
+                                                           "MLA decode points",
+                                                           "perftest",
+                                                           "rccl-tests",
+                                                           "vllm bench serve",
+                                                           "op log",
+                                                           "Kineto trace",
+                                                           "rocprofv3 CSV",
+                                                           "rocprofv3 JSON",
+                                                           "kernel classes",
+                                                           "kernel benchmark"};
   return kNames[static_cast<std::size_t>(format)];
 }
 
@@ -18,14 +33,21 @@ Format detect_format(std::string_view head) {
   const auto has = [&](std::string_view text) { return head.find(text) != std::string_view::npos; };
   std::string_view body = head;
   if (body.starts_with("\xef\xbb\xbf")) body.remove_prefix(3);
-  while (!body.empty() && (body.front() == ' ' || body.front() == '\n' || body.front() == '\r' || body.front() == '\t')) body.remove_prefix(1);
+  while (!body.empty() && (body.front() == ' ' || body.front() == '\n' || body.front() == '\r' || body.front() == '\t'))
+    body.remove_prefix(1);
   if (body.starts_with("{") || body.starts_with("[")) {
     const std::string_view first_line = body.substr(0, body.find('\n'));
-    if (first_line.find("\"op\"") != std::string_view::npos && first_line.find("\"duration_ns\"") != std::string_view::npos) return Format::op_log;
-    if (first_line.find("\"op\"") != std::string_view::npos && first_line.find("\"kind\"") != std::string_view::npos && first_line.find("\"ns\"") != std::string_view::npos) return Format::kernel_bench;
+    if (first_line.find("\"op\"") != std::string_view::npos &&
+        first_line.find("\"duration_ns\"") != std::string_view::npos)
+      return Format::op_log;
+    if (first_line.find("\"op\"") != std::string_view::npos && first_line.find("\"kind\"") != std::string_view::npos &&
+        first_line.find("\"ns\"") != std::string_view::npos)
+      return Format::kernel_bench;
     if (has("\"rocprofiler-sdk-tool\"")) return Format::rocprofv3_json;
     if (has("\"kernel_type\"") && has("\"phase\"")) return Format::mori_tuning;
-    if (has("\"traceEvents\"") || has("\"deviceProperties\"") || has("\"schemaVersion\"") || has("\"ph\"") || has("\"metadata\"")) return Format::kineto;
+    if (has("\"traceEvents\"") || has("\"deviceProperties\"") || has("\"schemaVersion\"") || has("\"ph\"") ||
+        has("\"metadata\""))
+      return Format::kineto;
     if (has("\"total_input_tokens\"") || has("_ttft_ms\"")) return Format::vllm_bench;
     return Format::unknown;
   }

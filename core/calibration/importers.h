@@ -16,24 +16,24 @@ namespace faultline::calibration {
 
 enum class Format {
   unknown,
-  aiter_gemm,      // tuned GEMM, CSV: cu_num (with or without gfx), M, N, K, us; or our normalised columns
-  aiter_moe,       // tuned fused MoE, CSV, both header generations
-  mori_tuning,     // EP dispatch and combine, JSON with both key sets
-  mori_table,      // the same, normalised to CSV
-  mori_readme,     // headline EP tables, CSV
-  mori_io,         // RDMA benchmark: printed table
-  mori_io_table,   // the same, normalised to CSV
-  deepep_table,    // DeepEP legacy tables, CSV
-  mla_points,      // MLA decode kernel times, CSV
-  perftest,        // ib_write_bw, ib_read_lat, … output; its MB is 2^20 bytes
-  rccl_tests,      // all_reduce_perf, … output
-  vllm_bench,      // vllm bench serve JSON
-  op_log,          // our own backend: one JSON object a line
-  kineto,          // PyTorch profiler / Chrome trace JSON
-  rocprofv3_csv,   // kernel_trace.csv
+  aiter_gemm,     // tuned GEMM, CSV: cu_num (with or without gfx), M, N, K, us; or our normalised columns
+  aiter_moe,      // tuned fused MoE, CSV, both header generations
+  mori_tuning,    // EP dispatch and combine, JSON with both key sets
+  mori_table,     // the same, normalised to CSV
+  mori_readme,    // headline EP tables, CSV
+  mori_io,        // RDMA benchmark: printed table
+  mori_io_table,  // the same, normalised to CSV
+  deepep_table,   // DeepEP legacy tables, CSV
+  mla_points,     // MLA decode kernel times, CSV
+  perftest,       // ib_write_bw, ib_read_lat, … output; its MB is 2^20 bytes
+  rccl_tests,     // all_reduce_perf, … output
+  vllm_bench,     // vllm bench serve JSON
+  op_log,         // our own backend: one JSON object a line
+  kineto,         // PyTorch profiler / Chrome trace JSON
+  rocprofv3_csv,  // kernel_trace.csv
   rocprofv3_json,
-  h800_classes,    // kernel times per class, CSV
-  kernel_bench,    // the op log of `faultline bench kernels`: one measured shape a line
+  h800_classes,  // kernel times per class, CSV
+  kernel_bench,  // the op log of `faultline bench kernels`: one measured shape a line
 };
 std::string_view name_of(Format format);
 
@@ -42,8 +42,8 @@ Format detect_format(std::string_view head);
 
 struct ImportOptions {
   std::string hardware;  // overrides what the file says
-  /// Only rows of this device: "gfx942/304" in tables that hold several, a device number or agent in a trace. Empty: the
-  /// file must hold one device only; a second one is an error with its place.
+  /// Only rows of this device: "gfx942/304" in tables that hold several, a device number or agent in a trace. Empty:
+  /// the file must hold one device only; a second one is an error with its place.
   std::string device;
 };
 

@@ -1,5 +1,5 @@
-// Measured component times in one shape per kind of operation, whatever tool wrote them. Units: times in microseconds as
-// the tools print them (double: they are data, not simulated time), sizes in bytes or counts.
+// Measured component times in one shape per kind of operation, whatever tool wrote them. Units: times in microseconds
+// as the tools print them (double: they are data, not simulated time), sizes in bytes or counts.
 #pragma once
 
 #include <string>
@@ -14,7 +14,7 @@ namespace faultline::calibration {
 struct Origin {
   config::Mark mark;
   std::string hardware;
-  std::string date;     // of the software, yyyy-mm-dd; empty where unknown
+  std::string date;      // of the software, yyyy-mm-dd; empty where unknown
   std::string unusable;  // why the row must not be fitted or scored; empty for a good row
 };
 
@@ -29,7 +29,7 @@ struct GemmSample {
 /// Fused MoE on one GPU: gate and up, activation, down; all `topk` experts of each token on this GPU.
 struct MoeSample {
   double tokens = 0, hidden = 0, inter = 0, experts = 0, topk = 0;
-  std::string precision;  // fp8_block, fp8_row, bf16, fp8_tensor, int8, fp4, int4
+  std::string precision;   // fp8_block, fp8_row, bf16, fp8_tensor, int8, fp4, int4
   bool one_stage = false;  // one kernel for both matrices
   double us = 0;
   Origin origin;

@@ -24,7 +24,8 @@ struct Tile {
   double m, n;
 };
 // Tile sizes of the kernels the tuner chose among (kernelName column of AITER's tables).
-constexpr std::array<Tile, 9> kTiles{{{16, 64}, {16, 128}, {32, 64}, {32, 128}, {64, 64}, {64, 128}, {128, 64}, {128, 128}, {64, 256}}};
+constexpr std::array<Tile, 9> kTiles{
+    {{16, 64}, {16, 128}, {32, 64}, {32, 128}, {64, 64}, {64, 128}, {128, 64}, {128, 128}, {64, 256}}};
 constexpr double kStep = 128;  // K elements a block reads at a time
 
 }  // namespace
@@ -73,7 +74,20 @@ double gemm_us(std::span<const double> p, const GemmShape& s) {
 }
 
 double moe_us(std::span<const double> p, const MoeShape& s) {
-  enum { kFixed, kLatency, kMatrix, kBf16, kLoad, kBandwidth, kOverlap, kActivation, kOneStage, kOneStageLatency, kRow, kFp4 };
+  enum {
+    kFixed,
+    kLatency,
+    kMatrix,
+    kBf16,
+    kLoad,
+    kBandwidth,
+    kOverlap,
+    kActivation,
+    kOneStage,
+    kOneStageLatency,
+    kRow,
+    kFp4
+  };
   if (s.pairs <= 0) return 0;
   const double bytes = weight_bytes(s.precision);
   const bool wide = s.precision == Precision::bf16 || s.precision == Precision::fp4;  // fp4 weights are widened to bf16
@@ -110,12 +124,24 @@ double exchange_intra_us(std::span<const double> p, const ExchangeShape& s) {
 }
 
 double exchange_inter_us(std::span<const double> p, const ExchangeShape& s) {
-  enum { kDispatchFixed, kCombineFixed, kDispatchNic, kCombineNic, kLlDispatchFixed, kLlCombineFixed, kLlDispatchNic, kLlCombineNic, kNode };
+  enum {
+    kDispatchFixed,
+    kCombineFixed,
+    kDispatchNic,
+    kCombineNic,
+    kLlDispatchFixed,
+    kLlCombineFixed,
+    kLlDispatchNic,
+    kLlCombineNic,
+    kNode
+  };
   const double nodes = std::max(1.0, s.ranks / s.ranks_per_node);
   // De-duplicated by node; the copy to the own node does not use the NIC.
   const double nic_bytes = s.tokens * distinct_destinations(nodes, s.topk) * (nodes - 1) / nodes * s.token_bytes;
-  const double fixed = p[s.low_latency ? (s.combine ? kLlCombineFixed : kLlDispatchFixed) : (s.combine ? kCombineFixed : kDispatchFixed)];
-  const double nic = p[s.low_latency ? (s.combine ? kLlCombineNic : kLlDispatchNic) : (s.combine ? kCombineNic : kDispatchNic)];
+  const double fixed = p[s.low_latency ? (s.combine ? kLlCombineFixed : kLlDispatchFixed)
+                                       : (s.combine ? kCombineFixed : kDispatchFixed)];
+  const double nic =
+      p[s.low_latency ? (s.combine ? kLlCombineNic : kLlDispatchNic) : (s.combine ? kCombineNic : kDispatchNic)];
   return fixed + p[kNode] * std::max(0.0, nodes - 2) + nic_bytes / (nic * 1e3);
 }
 
@@ -154,7 +180,9 @@ double prefill_us(std::span<const double> p, const PrefillShape& s) { return p[0
 
 double weight_load_us(std::span<const double> p, const WeightLoadShape& s) {
   enum { kOpen, kPeer, kHost, kDisk };
-  const double rate = p[s.from == WeightLoadShape::From::peer ? kPeer : s.from == WeightLoadShape::From::host ? kHost : kDisk];
+  const double rate = p[s.from == WeightLoadShape::From::peer   ? kPeer
+                        : s.from == WeightLoadShape::From::host ? kHost
+                                                                : kDisk];
   return p[kOpen] * 1e3 + s.bytes / (rate * 1e3);
 }
 

@@ -19,8 +19,8 @@ double weight_bytes(Precision precision);
 /// What a model needs to know of a GPU. Peak numbers are the vendor's; the fitted parameters hold what is reached.
 struct Gpu {
   double compute_units = 304;
-  double hbm_tbps = 5.3;      // TB/s
-  double relative_rate = 1;   // matrix rate of one CU relative to MI300X (clock and generation)
+  double hbm_tbps = 5.3;     // TB/s
+  double relative_rate = 1;  // matrix rate of one CU relative to MI300X (clock and generation)
 };
 /// Data sheet values for a hardware tag; MI300X for an unknown one ("gfx942-304" is MI300X or MI325X).
 /// Sources: AMD data sheets of MI300X (5.3 TB/s), MI325X (6.0), MI355X (8.0); MI308X 80 CUs; NVIDIA H800 SXM (3.35).
@@ -29,9 +29,9 @@ Gpu gpu_of(std::string_view hardware);
 struct GemmShape {
   double m = 1, n = 1, k = 1, batch = 1;
   Precision precision = Precision::fp8_block;
-  bool split_k = true;   // software of June 2026 or later can split K
-  bool cold = false;     // weights come from HBM, as in a sequence of layers; else they may sit in the Infinity Cache
-  int variant = 0;       // 0 MI300X (or not named), 1 MI325X, 2 mixed fleet: a speed ratio each
+  bool split_k = true;  // software of June 2026 or later can split K
+  bool cold = false;    // weights come from HBM, as in a sequence of layers; else they may sit in the Infinity Cache
+  int variant = 0;      // 0 MI300X (or not named), 1 MI325X, 2 mixed fleet: a speed ratio each
   Gpu gpu{};
 };
 
@@ -45,7 +45,7 @@ struct MoeShape {
 };
 
 struct ExchangeShape {
-  bool combine = false;       // else dispatch
+  bool combine = false;  // else dispatch
   bool low_latency = false;
   double ranks = 8, ranks_per_node = 8;
   double tokens = 1, topk = 8;
@@ -82,8 +82,8 @@ struct PrefillShape {
   double flop = 0;
 };
 
-using Shape = std::variant<GemmShape, MoeShape, ExchangeShape, TransferShape, MlaDecodeShape, StreamShape, CollectiveShape, PrefillShape,
-                           WeightLoadShape>;
+using Shape = std::variant<GemmShape, MoeShape, ExchangeShape, TransferShape, MlaDecodeShape, StreamShape,
+                           CollectiveShape, PrefillShape, WeightLoadShape>;
 
 struct ParameterInfo {
   std::string name, unit;

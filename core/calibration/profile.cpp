@@ -33,7 +33,8 @@ std::vector<std::pair<std::string, KernelTime>> ProfileFold::unmapped() const {
   std::vector<std::pair<std::string, KernelTime>> out;
   for (const auto& [name, time] : by_kernel_)
     if (operation_of_.at(name).empty()) out.emplace_back(name, time);
-  std::stable_sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return a.second.total_ns > b.second.total_ns; });
+  std::stable_sort(out.begin(), out.end(),
+                   [](const auto& a, const auto& b) { return a.second.total_ns > b.second.total_ns; });
   return out;
 }
 

@@ -15,7 +15,7 @@ namespace faultline::calibration {
 
 /// One kernel, copy or memset as it ran.
 struct GpuEvent {
-  std::string_view name;  // valid during the call
+  std::string_view name;      // valid during the call
   std::string_view category;  // kernel, gpu_memcpy, gpu_memset
   std::int64_t start_ns = 0;
   std::int64_t duration_ns = 0;

@@ -45,9 +45,10 @@ bool matches(std::string_view pattern, std::string_view text) {
 }
 
 const std::vector<std::string>& operation_names() {
-  static const std::vector<std::string> names{"gemm",      "moe",      "attention", "norm",       "rope",  "kv_write", "activation",
-                                              "quantize",  "router",   "sample",    "embedding",  "dispatch", "combine", "collective",
-                                              "kv_push",   "copy",     "elementwise", "optimizer", "other"};
+  static const std::vector<std::string> names{"gemm",      "moe",         "attention", "norm",       "rope",
+                                              "kv_write",  "activation",  "quantize",  "router",     "sample",
+                                              "embedding", "dispatch",    "combine",   "collective", "kv_push",
+                                              "copy",      "elementwise", "optimizer", "other"};
   return names;
 }
 

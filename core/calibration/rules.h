@@ -16,14 +16,15 @@ namespace faultline::calibration {
 
 struct KernelRule {
   std::string operation;
-  std::string pattern;   // '*' any run of characters, '?' one; matches anywhere unless anchored by '^' or '$'
-  std::string note;      // what the kernel is, or where its name was read
+  std::string pattern;  // '*' any run of characters, '?' one; matches anywhere unless anchored by '^' or '$'
+  std::string note;     // what the kernel is, or where its name was read
 };
 void describe(config::Fields& f, KernelRule& rule);
 
 class KernelRules {
  public:
-  /// Rules of a YAML text, before the rules already there. Unknown keys, empty patterns and unknown operations are errors.
+  /// Rules of a YAML text, before the rules already there. Unknown keys, empty patterns and unknown operations are
+  /// errors.
   void add(std::string_view yaml, const std::string& file, config::Diagnostics& diagnostics);
   /// The operation of a kernel, or "" when no rule matches.
   std::string_view operation_of(std::string_view kernel) const;

@@ -33,14 +33,16 @@ void describe(config::Fields& f, Study& s) {
   if (!f.reading()) return;
   for (const StudySplit& split : s.splits) {
     const auto has = [&](const std::string& name, Phase phase) {
-      return std::any_of(s.rows.begin(), s.rows.end(), [&](const StudyRow& r) { return r.name == name && r.phase == phase; });
+      return std::any_of(s.rows.begin(), s.rows.end(),
+                         [&](const StudyRow& r) { return r.name == name && r.phase == phase; });
     };
     if (!has(split.prefill, Phase::prefill)) f.error("splits", "no prefill row is named '" + split.prefill + "'");
     if (!has(split.decode, Phase::decode)) f.error("splits", "no decode row is named '" + split.decode + "'");
   }
 }
 
-StudyResult run_study(const Study& study, const EstimateRequest& base, const std::shared_ptr<const Calibration>& calibration, config::Diagnostics& diagnostics) {
+StudyResult run_study(const Study& study, const EstimateRequest& base,
+                      const std::shared_ptr<const Calibration>& calibration, config::Diagnostics& diagnostics) {
   StudyResult out;
   for (const StudyRow& row : study.rows) {
     EstimateRequest r = base;
@@ -56,7 +58,8 @@ StudyResult run_study(const Study& study, const EstimateRequest& base, const std
     out.rows.push_back(estimate(r, calibration));
   }
   const auto row_of = [&](const std::string& name) -> const Estimate& {
-    const auto at = std::find_if(study.rows.begin(), study.rows.end(), [&](const StudyRow& r) { return r.name == name; });
+    const auto at =
+        std::find_if(study.rows.begin(), study.rows.end(), [&](const StudyRow& r) { return r.name == name; });
     return out.rows[static_cast<std::size_t>(at - study.rows.begin())];
   };
   for (const StudySplit& split : study.splits) {
@@ -67,9 +70,11 @@ StudyResult run_study(const Study& study, const EstimateRequest& base, const std
     s.decode_requests_s_node = d.output_tokens_per_s_node / static_cast<double>(study.output);
     s.decode_nodes_per_prefill_node = s.prefill_requests_s_node / s.decode_requests_s_node;
     // x prefill and y decode nodes with x P = y D serve x P requests: P D / (P + D) a node.
-    s.requests_s_node = s.prefill_requests_s_node * s.decode_requests_s_node / (s.prefill_requests_s_node + s.decode_requests_s_node);
+    s.requests_s_node =
+        s.prefill_requests_s_node * s.decode_requests_s_node / (s.prefill_requests_s_node + s.decode_requests_s_node);
     s.total_tokens_s_node = s.requests_s_node * static_cast<double>(study.input + study.output);
-    s.cost_per_million_total = study.gpu_hour_cost * static_cast<double>(base.device.gpus_per_node) / 3600 / s.total_tokens_s_node * 1e6;
+    s.cost_per_million_total =
+        study.gpu_hour_cost * static_cast<double>(base.device.gpus_per_node) / 3600 / s.total_tokens_s_node * 1e6;
     out.splits.push_back(s);
   }
   return out;

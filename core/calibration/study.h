@@ -14,7 +14,7 @@ struct StudyRow {
   std::string name;
   Phase phase = Phase::decode;
   std::string plan;
-  std::int64_t batch_per_gpu = 0;  // 0: the best under the objective, or the largest
+  std::int64_t batch_per_gpu = 0;   // 0: the best under the objective, or the largest
   Duration tpot_max{}, ttft_max{};  // 0: none (offline)
 };
 void describe(config::Fields& f, StudyRow& row);
@@ -39,9 +39,9 @@ struct SplitResult {
   std::string prefill, decode;
   double prefill_requests_s_node = 0, decode_requests_s_node = 0;
   double decode_nodes_per_prefill_node = 0;
-  double requests_s_node = 0;            // of the whole balanced fleet
-  double total_tokens_s_node = 0;        // input and output
-  double cost_per_million_total = 0;     // USD, input and output tokens together
+  double requests_s_node = 0;         // of the whole balanced fleet
+  double total_tokens_s_node = 0;     // input and output
+  double cost_per_million_total = 0;  // USD, input and output tokens together
 };
 
 struct StudyResult {
@@ -51,6 +51,7 @@ struct StudyResult {
 
 /// `base` brings model, device and cost; its phase, plan and objectives are replaced row by row. Errors of plans go to
 /// `diagnostics`.
-StudyResult run_study(const Study& study, const EstimateRequest& base, const std::shared_ptr<const Calibration>& calibration, config::Diagnostics& diagnostics);
+StudyResult run_study(const Study& study, const EstimateRequest& base,
+                      const std::shared_ptr<const Calibration>& calibration, config::Diagnostics& diagnostics);
 
 }  // namespace faultline::calibration

@@ -10,9 +10,11 @@
 namespace faultline::calibration {
 namespace {
 
-
 Precision precision_of(const std::string& name) {
-  return name == "fp8_block" ? Precision::fp8_block : name == "fp8_row" ? Precision::fp8_row : name == "fp4" ? Precision::fp4 : Precision::bf16;
+  return name == "fp8_block" ? Precision::fp8_block
+         : name == "fp8_row" ? Precision::fp8_row
+         : name == "fp4"     ? Precision::fp4
+                             : Precision::bf16;
 }
 
 double predicted_us(const StepKernel& kernel, const Calibration& calibration) {
@@ -21,12 +23,21 @@ double predicted_us(const StepKernel& kernel, const Calibration& calibration) {
     const Predictor predictor(fitted);
     const Gpu gpu = gpu_of(calibration.hardware);
     if (kernel.model == "gemm") {
-      const GemmShape shape{.m = kernel.m, .n = kernel.n, .k = kernel.k, .precision = precision_of(kernel.precision), .cold = true, .gpu = gpu};
+      const GemmShape shape{.m = kernel.m,
+                            .n = kernel.n,
+                            .k = kernel.k,
+                            .precision = precision_of(kernel.precision),
+                            .cold = true,
+                            .gpu = gpu};
       return predictor.predict(kernel.precision + " base", {log2(kernel.m), log2(kernel.n), log2(kernel.k)}, shape).us;
     }
     if (kernel.model == "moe") {
-      return predictor.mechanism_us(MoeShape{.pairs = kernel.tokens * kernel.topk, .touched = experts_touched(kernel.experts, kernel.topk, kernel.tokens),
-                                             .hidden = kernel.hidden, .inter = kernel.inter, .precision = precision_of(kernel.precision), .gpu = gpu});
+      return predictor.mechanism_us(MoeShape{.pairs = kernel.tokens * kernel.topk,
+                                             .touched = experts_touched(kernel.experts, kernel.topk, kernel.tokens),
+                                             .hidden = kernel.hidden,
+                                             .inter = kernel.inter,
+                                             .precision = precision_of(kernel.precision),
+                                             .gpu = gpu});
     }
     return predictor.mechanism_us(StreamShape{.bytes = kernel.bytes, .kernels = 1});
   }
@@ -40,8 +51,15 @@ void describe(config::Fields& f, StepKernel& k) {
   f.required("operation", k.operation);
   f.required("model", k.model);
   f.field("count", k.count, {.min = 1, .max = 1e9});
-  for (auto [key, value] : {std::pair{"m", &k.m}, {"n", &k.n}, {"k", &k.k}, {"tokens", &k.tokens}, {"hidden", &k.hidden}, {"inter", &k.inter},
-                            {"experts", &k.experts}, {"topk", &k.topk}, {"bytes", &k.bytes}})
+  for (auto [key, value] : {std::pair{"m", &k.m},
+                            {"n", &k.n},
+                            {"k", &k.k},
+                            {"tokens", &k.tokens},
+                            {"hidden", &k.hidden},
+                            {"inter", &k.inter},
+                            {"experts", &k.experts},
+                            {"topk", &k.topk},
+                            {"bytes", &k.bytes}})
     f.field(key, *value, config::kNotNegative);
   f.field("precision", k.precision);
   if (!f.reading() || !f.has("model")) return;
@@ -86,7 +104,8 @@ Waterfall waterfall(const StepExperiment& experiment, const Calibration& calibra
     out.predicted_us += row.predicted_us;
     out.rows.push_back(row);
   }
-  std::stable_sort(out.rows.begin(), out.rows.end(), [](const auto& a, const auto& b) { return a.measured_us > b.measured_us; });
+  std::stable_sort(out.rows.begin(), out.rows.end(),
+                   [](const auto& a, const auto& b) { return a.measured_us > b.measured_us; });
   out.holds = out.measured_us > 0 && std::abs(out.predicted_us / out.measured_us - 1) <= experiment.tolerance;
   return out;
 }

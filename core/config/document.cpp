@@ -48,7 +48,8 @@ bool too_deep(std::string_view text) {
   std::size_t dashes = 0;  // "- - - - …" and "? ? ?" nest by one a pair
   for (std::size_t i = 0; i + 1 < text.size(); ++i) {
     if (text[i] == '\n') dashes = 0;
-    if ((text[i] == '-' || text[i] == '?' || text[i] == ':') && text[i + 1] == ' ' && ++dashes > 4 * kDepthMax) return true;
+    if ((text[i] == '-' || text[i] == '?' || text[i] == ':') && text[i + 1] == ' ' && ++dashes > 4 * kDepthMax)
+      return true;
   }
   return false;
 }
@@ -84,7 +85,8 @@ Document::Document(std::string_view text, std::string file, Diagnostics& diagnos
 
 namespace {
 
-/// Nodes that the command line set carry the whole assignment as their tag: an error names it instead of a place in the file.
+/// Nodes that the command line set carry the whole assignment as their tag: an error names it instead of a place in the
+/// file.
 constexpr std::string_view kSetTag = "!--set ";
 
 void mark_as_set(YAML::Node node, const std::string& tag) {
@@ -167,7 +169,8 @@ void Document::set(std::string_view assignment, Diagnostics& diagnostics) {
       if (fresh) mark_key_as_set(at, path[i], tag);
       if (!last) chain.push_back(at[path[i]]);
     } else {
-      diagnostics.error(mark, fmt::format("'{}' is a single value and has no field '{}'", i ? path[i - 1] : "", path[i]));
+      diagnostics.error(mark,
+                        fmt::format("'{}' is a single value and has no field '{}'", i ? path[i - 1] : "", path[i]));
       return;
     }
   }

@@ -54,20 +54,21 @@ void Fields::error(std::string_view key, std::string message, std::string note) 
 }
 
 void Fields::bad_value(const YAML::Node& node, std::string_view key, const std::string& expected, std::string note) {
-  const std::string got = node.IsScalar() ? fmt::format("'{}'", node.Scalar())
-                          : node.IsMap()  ? "a mapping"
+  const std::string got = node.IsScalar()     ? fmt::format("'{}'", node.Scalar())
+                          : node.IsMap()      ? "a mapping"
                           : node.IsSequence() ? "a list"
                                               : "nothing";
-  diagnostics_->error(document_->mark(node), fmt::format("{}: expected {}, got {}", key, expected, got), std::move(note));
+  diagnostics_->error(document_->mark(node), fmt::format("{}: expected {}, got {}", key, expected, got),
+                      std::move(note));
 }
 
 bool Fields::in_range(const YAML::Node& node, std::string_view key, double value, Range range, const std::string& low,
                       const std::string& high) {
   if (value >= range.min && value <= range.max) return true;
   const bool positive_only = range.min == kPositive.min && value < range.min;
-  const std::string limit = positive_only          ? "greater than 0"
-                            : value < range.min    ? fmt::format("at least {}", low)
-                                                   : fmt::format("at most {}", high);
+  const std::string limit = positive_only       ? "greater than 0"
+                            : value < range.min ? fmt::format("at least {}", low)
+                                                : fmt::format("at most {}", high);
   diagnostics_->error(document_->mark(node), fmt::format("{}: must be {}, got '{}'", key, limit, node.Scalar()));
   return false;
 }
@@ -83,9 +84,10 @@ void Fields::finish() {
     const std::string& key = entry.first.Scalar();
     if (std::find(known_.begin(), known_.end(), key) != known_.end()) continue;
     const std::string suggestion = did_you_mean(key, known_);
-    diagnostics_->error(document_->mark(entry.first),
-                        fmt::format("unknown key '{}'{}", key, what_.empty() ? "" : fmt::format(" in '{}'", what_)),
-                        fmt::format("known keys: {}{}{}", name_list(known_, 24), suggestion.empty() ? "" : " ", suggestion));
+    diagnostics_->error(
+        document_->mark(entry.first),
+        fmt::format("unknown key '{}'{}", key, what_.empty() ? "" : fmt::format(" in '{}'", what_)),
+        fmt::format("known keys: {}{}{}", name_list(known_, 24), suggestion.empty() ? "" : " ", suggestion));
   }
 }
 

@@ -36,7 +36,9 @@ inline constexpr Range kRatio{.min = 0, .max = 1};
 
 class Fields;
 template <class T>
-concept Described = requires(Fields& f, T& t) { describe(f, t); };
+concept Described = requires(Fields& f, T& t) {
+  describe(f, t);
+};
 
 class Fields {
  public:
@@ -50,11 +52,15 @@ class Fields {
   bool has(std::string_view key) const;
 
   template <class T>
-  void field(std::string_view key, T& value, Range range = {}) { visit(key, value, range, false); }
+  void field(std::string_view key, T& value, Range range = {}) {
+    visit(key, value, range, false);
+  }
   template <class T>
-  void required(std::string_view key, T& value, Range range = {}) { visit(key, value, range, true); }
+  void required(std::string_view key, T& value, Range range = {}) {
+    visit(key, value, range, true);
+  }
   template <class T>
-    requires Described<T>
+  requires Described<T>
   void object(std::string_view key, T& value, bool is_required = false);
   template <class T>
   void list(std::string_view key, std::vector<T>& values, bool is_required = false);
@@ -63,7 +69,7 @@ class Fields {
   YAML::Node raw(std::string_view key);
   /// For the writing side of raw(): a described object or a scalar.
   template <class T>
-    requires Described<T>
+  requires Described<T>
   void write_object(std::string_view key, T& value);
   void write_scalar(std::string_view key, const std::string& text);
 
@@ -101,7 +107,8 @@ class Fields {
 
 /// Reads a described struct from a mapping, unknown keys included in the check.
 template <Described T>
-void read(const Document& document, const YAML::Node& node, const std::string& what, T& value, Diagnostics& diagnostics) {
+void read(const Document& document, const YAML::Node& node, const std::string& what, T& value,
+          Diagnostics& diagnostics) {
   Fields f(document, node, what, diagnostics);
   if (node && node.IsMap()) {
     describe(f, value);
@@ -143,8 +150,10 @@ std::string bound_text(double bound) {
 
 template <class T>
 std::string Fields::print_value(const T& value) {
-  if constexpr (NamedEnum<T>) return std::string(enum_names(static_cast<const T*>(nullptr))[static_cast<std::size_t>(value)]);
-  else if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>) return print_scalar(static_cast<std::int64_t>(value));
+  if constexpr (NamedEnum<T>)
+    return std::string(enum_names(static_cast<const T*>(nullptr))[static_cast<std::size_t>(value)]);
+  else if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>)
+    return print_scalar(static_cast<std::int64_t>(value));
   else return print_scalar(value);
 }
 
@@ -208,21 +217,23 @@ void Fields::visit(std::string_view key, T& value, Range range, bool is_required
 }
 
 template <class T>
-  requires Described<T>
+requires Described<T>
 void Fields::write_object(std::string_view key, T& value) {
   *emitter_ << YAML::Key << std::string(key) << YAML::Value;
   config::print(*emitter_, value);
 }
 
 template <class T>
-  requires Described<T>
+requires Described<T>
 void Fields::object(std::string_view key, T& value, bool is_required) {
   if (!reading()) {
     write_object(key, value);
     return;
   }
   const YAML::Node node = take(key, is_required);
-  if (node.IsDefined()) config::read(*document_, node, what_.empty() ? std::string(key) : what_ + "." + std::string(key), value, *diagnostics_);
+  if (node.IsDefined())
+    config::read(*document_, node, what_.empty() ? std::string(key) : what_ + "." + std::string(key), value,
+                 *diagnostics_);
 }
 
 template <class T>

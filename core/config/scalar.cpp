@@ -49,9 +49,9 @@ std::optional<double> leading_number(std::string_view& text) {
   std::size_t used = 0;
   while (used < text.size()) {
     const char c = text[used];
-    const bool exponent = (c == 'e' || c == 'E') && used > 0 && used + 1 < text.size() &&
-                          (std::isdigit(static_cast<unsigned char>(text[used + 1])) || text[used + 1] == '-' ||
-                           text[used + 1] == '+');
+    const bool exponent =
+        (c == 'e' || c == 'E') && used > 0 && used + 1 < text.size() &&
+        (std::isdigit(static_cast<unsigned char>(text[used + 1])) || text[used + 1] == '-' || text[used + 1] == '+');
     const bool sign = (c == '-' || c == '+') && (used == 0 || text[used - 1] == 'e' || text[used - 1] == 'E');
     if (!std::isdigit(static_cast<unsigned char>(c)) && c != '.' && c != '_' && !exponent && !sign) break;
     if (c != '_' && !(c == '+' && used == 0)) digits += c;
@@ -102,7 +102,8 @@ std::string print_with_units(std::int64_t value, std::span<const Unit> units, st
   for (auto unit = units.rbegin(); unit != units.rend(); ++unit) {
     if (unit->name == "µs" || std::abs(static_cast<double>(value)) < unit->factor) continue;
     const std::string text = fmt::format("{} {}", static_cast<double>(value) / unit->factor, unit->name);
-    if (with_unit(text, units, false) == value && text.size() < fmt::format("{} {}", count, best->name).size()) return text;
+    if (with_unit(text, units, false) == value && text.size() < fmt::format("{} {}", count, best->name).size())
+      return text;
   }
   return fmt::format("{} {}", count, best->name);
 }
@@ -137,7 +138,8 @@ Parsed<double> parse_scalar(std::string_view text, const double*) {
 Parsed<std::string> parse_scalar(std::string_view text, const std::string*) { return {std::string(text), {}}; }
 
 Parsed<Duration> parse_scalar(std::string_view text, const Duration*) {
-  return quantity<Duration>(text, kDurationUnits, "a duration with its unit, such as '50 ms' (ns, us, ms, s, min, h, d)");
+  return quantity<Duration>(text, kDurationUnits,
+                            "a duration with its unit, such as '50 ms' (ns, us, ms, s, min, h, d)");
 }
 
 Parsed<Instant> parse_scalar(std::string_view text, const Instant*) {
@@ -147,11 +149,13 @@ Parsed<Instant> parse_scalar(std::string_view text, const Instant*) {
 }
 
 Parsed<Bytes> parse_scalar(std::string_view text, const Bytes*) {
-  return quantity<Bytes>(text, kByteUnits, "a size with its unit, such as '192 GiB' (B, kB, MB, GB, TB, KiB, MiB, GiB, TiB)");
+  return quantity<Bytes>(text, kByteUnits,
+                         "a size with its unit, such as '192 GiB' (B, kB, MB, GB, TB, KiB, MiB, GiB, TiB)");
 }
 
 Parsed<BytesPerSecond> parse_scalar(std::string_view text, const BytesPerSecond*) {
-  return quantity<BytesPerSecond>(text, kRateUnits, "a bandwidth with its unit, such as '400 Gb/s' (bits) or '50 GB/s' (bytes)");
+  return quantity<BytesPerSecond>(text, kRateUnits,
+                                  "a bandwidth with its unit, such as '400 Gb/s' (bits) or '50 GB/s' (bytes)");
 }
 
 Parsed<FlopsPerSecond> parse_scalar(std::string_view text, const FlopsPerSecond*) {

@@ -19,7 +19,8 @@ int Autoscaler::decide(const View& view) {
   }
   // Draining one must not push the others over the upper threshold.
   const double after = tokens / std::max(1, view.active - 1);
-  if (per_instance < spec_.scale_down_tokens && after < spec_.scale_up_tokens && view.starting == 0 && view.accepting > spec_.instances_min) {
+  if (per_instance < spec_.scale_down_tokens && after < spec_.scale_up_tokens && view.starting == 0 &&
+      view.accepting > spec_.instances_min) {
     changed_ = view.now;
     return -1;
   }

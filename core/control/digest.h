@@ -1,5 +1,5 @@
-// An incremental state digest: the wrapping sum of the hashes of the entries of a state machine's state, so that changing
-// one entry costs two hashes however large the state is. Tests compare it with a full sum after every step.
+// An incremental state digest: the wrapping sum of the hashes of the entries of a state machine's state, so that
+// changing one entry costs two hashes however large the state is. Tests compare it with a full sum after every step.
 #pragma once
 
 #include <cstdint>

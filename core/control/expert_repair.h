@@ -1,6 +1,7 @@
 // What an expert-parallel group does to its experts when ranks leave or come back, or when their popularity drifts:
 // the new placement, the bytes that it moves from where, and the time that this takes. Pure functions of the placement,
-// the settings and the rates of links and disks; the same in simulation and live. Equations: docs/recovery.md section 2.
+// the settings and the rates of links and disks; the same in simulation and live. Equations: docs/recovery.md
+// section 2.
 #pragma once
 
 #include <cstdint>
@@ -28,8 +29,9 @@ RepairTime repair_time(const model::RepairCount& count, const ElasticSpec& spec,
 class ExpertPlanner {
  public:
   /// Preconditions: plan.exchanges(), plan_problems() is empty.
-  ExpertPlanner(model::ModelShape shape, model::DeviceSpec device, model::ParallelPlan plan, model::PopularitySpec popularity,
-                model::BalanceSpec balance, ElasticSpec elastic, RepairRates rates, std::uint64_t seed);
+  ExpertPlanner(model::ModelShape shape, model::DeviceSpec device, model::ParallelPlan plan,
+                model::PopularitySpec popularity, model::BalanceSpec balance, ElasticSpec elastic, RepairRates rates,
+                std::uint64_t seed);
 
   struct Change {
     model::ExpertPlacement placement;
@@ -40,9 +42,9 @@ class ExpertPlanner {
   };
   /// The placement at the start.
   const Change& initial() const { return initial_; }
-  /// Ranks' GPUs that are gone (`gone`, by GPU of the group) leave, or such as were gone come back. repair: all slots of
-  /// the survivors are placed anew and every expert is brought back; else the slots stay as they are and experts without
-  /// a copy are missing. Precondition of repair (asserted): can_repair(gone).
+  /// Ranks' GPUs that are gone (`gone`, by GPU of the group) leave, or such as were gone come back. repair: all slots
+  /// of the survivors are placed anew and every expert is brought back; else the slots stay as they are and experts
+  /// without a copy are missing. Precondition of repair (asserted): can_repair(gone).
   Change reform(const model::ExpertPlacement& before, const std::vector<bool>& gone, Instant now, bool repair) const;
   bool can_repair(const std::vector<bool>& gone) const;
   /// The placement as it is, at the popularity of `now`.

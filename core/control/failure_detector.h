@@ -20,8 +20,8 @@ class FailureDetector {
 
   explicit FailureDetector(DetectorSpec spec) : spec_(spec) {}
 
-  /// Heartbeats of a node's agent: suspected = yellow, lost = red, back = green again (a new start: its hardware is to be
-  /// found bad anew).
+  /// Heartbeats of a node's agent: suspected = yellow, lost = red, back = green again (a new start: its hardware is to
+  /// be found bad anew).
   void node_suspected(std::uint32_t node) { set(node, Level::yellow, state(node).bad); }
   void node_lost(std::uint32_t node) { set(node, Level::red, state(node).bad); }
   void node_back(std::uint32_t node) { set(node, Level::green, false); }

@@ -15,7 +15,9 @@ constexpr TimerKey kKindMask = TimerKey{0xff} << 56;
 constexpr Address leader_of(std::uint32_t instance) { return {Role::instance, instance}; }
 constexpr Address agent_of(std::uint32_t node) { return {Role::node, node}; }
 
-GroupMask mask_of_all(std::size_t groups) { return groups == kGroupsMax ? ~GroupMask{0} : (GroupMask{1} << groups) - 1; }
+GroupMask mask_of_all(std::size_t groups) {
+  return groups == kGroupsMax ? ~GroupMask{0} : (GroupMask{1} << groups) - 1;
+}
 
 }  // namespace
 
@@ -45,8 +47,8 @@ FleetManager::FleetManager(FleetSetup setup)
 
 std::uint64_t FleetManager::hash_of(std::size_t i, const Instance& x) const {
   std::uint64_t h = entry_hash(41, i, x.leader_node, x.leader_lost, x.serving, x.accepting, x.draining, x.warm, x.up,
-                               static_cast<int>(x.stage), x.failed, x.starting, x.waiting, x.rank, x.retry_wait.v, x.replacement, x.scaling_up, x.probes.size(),
-                               x.told_serving, x.load_tokens);
+                               static_cast<int>(x.stage), x.failed, x.starting, x.waiting, x.rank, x.retry_wait.v,
+                               x.replacement, x.scaling_up, x.probes.size(), x.told_serving, x.load_tokens);
   if (x.parked) h = hash_combine(h, 1);
   h = hash_combine(h, x.fenced);
   for (std::size_t g = 0; g < x.groups.size(); ++g) {
@@ -69,7 +71,9 @@ std::uint64_t FleetManager::full_digest() const {
   for (const std::uint32_t node : maintenance_) h = hash_combine(h, node + 1);
   for (const auto& [node, gpus] : unusable_gpus_) h = hash_combine(hash_combine(h, node), gpus);
   for (const auto& [token, node] : probes_) h = hash_combine(hash_combine(h, token), node);
-  if (answers_) h = hash_combine(h, entry_hash(42, answers_->awaited.size(), answers_->agents.size(), answers_->leaders.size(), answers_->routers.size(), answers_->later.size()));
+  if (answers_)
+    h = hash_combine(h, entry_hash(42, answers_->awaited.size(), answers_->agents.size(), answers_->leaders.size(),
+                                   answers_->routers.size(), answers_->later.size()));
   return hash_combine(hash_combine(h, tokens_), autoscaler_.digest());
 }
 std::uint64_t FleetManager::digest() const { return full_digest(); }
@@ -145,7 +149,9 @@ std::vector<std::uint32_t> FleetManager::dead_nodes(const Instance& x) const {
   std::vector<std::uint32_t> dead;
   for (const GroupSetup& g : x.groups) {
     for (const std::uint32_t node : g.nodes) {
-      if (detector_.level(node) == FailureDetector::Level::red && std::find(dead.begin(), dead.end(), node) == dead.end()) dead.push_back(node);
+      if (detector_.level(node) == FailureDetector::Level::red &&
+          std::find(dead.begin(), dead.end(), node) == dead.end())
+        dead.push_back(node);
     }
   }
   return dead;
@@ -252,7 +258,8 @@ void FleetManager::node_usable(Instant now, std::uint32_t node, Commands& out) {
     unblock(now, i, out);
   }
   // A repaired node that was replaced meanwhile becomes a spare.
-  if (!used && std::find(spare_nodes_.begin(), spare_nodes_.end(), node) == spare_nodes_.end()) spare_nodes_.push_back(node);
+  if (!used && std::find(spare_nodes_.begin(), spare_nodes_.end(), node) == spare_nodes_.end())
+    spare_nodes_.push_back(node);
 }
 
 void FleetManager::leader_changed(Instant now, std::uint32_t i, bool lost, Commands& out) {
@@ -263,7 +270,8 @@ void FleetManager::leader_changed(Instant now, std::uint32_t i, bool lost, Comma
   else tell_routers(i, out);
   // Survivors that were to stop for a new group hear nothing any more from a dead leader: all that it led starts anew.
   const GroupMask survive = x.starting & ~x.fenced;
-  if (lost && survive && policy_.spec().keeps_survivors() && (x.stage == Stage::pausing || x.stage == Stage::starting)) {
+  if (lost && survive && policy_.spec().keeps_survivors() &&
+      (x.stage == Stage::pausing || x.stage == Stage::starting)) {
     x.failed |= survive;
     x.starting &= ~survive;
     carry_out(now, i, out);
@@ -319,15 +327,20 @@ void FleetManager::retry(Instant now, std::uint32_t i, Commands& out) {
 void FleetManager::decide(Instant now, std::uint32_t i, Commands& out) {
   Instance& x = instances_[i];
   if (x.stage != Stage::deciding) return;
-  out.push_back(NotePhase{.phase = Phase::decide, .instance = InstanceId{i}, .groups = x.failed,
+  out.push_back(NotePhase{.phase = Phase::decide,
+                          .instance = InstanceId{i},
+                          .groups = x.failed,
                           .action = static_cast<std::uint8_t>(policy_.spec().policy)});
-  if (policy_.spec().policy == RecoveryAction::spare_instance && x.replacement == kUnknownRank && x.serving) promote_standby(now, i, out);
+  if (policy_.spec().policy == RecoveryAction::spare_instance && x.replacement == kUnknownRank && x.serving)
+    promote_standby(now, i, out);
   // Which hardware is to be replaced is known only after a health check; a policy without spares finds out by trying.
   if (policy_.spec().policy == RecoveryAction::spare_node || policy_.spec().keeps_survivors()) {
     for (std::size_t g = 0; g < x.groups.size(); ++g) {
       if (!(x.failed >> g & 1)) continue;
       for (const std::uint32_t node : x.groups[g].nodes) {
-        if (policy_.spec().keeps_survivors() ? detector_.silent(node) : detector_.level(node) == FailureDetector::Level::red) continue;
+        if (policy_.spec().keeps_survivors() ? detector_.silent(node)
+                                             : detector_.level(node) == FailureDetector::Level::red)
+          continue;
         probes_.emplace(++tokens_, node);
         x.probes.insert(tokens_);
         out.push_back(Send{agent_of(node), ProbeNode{tokens_}});
@@ -346,13 +359,15 @@ void FleetManager::carry_out(Instant now, std::uint32_t i, Commands& out) {
   if (reform(now, i, out)) return;
   const std::vector<std::uint32_t> dead = dead_nodes(x);
   const std::vector<std::uint32_t> spares = spares_for(dead);
-  const RecoveryPlan plan = policy_.plan({.groups = &x.groups,
-                                          .failed = x.failed | x.waiting,
-                                          .leader_lost = x.leader_lost,
-                                          .rank_known = x.rank != kUnknownRank,
-                                          .dead_nodes = dead,
-                                          .spare_nodes = static_cast<std::size_t>(std::count_if(spares.begin(), spares.end(), [](std::uint32_t s) { return s != kUnknownRank; })),
-                                          .standby_instance = find_standby() != kUnknownRank});
+  const RecoveryPlan plan =
+      policy_.plan({.groups = &x.groups,
+                    .failed = x.failed | x.waiting,
+                    .leader_lost = x.leader_lost,
+                    .rank_known = x.rank != kUnknownRank,
+                    .dead_nodes = dead,
+                    .spare_nodes = static_cast<std::size_t>(
+                        std::count_if(spares.begin(), spares.end(), [](std::uint32_t s) { return s != kUnknownRank; })),
+                    .standby_instance = find_standby() != kUnknownRank});
   Duration delay{0};
   if (plan.replace_nodes) {
     for (std::size_t k = 0; k < dead.size(); ++k) {
@@ -372,14 +387,16 @@ void FleetManager::carry_out(Instant now, std::uint32_t i, Commands& out) {
   x.failed = 0;
   tell_routers(i, out);
   x.waiting = blocked(x, plan.scope);
-  if (const GroupMask ready = plan.scope & ~x.waiting) start(now, i, ready, delay, false, plan.rank_only ? x.rank : kUnknownRank, out);
+  if (const GroupMask ready = plan.scope & ~x.waiting)
+    start(now, i, ready, delay, false, plan.rank_only ? x.rank : kUnknownRank, out);
   if (x.waiting) wait(now, i, out);
 }
 
 /// What the groups held is gone; the next start of any of them has at least the epoch that is told here.
 void FleetManager::fence(std::uint32_t i, GroupMask groups, Commands& out) const {
   const Instance& x = instances_[i];
-  if (!x.leader_lost) out.push_back(Send{leader_of(i), FenceGroups{groups, newest_epoch(x) + 1, Cause::device_lost, setup_.term}});
+  if (!x.leader_lost)
+    out.push_back(Send{leader_of(i), FenceGroups{groups, newest_epoch(x) + 1, Cause::device_lost, setup_.term}});
 }
 
 Epoch FleetManager::newest_epoch(const Instance& x) { return *std::max_element(x.epochs.begin(), x.epochs.end()); }
@@ -443,7 +460,8 @@ void FleetManager::wait(Instant now, std::uint32_t i, Commands& out) {
   x.retry_wait = std::min(x.retry_wait * 2, policy_.spec().retry_interval_max);
 }
 
-void FleetManager::start(Instant, std::uint32_t i, GroupMask groups, Duration delay, bool warm, std::uint32_t rank, Commands& out) {
+void FleetManager::start(Instant, std::uint32_t i, GroupMask groups, Duration delay, bool warm, std::uint32_t rank,
+                         Commands& out) {
   Instance& x = instances_[i];
   x.stage = Stage::starting;
   x.starting |= groups;
@@ -516,7 +534,7 @@ void FleetManager::group_started(Instant now, const GroupStarted& started, Comma
     if (x.replacement != kUnknownRank) {
       Instance& r = instances_[x.replacement];
       if (r.serving && !r.draining && can_serve(r)) x.serving = false;  // its place is taken: it is the spare now
-      else if (!r.draining) r.scaling_up = r.serving = false;  // it is back first, and keeps its place
+      else if (!r.draining) r.scaling_up = r.serving = false;           // it is back first, and keeps its place
       tell_routers(x.replacement, out);
       x.replacement = kUnknownRank;
     }
@@ -537,7 +555,9 @@ void FleetManager::group_started(Instant now, const GroupStarted& started, Comma
 std::uint32_t FleetManager::find_standby() const {
   for (std::uint32_t s = 0; s < instances_.size(); ++s) {
     const Instance& x = instances_[s];
-    if (!x.serving && !x.scaling_up && !x.parked && x.stage == Stage::none && (!x.warm || can_serve(x)) && dead_nodes(x).empty()) return s;
+    if (!x.serving && !x.scaling_up && !x.parked && x.stage == Stage::none && (!x.warm || can_serve(x)) &&
+        dead_nodes(x).empty())
+      return s;
   }
   return kUnknownRank;
 }
@@ -566,7 +586,8 @@ void FleetManager::bring_up(Instant now, std::uint32_t s, Commands& out) {
 void FleetManager::check_health(Instant now, Commands& out) {
   const std::vector<std::uint32_t> bad = detector_.bad_nodes();
   for (std::uint32_t node = 0; node < setup_.nodes; ++node) {
-    const bool silent = detector_.level(node) == FailureDetector::Level::red && std::find(bad.begin(), bad.end(), node) == bad.end();
+    const bool silent =
+        detector_.level(node) == FailureDetector::Level::red && std::find(bad.begin(), bad.end(), node) == bad.end();
     if (silent || maintenance_.contains(node)) continue;
     probes_.emplace(++tokens_, node);
     out.push_back(Send{agent_of(node), ProbeNode{tokens_}});
@@ -587,7 +608,12 @@ void FleetManager::scale(Instant now, Commands& out) {
     }
   }
   standby = find_standby() != kUnknownRank ? 1 : 0;
-  const int change = autoscaler_.decide({.now = now, .active = active, .accepting = accepting, .starting = starting, .standby = standby, .outstanding_tokens = tokens});
+  const int change = autoscaler_.decide({.now = now,
+                                         .active = active,
+                                         .accepting = accepting,
+                                         .starting = starting,
+                                         .standby = standby,
+                                         .outstanding_tokens = tokens});
   if (change > 0) {
     bring_up(now, find_standby(), out);
   } else if (change < 0) {

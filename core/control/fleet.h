@@ -1,11 +1,12 @@
 // FleetManager: detection, recovery and scaling for the whole fleet. It hears of failures from instance leaders, node
-// agents and heartbeats, decides, and carries recovery out: fence, stop, replace hardware, start, tell leader and routers.
+// agents and heartbeats, decides, and carries recovery out: fence, stop, replace hardware, start, tell leader and
+// routers.
 //
 // An incident (one per instance at a time; further symptoms join it):
 //   detected -> (decision delay) -> [probing] -> starting -> ready
 //                                       \-> waiting for repair -> starting …     (retry with back-off)
-// Each group goes this way with those it restarts together with (the restart unit): where one waits for its hardware, the
-// others start, and failures of others are decided meanwhile.
+// Each group goes this way with those it restarts together with (the restart unit): where one waits for its hardware,
+// the others start, and failures of others are decided meanwhile.
 #pragma once
 
 #include <map>
@@ -59,13 +60,13 @@ class FleetManager final : public Controller {
     std::vector<Epoch> epochs;
     std::uint32_t leader_node = 0;
     bool leader_lost = false;
-    bool serving = true;     // should take traffic when it can
-    bool accepting = true;   // what routers were told last …
+    bool serving = true;    // should take traffic when it can
+    bool accepting = true;  // what routers were told last …
     bool told_serving = true;
     bool draining = false;
-    bool warm = true;        // workers run (serving or warm standby)
+    bool warm = true;  // workers run (serving or warm standby)
     bool scaling_up = false;
-    bool parked = false;     // down, or draining, for the maintenance of its nodes
+    bool parked = false;  // down, or draining, for the maintenance of its nodes
     GroupMask up = 0;
     // the incident
     Stage stage = Stage::none;
@@ -83,9 +84,9 @@ class FleetManager final : public Controller {
     std::vector<std::vector<std::uint32_t>> joining;  // being started beside it
     std::vector<std::vector<std::uint32_t>> ended;    // ranks whose processes are known to have ended
     std::vector<std::int64_t> missing;                // experts without a copy
-    GroupMask fenced = 0;     // groups whose workers all ended: nobody survives there until they are up again
-    bool was_degraded = false;                        // since it was last whole
-    Instant reformed{-1};                             // last time that survivors formed a group without losing a rank
+    GroupMask fenced = 0;       // groups whose workers all ended: nobody survives there until they are up again
+    bool was_degraded = false;  // since it was last whole
+    Instant reformed{-1};       // last time that survivors formed a group without losing a rank
   };
 
   void group_failed(Instant now, std::uint32_t i, const GroupFailed& failed, Commands& out);
@@ -105,15 +106,16 @@ class FleetManager final : public Controller {
   void open_incident(Instant now, std::uint32_t i, GroupMask groups, std::uint32_t rank, Commands& out);
   void decide(Instant now, std::uint32_t i, Commands& out);
   void carry_out(Instant now, std::uint32_t i, Commands& out);
-  void start(Instant now, std::uint32_t i, GroupMask groups, Duration delay, bool warm, std::uint32_t rank, Commands& out);
+  void start(Instant now, std::uint32_t i, GroupMask groups, Duration delay, bool warm, std::uint32_t rank,
+             Commands& out);
   /// Arms the next attempt for the groups that wait.
   void wait(Instant now, std::uint32_t i, Commands& out);
   /// Groups whose start has failed, and those that restart together with them, wait.
   void give_up_start(Instant now, std::uint32_t i, GroupMask groups, Commands& out);
   void fence(std::uint32_t i, GroupMask groups, Commands& out) const;
   static Epoch newest_epoch(const Instance& x);
-  /// Of `groups`, those that cannot start now: they, or groups that restart with them, have a rank on a dead node, or the
-  /// leader that they need has no node.
+  /// Of `groups`, those that cannot start now: they, or groups that restart with them, have a rank on a dead node, or
+  /// the leader that they need has no node.
   GroupMask blocked(const Instance& x, GroupMask groups) const;
   /// Starts those of the waiting groups that have all they need.
   void unblock(Instant now, std::uint32_t i, Commands& out);
@@ -170,8 +172,8 @@ class FleetManager final : public Controller {
   Autoscaler autoscaler_;
   std::vector<Instance> instances_;
   std::vector<std::uint32_t> spare_nodes_;
-  std::map<std::uint64_t, std::uint32_t> probes_;  // token -> node
-  std::set<std::uint32_t> maintenance_;  // nodes that the operator takes down
+  std::map<std::uint64_t, std::uint32_t> probes_;         // token -> node
+  std::set<std::uint32_t> maintenance_;                   // nodes that the operator takes down
   std::map<std::uint32_t, std::uint32_t> unusable_gpus_;  // node -> GPUs that failed their last probe or reach nobody
   std::uint64_t tokens_ = 0;
   std::optional<Answers> answers_;  // while it asks

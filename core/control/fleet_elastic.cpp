@@ -1,9 +1,10 @@
-// Elastic expert parallelism, seen from the fleet manager: the survivors of a group form it anew without its dead ranks,
-// and take ranks back when their hardware is well.
+// Elastic expert parallelism, seen from the fleet manager: the survivors of a group form it anew without its dead
+// ranks, and take ranks back when their hardware is well.
 //
 //   detected -> deciding -> probing (who is left?) -> pausing (leader stops at a boundary, drops what dead ranks held)
 //            -> starting (survivors agree, repair experts) -> degraded, serving
-//   absent rank: looked at every rejoin_check -> hardware well -> started beside the group -> pausing -> starting -> whole
+//   absent rank: looked at every rejoin_check -> hardware well -> started beside the group -> pausing -> starting ->
+//   whole
 #include <algorithm>
 
 #include "core/base/assert.h"
@@ -133,8 +134,9 @@ void FleetManager::group_paused(Instant, std::uint32_t i, const GroupPaused& pau
   s.nodes = x.groups[paused.group].nodes;
   s.leader_node = x.leader_node;
   s.term = setup_.term;
-  s.kind = policy_.spec().policy == RecoveryAction::mask && !x.leaving[paused.group].empty() ? StartGroup::Kind::survivors_unrepaired
-                                                                                             : StartGroup::Kind::survivors;
+  s.kind = policy_.spec().policy == RecoveryAction::mask && !x.leaving[paused.group].empty()
+               ? StartGroup::Kind::survivors_unrepaired
+               : StartGroup::Kind::survivors;
   s.absent = x.leaving[paused.group];
   out.push_back(Send{agent_of(x.groups[paused.group].head(s.absent)), s});
 }
@@ -151,10 +153,13 @@ void FleetManager::survivors_started(Instant now, std::uint32_t i, const GroupSt
   x.fenced &= ~(GroupMask{1} << g);
   // Others of the instance still wait for hardware; the look at it may have been put off for this group.
   if (x.waiting && policy_.spec().keeps_survivors()) out.push_back(ArmTimer{kFleetRetryTimer | i, now + x.retry_wait});
-  if (x.absent[g].size() < before) out.push_back(NotePhase{.phase = Phase::rejoin, .instance = InstanceId{i}, .groups = GroupMask{1} << g});
+  if (x.absent[g].size() < before)
+    out.push_back(NotePhase{.phase = Phase::rejoin, .instance = InstanceId{i}, .groups = GroupMask{1} << g});
   const bool degraded = has_absent(x);
-  if (degraded) out.push_back(NotePhase{.phase = Phase::degraded, .instance = InstanceId{i}, .groups = GroupMask{1} << g});
-  else if (x.was_degraded) out.push_back(NotePhase{.phase = Phase::restore, .instance = InstanceId{i}, .groups = GroupMask{1} << g});
+  if (degraded)
+    out.push_back(NotePhase{.phase = Phase::degraded, .instance = InstanceId{i}, .groups = GroupMask{1} << g});
+  else if (x.was_degraded)
+    out.push_back(NotePhase{.phase = Phase::restore, .instance = InstanceId{i}, .groups = GroupMask{1} << g});
   x.was_degraded = degraded;
 }
 
@@ -167,7 +172,9 @@ void FleetManager::look_at_absent(Instant now, std::uint32_t i, Commands& out) {
     for (std::size_t g = 0; g < x.groups.size(); ++g) {
       for (const std::uint32_t r : x.absent[g]) {
         const std::uint32_t node = x.groups[g].node_of(static_cast<std::int32_t>(r));
-        if (x.joining[g].empty() && !detector_.silent(node) && std::find(nodes.begin(), nodes.end(), node) == nodes.end()) nodes.push_back(node);
+        if (x.joining[g].empty() && !detector_.silent(node) &&
+            std::find(nodes.begin(), nodes.end(), node) == nodes.end())
+          nodes.push_back(node);
       }
     }
     for (const std::uint32_t node : nodes) {

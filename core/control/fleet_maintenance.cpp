@@ -1,5 +1,6 @@
-// Planned maintenance: the operator says that a node will go; its instances are drained, stay down with it, and serve again
-// when it is back. A node that goes before its instances are drained takes their requests with it, as a crash does.
+// Planned maintenance: the operator says that a node will go; its instances are drained, stay down with it, and serve
+// again when it is back. A node that goes before its instances are drained takes their requests with it, as a crash
+// does.
 #include <algorithm>
 
 #include "core/control/fleet.h"
@@ -27,7 +28,8 @@ void FleetManager::maintenance(Instant now, const Maintenance& m, Commands& out)
     Instance& x = instances_[i];
     if (!groups_on(x, m.node)) continue;
     used = true;
-    const bool whole = std::none_of(maintenance_.begin(), maintenance_.end(), [&](std::uint32_t n) { return groups_on(x, n) != 0; });
+    const bool whole =
+        std::none_of(maintenance_.begin(), maintenance_.end(), [&](std::uint32_t n) { return groups_on(x, n) != 0; });
     if (!x.parked || !whole) continue;
     x.parked = false;
     if (x.draining) {  // called off before it was drained

@@ -1,7 +1,8 @@
-// What a fleet manager that was started again knows: nothing. It claims the fleet under its term, so that its peers refuse
-// what an incarnation before may still send, and rebuilds its view from what they report: agents which start of each group
-// they were asked for last, leaders which groups are up, routers which instances are to serve. A spare that the incarnation
-// before has spent is on some agent's list, so it is not spent twice. Who is silent is lost, and handled as such afterwards.
+// What a fleet manager that was started again knows: nothing. It claims the fleet under its term, so that its peers
+// refuse what an incarnation before may still send, and rebuilds its view from what they report: agents which start of
+// each group they were asked for last, leaders which groups are up, routers which instances are to serve. A spare that
+// the incarnation before has spent is on some agent's list, so it is not spent twice. Who is silent is lost, and
+// handled as such afterwards.
 #include <algorithm>
 
 #include "core/control/fleet.h"
@@ -105,7 +106,8 @@ void FleetManager::rebuild_instance(std::uint32_t i, GroupMask& placed, GroupMas
     } else {
       newest = nullptr;  // of an incarnation that the leader knows to be over
     }
-    if ((known && known->up) || newest) placed |= bit;  // a leader that was started again knows only where its groups began
+    if ((known && known->up) || newest)
+      placed |= bit;  // a leader that was started again knows only where its groups began
     const bool latest = known && known->epoch == x.epochs[g];
     const bool up = latest && known->up;
     if (up && !(newest && !newest->running)) x.up |= bit;
@@ -128,8 +130,9 @@ void FleetManager::rebuild_instance(std::uint32_t i, GroupMask& placed, GroupMas
   if (!x.warm) failed = 0;
 }
 
-/// Where all who knew on which nodes a group was have died, it is believed to be where it began, and another instance may have
-/// that node by now: whose place is known keeps it, the other takes a node that nobody uses (and finds out what that one is worth).
+/// Where all who knew on which nodes a group was have died, it is believed to be where it began, and another instance
+/// may have that node by now: whose place is known keeps it, the other takes a node that nobody uses (and finds out
+/// what that one is worth).
 void FleetManager::resolve_places(const std::vector<GroupMask>& placed, std::set<std::uint32_t>& unused) {
   std::map<std::uint32_t, std::uint32_t> owner;  // node -> instance
   for (const bool known_first : {true, false}) {
@@ -192,7 +195,8 @@ void FleetManager::rebuild(Instant now, Commands& out) {
       if (!x.serving || (!failed[i] && x.stage == Stage::none)) continue;
       for (std::uint32_t s = 0; s < instances_.size(); ++s) {
         const Instance& r = instances_[s];
-        const bool stands_in = s != i && !setup_.instances[s].serving && (r.scaling_up || (r.serving && !failed[s] && r.stage == Stage::none));
+        const bool stands_in = s != i && !setup_.instances[s].serving &&
+                               (r.scaling_up || (r.serving && !failed[s] && r.stage == Stage::none));
         if (!stands_in || !taken.insert(s).second) continue;
         x.replacement = s;
         break;
@@ -208,7 +212,8 @@ void FleetManager::rebuild(Instant now, Commands& out) {
       x.up |= failed[i];  // as far as anybody was told
       open_incident(now, i, failed[i], kUnknownRank, out);
     }
-    if (x.warm && has_absent(x)) out.push_back(ArmTimer{kFleetAbsentTimer | i, now + policy_.spec().elastic.rejoin_check});
+    if (x.warm && has_absent(x))
+      out.push_back(ArmTimer{kFleetAbsentTimer | i, now + policy_.spec().elastic.rejoin_check});
     for (std::uint32_t g = 0; !x.warm && g < x.groups.size(); ++g) {  // nothing is to be left of what nobody reports
       out.push_back(Send{agent_of(x.groups[g].nodes.front()), StopGroup{InstanceId{i}, g, x.epochs[g], setup_.term}});
     }

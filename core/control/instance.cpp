@@ -36,7 +36,8 @@ std::uint64_t InstanceController::hash_of(const Slot& s) const {
                     s.join_step);
 }
 std::uint64_t InstanceController::hash_of(const Group& g) const {
-  return entry_hash(12, static_cast<int>(g.state), g.epoch, g.running.v, g.steps_done, g.interrupted, g.sequences, g.head, g.pause_epoch);
+  return entry_hash(12, static_cast<int>(g.state), g.epoch, g.running.v, g.steps_done, g.interrupted, g.sequences,
+                    g.head, g.pause_epoch);
 }
 std::uint64_t InstanceController::hash_of(const Rank& r) const {
   return entry_hash(13, r.queued_tokens, r.blocks_used, r.reserved, r.sequences, r.context_base, r.absent);
@@ -68,7 +69,11 @@ bool InstanceController::current(Term term) {
 LeaderState InstanceController::state(Term term) const {
   LeaderState state{.term = term, .draining = draining_, .outstanding_tokens = outstanding_tokens(), .groups = {}};
   for (const Group& g : groups_) {
-    GroupAtLeader x{.epoch = g.epoch, .up = g.state == GroupState::up, .nodes = g.setup.nodes, .absent = {}, .failed = g.state == GroupState::failed};
+    GroupAtLeader x{.epoch = g.epoch,
+                    .up = g.state == GroupState::up,
+                    .nodes = g.setup.nodes,
+                    .absent = {},
+                    .failed = g.state == GroupState::failed};
     for (std::uint32_t r = 0; r < g.ranks.size(); ++r) {
       if (g.ranks[r].absent) x.absent.push_back(r);
     }
@@ -83,15 +88,18 @@ void InstanceController::step(Instant now, const Event& event, Commands& out) {
     if (const auto* report = std::get_if<StepReport>(&m)) step_report(*report, out);
     else if (const auto* submitted = std::get_if<SubmitRequest>(&m)) submit(now, received->from.index, *submitted, out);
     else if (const auto* kv = std::get_if<KvReport>(&m)) kv_report(*kv, out);
-    else if (const auto* fenced = std::get_if<FenceGroups>(&m)) { if (current(fenced->term)) fence(*fenced, out); }
-    else if (const auto* ready = std::get_if<GroupReady>(&m)) { if (current(ready->term)) group_ready(*ready, out); }
-    else if (const auto* pause = std::get_if<PauseGroup>(&m)) { if (current(pause->term)) pause_group(*pause, out); }
-    else if (const auto* drain = std::get_if<Drain>(&m); drain && current(drain->term)) {
+    else if (const auto* fenced = std::get_if<FenceGroups>(&m)) {
+      if (current(fenced->term)) fence(*fenced, out);
+    } else if (const auto* ready = std::get_if<GroupReady>(&m)) {
+      if (current(ready->term)) group_ready(*ready, out);
+    } else if (const auto* pause = std::get_if<PauseGroup>(&m)) {
+      if (current(pause->term)) pause_group(*pause, out);
+    } else if (const auto* drain = std::get_if<Drain>(&m); drain && current(drain->term)) {
       draining_ = drain->drain;
       drained_ = false;
     } else if (const auto* claim = std::get_if<ClaimFleet>(&m)) {
       term_ = std::max(term_, claim->term);
-      drained_ = false;  // whom it told may be gone
+      drained_ = false;                            // whom it told may be gone
       for (Group& g : groups_) g.pausing.clear();  // who was to hear that they stand still is gone
       out.push_back(Send{received->from, state(claim->term)});
     }
@@ -113,7 +121,8 @@ void InstanceController::step(Instant now, const Event& event, Commands& out) {
       for (const std::uint32_t node : g.setup.nodes) out.push_back(Watch{{Role::node, node}});
     }
     for (std::uint32_t r = 0; r < setup_.routers; ++r) out.push_back(Watch{{Role::router, r}});
-    if (setup_.routers > 1 || setup_.report_to_fleet) out.push_back(ArmTimer{kLoadReport, now + setup_.signal_interval});
+    if (setup_.routers > 1 || setup_.report_to_fleet)
+      out.push_back(ArmTimer{kLoadReport, now + setup_.signal_interval});
   }
   maybe_drained(out);
 }
@@ -149,7 +158,8 @@ std::uint32_t InstanceController::allocate() {
 
 std::uint32_t InstanceController::index_of(std::uint32_t handle) const {
   const std::uint32_t index = handle & 0xfffff;
-  if (index >= slots_.size() || slots_[index].state == State::free || slots_[index].generation != handle >> 20) return kUnknownRank;
+  if (index >= slots_.size() || slots_[index].state == State::free || slots_[index].generation != handle >> 20)
+    return kUnknownRank;
   return index;
 }
 
@@ -161,17 +171,24 @@ void InstanceController::submit(Instant, std::uint32_t router, const SubmitReque
   std::int64_t blocks_max = 0, prefill_blocks_max = 0;
   for (const Group& g : groups_) {
     if (g.setup.role != GroupRole::prefill) blocks_max = std::max(blocks_max, g.setup.kv_blocks_per_rank);
-    if (g.setup.role != GroupRole::decode) prefill_blocks_max = std::max(prefill_blocks_max, g.setup.kv_blocks_per_rank);
+    if (g.setup.role != GroupRole::decode)
+      prefill_blocks_max = std::max(prefill_blocks_max, g.setup.kv_blocks_per_rank);
   }
-  if (total > setup_.engine.max_model_len || blocks_for(total) > blocks_max || blocks_for(request.prompt) > prefill_blocks_max) {
+  if (total > setup_.engine.max_model_len || blocks_for(total) > blocks_max ||
+      blocks_for(request.prompt) > prefill_blocks_max) {
     return refuse(Cause::too_large);
   }
   if (!accepting()) return refuse(Cause::overload);
   const std::uint32_t index = allocate();
   Slot& slot = slots_[index];
   const std::uint16_t generation = slot.generation;
-  slot = Slot{.request = request.request, .attempt = request.attempt, .router = router, .prompt = request.prompt,
-              .output = request.output, .generation = generation, .state = State::queued};
+  slot = Slot{.request = request.request,
+              .attempt = request.attempt,
+              .router = router,
+              .prompt = request.prompt,
+              .output = request.output,
+              .generation = generation,
+              .state = State::queued};
   digest_.add(hash_of(slot));
   ++live_;
   const bool placed = enqueue(index);
@@ -238,8 +255,8 @@ void InstanceController::kv_report(const KvReport& report, Commands& out) {
   if (slot.prefill_done && slot.pushes == 0) kv_arrived(index, out);
 }
 
-/// Whose requests are lost when a step fails: where survivors keep their state, those of the suspect alone (of nobody yet
-/// when it is not known); else all.
+/// Whose requests are lost when a step fails: where survivors keep their state, those of the suspect alone (of nobody
+/// yet when it is not known); else all.
 std::vector<bool> InstanceController::lost_with(const Group& group, std::uint32_t rank) const {
   const bool known = rank != kUnknownRank;
   if (group.setup.ranks_min == 0 && !(setup_.restart_unit == RestartUnit::rank && known)) return {};
@@ -270,7 +287,8 @@ void InstanceController::fail_group(std::uint32_t g, Cause cause, const std::vec
   for (std::uint32_t i = 0; i < slots_.size(); ++i) {
     Slot& s = slots_[i];
     if (s.state == State::free) continue;
-    const bool at_prefill = s.prefill_group == static_cast<std::int16_t>(g) && (!s.prefill_done || s.pushes > 0) && is_gone(s.prefill_rank);
+    const bool at_prefill =
+        s.prefill_group == static_cast<std::int16_t>(g) && (!s.prefill_done || s.pushes > 0) && is_gone(s.prefill_rank);
     const bool at_decode = s.decode_group == static_cast<std::int16_t>(g) && is_gone(s.decode_rank);
     if (s.state == State::zombie) {
       if (at_prefill) release(i);  // its source memory is gone with the rank: nothing is in flight from it any more
@@ -282,7 +300,8 @@ void InstanceController::fail_group(std::uint32_t g, Cause cause, const std::vec
       continue;
     }
     if (!at_prefill && !at_decode) continue;
-    if (at_prefill && s.state == State::queued && s.prefilled == 0 && s.decode_group < 0 && s.prefill_blocks == 0) requeue.push_back(i);
+    if (at_prefill && s.state == State::queued && s.prefilled == 0 && s.decode_group < 0 && s.prefill_blocks == 0)
+      requeue.push_back(i);
     else lose(i, cause, out);
     if (at_prefill && s.state == State::zombie) release(i);
   }
@@ -324,7 +343,8 @@ void InstanceController::group_ready(const GroupReady& ready, Commands& out) {
     }
   }
   for (const std::uint32_t node : group.setup.nodes) {
-    if (std::find(ready.nodes.begin(), ready.nodes.end(), node) == ready.nodes.end()) out.push_back(Unwatch{{Role::node, node}});
+    if (std::find(ready.nodes.begin(), ready.nodes.end(), node) == ready.nodes.end())
+      out.push_back(Unwatch{{Role::node, node}});
   }
   change(group, [&](Group& g) {
     g.setup.nodes = ready.nodes;
@@ -411,20 +431,23 @@ void InstanceController::lose(std::uint32_t index, Cause cause, Commands& out) {
 void InstanceController::end_attempt(std::uint32_t index, Cause cause, Commands& out) {
   Slot& slot = slots_[index];
   out.push_back(Send{{Role::router, slot.router},
-                     AttemptEnded{slot.request, slot.attempt, cause, cause == Cause::none ? slot.output : produced(slot), accepting()}});
+                     AttemptEnded{slot.request, slot.attempt, cause,
+                                  cause == Cause::none ? slot.output : produced(slot), accepting()}});
   if (slot.pushes > 0) {
     // The network still reads the prompt's KV: its blocks may not be used again before the pushes have ended.
     const std::uint16_t pushes = slot.pushes;
     const std::int32_t held = slot.prefill_blocks;
     if (slot.decode_group >= 0 && slot.decode_group != slot.prefill_group) {
-      change(groups_[static_cast<std::size_t>(slot.decode_group)].ranks[static_cast<std::size_t>(slot.decode_rank)], [&](Rank& r) {
-        r.blocks_used -= slot.decode_blocks;
-        --r.reserved;
-      });
+      change(groups_[static_cast<std::size_t>(slot.decode_group)].ranks[static_cast<std::size_t>(slot.decode_rank)],
+             [&](Rank& r) {
+               r.blocks_used -= slot.decode_blocks;
+               --r.reserved;
+             });
     }
     if (!slot.prefill_done && slot.prefill_group >= 0) {
       Group& g = groups_[static_cast<std::size_t>(slot.prefill_group)];
-      change(g.ranks[static_cast<std::size_t>(slot.prefill_rank)], [&](Rank& r) { r.queued_tokens -= slot.prompt - slot.prefilled; });
+      change(g.ranks[static_cast<std::size_t>(slot.prefill_rank)],
+             [&](Rank& r) { r.queued_tokens -= slot.prompt - slot.prefilled; });
       --g.queued;
     }
     change(slot, [&](Slot& s) {

@@ -1,11 +1,11 @@
 // InstanceController: one replica of the model. Continuous batching on its prefill and decode groups, KV blocks, the
-// choice of ranks, the layer-wise hand-off of KV from prefill to decode, and what becomes of requests when a group dies.
-// It is placed on a node (the leader) and dies with it.
+// choice of ranks, the layer-wise hand-off of KV from prefill to decode, and what becomes of requests when a group
+// dies. It is placed on a node (the leader) and dies with it.
 //
 // A request:  queued -> prefilling (chunk by chunk, each chunk's KV pushed while it is computed) -> transferring
 //             -> ready -> decoding -> ended;      on a group that does both roles: queued -> prefilling -> decoding.
-// Decode KV is reserved before prefill starts (back-pressure: no room downstream, no prefill), for prompt and output, so
-// that nothing is ever preempted. Sequences advance lazily: a group counts its steps, a sequence remembers at which
+// Decode KV is reserved before prefill starts (back-pressure: no room downstream, no prefill), for prompt and output,
+// so that nothing is ever preempted. Sequences advance lazily: a group counts its steps, a sequence remembers at which
 // count it joined and at which it ends.
 //
 // A group:    up -> failed (a step failed or a node was lost) -> fenced (by the fleet manager) -> up (GroupReady)
@@ -27,9 +27,9 @@ enum class GroupRole : std::uint8_t { prefill, decode, both };
 /// Static shape of one worker group. Rank r is on node nodes[r * nodes.size() / ranks].
 struct GroupSetup {
   GroupRole role = GroupRole::both;
-  std::int32_t ranks = 1;                // attention (DP) ranks
-  std::int64_t kv_blocks_per_rank = 0;   // after weights and buffers (core/model memory budget)
-  std::vector<std::uint32_t> nodes{};    // in rank order; the first with a rank that takes part is the head
+  std::int32_t ranks = 1;               // attention (DP) ranks
+  std::int64_t kv_blocks_per_rank = 0;  // after weights and buffers (core/model memory budget)
+  std::vector<std::uint32_t> nodes{};   // in rank order; the first with a rank that takes part is the head
   std::int32_t gpus_per_rank = 1;
   /// Fewest ranks that can go on without the others (enough slots for every expert); 0: the group lives and dies whole.
   std::int32_t ranks_min = 0;
@@ -51,9 +51,9 @@ struct InstanceSetup {
   std::vector<GroupSetup> groups;  // at most kGroupsMax
   Bytes kv_bytes_per_token;        // what a push moves
   std::uint32_t routers = 1;
-  Duration signal_interval;        // of load reports; used with more than one router or an autoscaler
-  bool report_to_fleet = false;    // an autoscaler wants them
-  bool up = true;                  // false: groups wait for GroupReady
+  Duration signal_interval;      // of load reports; used with more than one router or an autoscaler
+  bool report_to_fleet = false;  // an autoscaler wants them
+  bool up = true;                // false: groups wait for GroupReady
 };
 
 class InstanceController final : public Controller {
@@ -89,8 +89,8 @@ class InstanceController final : public Controller {
     std::deque<std::uint32_t> queue;  // handles, in order of arrival; stale ones are skipped
     std::int64_t queued_tokens = 0;
     std::int64_t blocks_used = 0;
-    std::int32_t reserved = 0;   // sequences admitted for decode here (in prefill, in transfer, decoding)
-    std::int32_t sequences = 0;  // decoding
+    std::int32_t reserved = 0;      // sequences admitted for decode here (in prefill, in transfer, decoding)
+    std::int32_t sequences = 0;     // decoding
     bool absent = false;            // takes no part: its hardware is gone and the others go on without it
     std::int64_t context_base = 0;  // context of the decoding sequences at step count s is context_base + sequences * s
   };
@@ -109,18 +109,18 @@ class InstanceController final : public Controller {
     Epoch epoch = 0;
     std::vector<Rank> ranks;
     OpId running;
-    bool decode_run = false;  // the running op is a decode run
-    bool with_decode = false; // the running op advances the decoding sequences
+    bool decode_run = false;   // the running op is a decode run
+    bool with_decode = false;  // the running op advances the decoding sequences
     bool interrupted = false;
     std::vector<Chunk> chunks;           // of the running prefill step
     std::vector<std::uint32_t> joiners;  // ready, waiting for a step boundary
     std::vector<Finish> finishes;        // heap: earliest end first
     std::int64_t steps_done = 0;
-    std::int64_t sequences = 0;          // sum over ranks
-    std::int64_t queued = 0;             // requests waiting for or in prefill
-    std::uint32_t head = 0;              // node that runs its steps
-    std::vector<bool> pausing;           // not empty: stops at the next boundary, without these ranks from then on …
-    Epoch pause_epoch = 0;               // … for this incarnation
+    std::int64_t sequences = 0;  // sum over ranks
+    std::int64_t queued = 0;     // requests waiting for or in prefill
+    std::uint32_t head = 0;      // node that runs its steps
+    std::vector<bool> pausing;   // not empty: stops at the next boundary, without these ranks from then on …
+    Epoch pause_epoch = 0;       // … for this incarnation
   };
 
   // instance.cpp: events

@@ -62,7 +62,8 @@ bool InstanceController::admit(std::uint32_t g, std::int32_t r, Slot& slot) {
   Rank& rank = group.ranks[static_cast<std::size_t>(r)];
   const std::int32_t total = blocks_for(std::int64_t{slot.prompt} + slot.output);
   if (group.setup.role == GroupRole::both) {
-    if (rank.blocks_used + total > group.setup.kv_blocks_per_rank || rank.reserved >= setup_.engine.max_num_seqs) return false;
+    if (rank.blocks_used + total > group.setup.kv_blocks_per_rank || rank.reserved >= setup_.engine.max_num_seqs)
+      return false;
     change(rank, [&](Rank& x) {
       x.blocks_used += total;
       ++x.reserved;
@@ -85,8 +86,10 @@ bool InstanceController::admit(std::uint32_t g, std::int32_t r, Slot& slot) {
       for (std::size_t k = 0; k < candidate.ranks.size(); ++k) {
         Rank& x = candidate.ranks[k];
         if (x.absent) continue;
-        if (x.blocks_used + total > candidate.setup.kv_blocks_per_rank || x.reserved >= setup_.engine.max_num_seqs) continue;
-        if (best == nullptr || x.reserved < best->reserved || (x.reserved == best->reserved && x.blocks_used < best->blocks_used)) {
+        if (x.blocks_used + total > candidate.setup.kv_blocks_per_rank || x.reserved >= setup_.engine.max_num_seqs)
+          continue;
+        if (best == nullptr || x.reserved < best->reserved ||
+            (x.reserved == best->reserved && x.blocks_used < best->blocks_used)) {
           best = &x;
           best_group = static_cast<std::int16_t>(d);
           best_rank = static_cast<std::int16_t>(k);
@@ -210,7 +213,8 @@ void InstanceController::join(std::uint32_t g) {
     });
     change(group, [](Group& x) { ++x.sequences; });
     group.finishes.push_back({group.steps_done + slot.output - 1, handle});
-    std::push_heap(group.finishes.begin(), group.finishes.end(), [](const Finish& a, const Finish& b) { return a.step > b.step; });
+    std::push_heap(group.finishes.begin(), group.finishes.end(),
+                   [](const Finish& a, const Finish& b) { return a.step > b.step; });
   }
   group.joiners.clear();
 }
@@ -230,7 +234,8 @@ void InstanceController::advance(std::uint32_t g, std::int64_t steps, Commands& 
   // Room downstream may let a prefill group go on.
   if (steps > 0 && group.setup.role == GroupRole::decode) {
     for (std::uint32_t p = 0; p < groups_.size(); ++p) {
-      if (groups_[p].setup.role == GroupRole::prefill && groups_[p].queued > 0 && !groups_[p].running.valid()) wake(p, out);
+      if (groups_[p].setup.role == GroupRole::prefill && groups_[p].queued > 0 && !groups_[p].running.valid())
+        wake(p, out);
     }
   }
 }
@@ -341,17 +346,20 @@ void InstanceController::check() const {
   for (const Slot& s : slots_) {
     if (s.state == State::free) continue;
     ++live;
-    if (s.prefill_blocks > 0) blocks[static_cast<std::size_t>(s.prefill_group)][static_cast<std::size_t>(s.prefill_rank)] += s.prefill_blocks;
+    if (s.prefill_blocks > 0)
+      blocks[static_cast<std::size_t>(s.prefill_group)][static_cast<std::size_t>(s.prefill_rank)] += s.prefill_blocks;
     if (s.decode_group >= 0) {
       blocks[static_cast<std::size_t>(s.decode_group)][static_cast<std::size_t>(s.decode_rank)] += s.decode_blocks;
-      if (s.state == State::decoding) ++sequences[static_cast<std::size_t>(s.decode_group)][static_cast<std::size_t>(s.decode_rank)];
+      if (s.state == State::decoding)
+        ++sequences[static_cast<std::size_t>(s.decode_group)][static_cast<std::size_t>(s.decode_rank)];
     }
   }
   FAULTLINE_ASSERT(live == live_, "live={} counted={}", live_, live);
   for (std::size_t g = 0; g < groups_.size(); ++g) {
     for (std::size_t r = 0; r < groups_[g].ranks.size(); ++r) {
       const Rank& rank = groups_[g].ranks[r];
-      FAULTLINE_ASSERT(rank.blocks_used == blocks[g][r], "group={} rank={} used={} held={}", g, r, rank.blocks_used, blocks[g][r]);
+      FAULTLINE_ASSERT(rank.blocks_used == blocks[g][r], "group={} rank={} used={} held={}", g, r, rank.blocks_used,
+                       blocks[g][r]);
       FAULTLINE_ASSERT(rank.blocks_used <= groups_[g].setup.kv_blocks_per_rank, "group={} rank={}", g, r);
       FAULTLINE_ASSERT(rank.sequences == sequences[g][r], "group={} rank={}", g, r);
       FAULTLINE_ASSERT(rank.queued_tokens >= 0, "group={} rank={} queued={}", g, r, rank.queued_tokens);

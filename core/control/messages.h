@@ -16,17 +16,21 @@
 
 namespace faultline::control {
 
-using Epoch = std::uint32_t;       // incarnation of a group; work of an older one is refused
-using Term = std::uint32_t;        // incarnation of the fleet manager; its peers refuse commands of an older one
-using GroupMask = std::uint64_t;   // bit g = group g of an instance
+using Epoch = std::uint32_t;      // incarnation of a group; work of an older one is refused
+using Term = std::uint32_t;       // incarnation of the fleet manager; its peers refuse commands of an older one
+using GroupMask = std::uint64_t;  // bit g = group g of an instance
 inline constexpr std::uint32_t kUnknownRank = ~std::uint32_t{0};
 inline constexpr std::size_t kGroupsMax = 64;
 
-#define FAULTLINE_FIELDS(...)                                            \
-  template <class F>                                                     \
-  void fields(F&& f) { f(__VA_ARGS__); }                                 \
-  template <class F>                                                     \
-  void fields(F&& f) const { f(__VA_ARGS__); }
+#define FAULTLINE_FIELDS(...) \
+  template <class F>          \
+  void fields(F&& f) {        \
+    f(__VA_ARGS__);           \
+  }                           \
+  template <class F>          \
+  void fields(F&& f) const {  \
+    f(__VA_ARGS__);           \
+  }
 
 // ---- messages -------------------------------------------------------------------------------------------------------
 
@@ -152,8 +156,8 @@ struct StartGroup {
   Epoch epoch = 0;
   std::vector<std::uint32_t> nodes;
   std::uint32_t leader_node = 0;
-  Duration delay;  // attach time of new hardware, before the start phases
-  bool warm = false;   // weights and graphs are already there
+  Duration delay;                     // attach time of new hardware, before the start phases
+  bool warm = false;                  // weights and graphs are already there
   std::uint32_t rank = kUnknownRank;  // only this rank restarts; the others wait for it
   /// survivors: the ranks that are not absent keep their processes and KV and form the group anew; without repair,
   /// experts that no survivor has stay missing. join: `joining` start beside the running group (nothing else changes).
@@ -215,7 +219,8 @@ struct Maintenance {
   FAULTLINE_FIELDS(node, begins)
 };
 
-/// A fleet manager that was started again -> agents, leaders, routers: from now on it decides. Each answers with its state.
+/// A fleet manager that was started again -> agents, leaders, routers: from now on it decides. Each answers with its
+/// state.
 struct ClaimFleet {
   Term term = 0;
   FAULTLINE_FIELDS(term)
@@ -225,12 +230,12 @@ struct GroupAtAgent {
   InstanceId instance;
   std::uint32_t group = 0;
   Epoch epoch = 0;
-  bool launching = false;  // asked for, not yet ended
-  bool running = false;    // its workers were not stopped since
+  bool launching = false;            // asked for, not yet ended
+  bool running = false;              // its workers were not stopped since
   std::vector<std::uint32_t> nodes;  // empty: never started by this agent
   std::uint32_t leader_node = 0;
   std::vector<std::uint32_t> absent{};  // ranks that take no part
-  bool survivors = false;  // the others kept their processes
+  bool survivors = false;               // the others kept their processes
   FAULTLINE_FIELDS(instance, group, epoch, launching, running, nodes, leader_node, absent, survivors)
 };
 /// agent -> fleet: in order of instance and group.
@@ -244,7 +249,7 @@ struct GroupAtLeader {
   bool up = false;
   std::vector<std::uint32_t> nodes;
   std::vector<std::uint32_t> absent{};  // ranks that take no part
-  bool failed = false;  // it has stopped, and nobody has fenced it: who survives keeps what it holds
+  bool failed = false;                  // it has stopped, and nobody has fenced it: who survives keeps what it holds
   FAULTLINE_FIELDS(epoch, up, nodes, absent, failed)
 };
 /// leader -> fleet: every group of the instance.
@@ -269,8 +274,8 @@ struct RouterState {
 // New alternatives go to the end: the index is part of the log's format.
 using Message = std::variant<SubmitRequest, AttemptEnded, LoadReport, InstanceUpdate, RunStep, InterruptRun, StepReport,
                              PushKv, KvReport, GroupFailed, TransferFailed, Drained, FenceGroups, GroupReady, Drain,
-                             StartGroup, StopGroup, GroupStarted, ProbeNode, ProbeResult, Maintenance,
-                             PauseGroup, GroupPaused, ClaimFleet, AgentState, LeaderState, RouterState>;
+                             StartGroup, StopGroup, GroupStarted, ProbeNode, ProbeResult, Maintenance, PauseGroup,
+                             GroupPaused, ClaimFleet, AgentState, LeaderState, RouterState>;
 
 // ---- events ---------------------------------------------------------------------------------------------------------
 
@@ -352,8 +357,8 @@ struct Started {
   FAULTLINE_FIELDS()
 };
 
-using Event =
-    std::variant<Received, RequestArrived, TimerFired, PeerChanged, StepEnded, WriteEnded, LaunchEnded, ProbeEnded, Started, WorkersExited, StreamCut>;
+using Event = std::variant<Received, RequestArrived, TimerFired, PeerChanged, StepEnded, WriteEnded, LaunchEnded,
+                           ProbeEnded, Started, WorkersExited, StreamCut>;
 
 // ---- commands -------------------------------------------------------------------------------------------------------
 
@@ -455,18 +460,30 @@ struct NoteAttempt {
   FAULTLINE_FIELDS(request, instance, attempt, resumed)
 };
 enum class Phase : std::uint8_t {
-  symptom, detect, decide, drain, reroute, replace, ready, fence, repair_state, degraded, rejoin, rebalance, restore
+  symptom,
+  detect,
+  decide,
+  drain,
+  reroute,
+  replace,
+  ready,
+  fence,
+  repair_state,
+  degraded,
+  rejoin,
+  rebalance,
+  restore
 };
 struct NotePhase {
   Phase phase{};
-  InstanceId instance;   // affected; invalid = a node or path alone
+  InstanceId instance;  // affected; invalid = a node or path alone
   GroupMask groups = 0;
   std::uint32_t node = kUnknownRank;
   std::uint8_t action = 0;  // RecoveryAction, with Phase::decide
   FAULTLINE_FIELDS(phase, instance, groups, node, action)
 };
-using Command = std::variant<Send, ArmTimer, DisarmTimer, Watch, Unwatch, SubmitStep, InterruptStep, AbortGroup, PostWrite,
-                             CancelWrite, LaunchGroup, KillGroup, RunProbe, NoteFirstToken, NoteRequestEnded,
+using Command = std::variant<Send, ArmTimer, DisarmTimer, Watch, Unwatch, SubmitStep, InterruptStep, AbortGroup,
+                             PostWrite, CancelWrite, LaunchGroup, KillGroup, RunProbe, NoteFirstToken, NoteRequestEnded,
                              NoteAttemptLost, NoteAttempt, NotePhase>;
 /// Cleared and reused by the driver: no allocation per event in the steady state.
 using Commands = std::vector<Command>;

@@ -42,12 +42,24 @@ AgentState NodeAgent::state(Term term) const {
   AgentState state{.term = term, .groups = {}};
   for (const auto& [key, g] : groups_) {
     if (launching_.contains(key)) continue;
-    state.groups.push_back({.instance = InstanceId{key.first}, .group = key.second, .epoch = g.epoch, .running = !g.stopped, .nodes = g.nodes,
-                            .leader_node = g.leader_node, .absent = g.absent, .survivors = g.survivors});
+    state.groups.push_back({.instance = InstanceId{key.first},
+                            .group = key.second,
+                            .epoch = g.epoch,
+                            .running = !g.stopped,
+                            .nodes = g.nodes,
+                            .leader_node = g.leader_node,
+                            .absent = g.absent,
+                            .survivors = g.survivors});
   }
   for (const auto& [key, s] : launching_) {
-    state.groups.push_back({.instance = s.instance, .group = s.group, .epoch = s.epoch, .launching = true, .nodes = s.nodes,
-                            .leader_node = s.leader_node, .absent = s.absent, .survivors = s.kind != StartGroup::Kind::whole});
+    state.groups.push_back({.instance = s.instance,
+                            .group = s.group,
+                            .epoch = s.epoch,
+                            .launching = true,
+                            .nodes = s.nodes,
+                            .leader_node = s.leader_node,
+                            .absent = s.absent,
+                            .survivors = s.kind != StartGroup::Kind::whole});
   }
   return state;
 }
@@ -97,7 +109,8 @@ void NodeAgent::step(Instant now, const Event& event, Commands& out) {
   } else if (const auto* launched = std::get_if<LaunchEnded>(&event)) {
     const GroupKey key{launched->instance.v, launched->group};
     StartGroup asked;
-    if (const auto it = launching_.find(key); !launched->joined && it != launching_.end() && it->second.epoch == launched->epoch) {
+    if (const auto it = launching_.find(key);
+        !launched->joined && it != launching_.end() && it->second.epoch == launched->epoch) {
       digest_.remove(hash_of(it->second));
       asked = std::move(it->second);
       launching_.erase(it);
@@ -105,15 +118,20 @@ void NodeAgent::step(Instant now, const Event& event, Commands& out) {
     if (launched->cause == Cause::none && !launched->joined) {
       const auto [it, fresh] = groups_.try_emplace(key);
       if (fresh) out.push_back(Watch{leader(launched->instance.v)});
-      if (fresh || it->second.epoch <= launched->epoch) {  // else a later start was faster: its workers are the ones that run
+      if (fresh ||
+          it->second.epoch <= launched->epoch) {  // else a later start was faster: its workers are the ones that run
         if (!fresh) digest_.remove(hash_of(key, it->second));
-        it->second = Group{.epoch = launched->epoch, .op = {}, .nodes = asked.nodes, .leader_node = asked.leader_node,
-                           .absent = asked.absent, .survivors = asked.kind != StartGroup::Kind::whole};
+        it->second = Group{.epoch = launched->epoch,
+                           .op = {},
+                           .nodes = asked.nodes,
+                           .leader_node = asked.leader_node,
+                           .absent = asked.absent,
+                           .survivors = asked.kind != StartGroup::Kind::whole};
         digest_.add(hash_of(key, it->second));
       }
     }
-    out.push_back(Send{kFleet, GroupStarted{launched->instance, launched->group, launched->epoch, launched->cause, launched->bad_node,
-                                             launched->joined, launched->missing_experts}});
+    out.push_back(Send{kFleet, GroupStarted{launched->instance, launched->group, launched->epoch, launched->cause,
+                                            launched->bad_node, launched->joined, launched->missing_experts}});
   } else if (const auto* exited = std::get_if<WorkersExited>(&event)) {
     const auto it = groups_.find({exited->instance.v, exited->group});
     if (it != groups_.end() && it->second.epoch == exited->epoch && !it->second.stopped) {  // nothing is left to stop
@@ -121,7 +139,8 @@ void NodeAgent::step(Instant now, const Event& event, Commands& out) {
       it->second.stopped = true;
       digest_.add(hash_of(it->first, it->second));
     }
-    out.push_back(Send{leader(exited->instance.v), StepReport{OpId{}, exited->group, exited->epoch, 0, exited->cause, exited->rank}});
+    out.push_back(Send{leader(exited->instance.v),
+                       StepReport{OpId{}, exited->group, exited->epoch, 0, exited->cause, exited->rank}});
   } else if (const auto* probed = std::get_if<ProbeEnded>(&event)) {
     out.push_back(Send{kFleet, ProbeResult{probed->token, probed->bad_gpus, probed->network_ok, probed->cut_gpus}});
   } else if (const auto* peer = std::get_if<PeerChanged>(&event)) {
@@ -148,7 +167,8 @@ void NodeAgent::run_step(std::uint32_t instance, const RunStep& run, Commands& o
     digest_.add(hash_of(key, g));
   }
   if (run.epoch != g.epoch || g.stopped) {
-    out.push_back(Send{leader(instance), StepReport{run.op, run.group, run.epoch, 0, Cause::stale_epoch, kUnknownRank}});
+    out.push_back(
+        Send{leader(instance), StepReport{run.op, run.group, run.epoch, 0, Cause::stale_epoch, kUnknownRank}});
     return;
   }
   digest_.remove(hash_of(key, g));
@@ -170,7 +190,8 @@ void NodeAgent::step_ended(const StepEnded& ended, Commands& out) {
     g.running = false;
     digest_.add(hash_of(key, g));
   }
-  out.push_back(Send{leader(key.first), StepReport{ended.op, key.second, epoch, ended.steps, ended.cause, ended.suspect_rank}});
+  out.push_back(
+      Send{leader(key.first), StepReport{ended.op, key.second, epoch, ended.steps, ended.cause, ended.suspect_rank}});
 }
 
 void NodeAgent::push_kv(Instant now, std::uint32_t instance, const PushKv& push, Commands& out) {

@@ -14,8 +14,8 @@
 namespace faultline::control {
 
 struct TransferSpec {
-  Duration deadline = 30_s;          // of one push, retries included; then Cause::timeout
-  std::int32_t tries_max = 3;        // each may take another rail or path
+  Duration deadline = 30_s;    // of one push, retries included; then Cause::timeout
+  std::int32_t tries_max = 3;  // each may take another rail or path
   Duration retry_delay = 10_ms;
 };
 void describe(config::Fields&, TransferSpec&);
@@ -40,7 +40,7 @@ class NodeAgent final : public Controller {
     bool running = false;  // has an op at the executor
     OpId op;
     bool stopped = false;
-    bool led = false;  // has had work from its leader
+    bool led = false;                  // has had work from its leader
     std::vector<std::uint32_t> nodes;  // as it was started; empty: it ran before this agent did
     std::uint32_t leader_node = 0;
     std::vector<std::uint32_t> absent;  // ranks that take no part
@@ -51,7 +51,7 @@ class NodeAgent final : public Controller {
     std::uint32_t instance = 0;
     Instant deadline;
     std::uint32_t tries = 0;
-    OpId posted;           // the attempt at the transport; invalid while waiting for a retry
+    OpId posted;  // the attempt at the transport; invalid while waiting for a retry
     bool canceled = false;
   };
 
@@ -67,8 +67,12 @@ class NodeAgent final : public Controller {
 
   bool current(Term term);
   AgentState state(Term term) const;
-  std::uint64_t whole(const Digest& entries) const { return hash_combine(entries.value(), entry_hash(26, term_, armed_.ns, ops_)); }
-  static std::uint64_t hash_of(const StartGroup& s) { return entry_hash(25, s.instance.v, s.group, s.epoch, s.leader_node); }
+  std::uint64_t whole(const Digest& entries) const {
+    return hash_combine(entries.value(), entry_hash(26, term_, armed_.ns, ops_));
+  }
+  static std::uint64_t hash_of(const StartGroup& s) {
+    return entry_hash(25, s.instance.v, s.group, s.epoch, s.leader_node);
+  }
   std::uint64_t hash_of(const GroupKey& key, const Group& g) const;
   std::uint64_t hash_of(const Push& p) const;
 
@@ -76,9 +80,10 @@ class NodeAgent final : public Controller {
   std::map<GroupKey, Group> groups_;
   std::map<GroupKey, StartGroup> launching_;  // the newest start of a group, until it has ended
   Term term_ = 0;                             // of the fleet manager
-  std::unordered_map<OpId, std::pair<GroupKey, Epoch>> steps_;  // op at the executor -> group, and the epoch it belongs to
-  std::unordered_map<OpId, Push> pushes_;         // by the leader's op
-  std::unordered_map<OpId, OpId> attempts_;       // op at the transport -> the leader's op
+  std::unordered_map<OpId, std::pair<GroupKey, Epoch>>
+      steps_;                                       // op at the executor -> group, and the epoch it belongs to
+  std::unordered_map<OpId, Push> pushes_;           // by the leader's op
+  std::unordered_map<OpId, OpId> attempts_;         // op at the transport -> the leader's op
   std::deque<std::pair<Instant, OpId>> deadlines_;  // in order: the deadline is a constant after the start
   std::map<std::pair<Instant, OpId>, bool> retries_;
   Instant armed_ = kNever;

@@ -6,7 +6,8 @@ namespace faultline::control {
 
 GroupMask RecoveryPolicy::unit_of(const std::vector<GroupSetup>& groups, GroupMask failed) const {
   if (failed == 0) return 0;
-  if (unit_ == RestartUnit::instance) return groups.size() == kGroupsMax ? ~GroupMask{0} : (GroupMask{1} << groups.size()) - 1;
+  if (unit_ == RestartUnit::instance)
+    return groups.size() == kGroupsMax ? ~GroupMask{0} : (GroupMask{1} << groups.size()) - 1;
   GroupMask unit = failed;
   for (std::size_t g = 0; unit_ == RestartUnit::role && g < groups.size(); ++g) {
     for (std::size_t f = 0; f < groups.size(); ++f) {

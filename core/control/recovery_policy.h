@@ -15,18 +15,18 @@ struct RecoveryView {
   const std::vector<GroupSetup>* groups = nullptr;  // of the instance, with the nodes they are on now
   GroupMask failed = 0;
   bool leader_lost = false;
-  bool rank_known = false;              // exactly one rank failed and is known
+  bool rank_known = false;                // exactly one rank failed and is known
   std::vector<std::uint32_t> dead_nodes;  // of the instance: lost, or bad hardware
   std::size_t spare_nodes = 0;
-  bool standby_instance = false;        // a spare instance could take its place
+  bool standby_instance = false;  // a spare instance could take its place
 };
 
 struct RecoveryPlan {
-  GroupMask scope = 0;       // groups that stop and restart together
-  bool rank_only = false;    // restart one rank, the others of its group wait and keep their KV
-  bool replace_nodes = false;   // dead nodes are replaced by spares (as many as there are)
-  bool promote_standby = false; // the spare instance takes the traffic; this one becomes the spare when rebuilt
-  bool wait_for_repair = false; // some dead nodes are not replaced: what needs them waits
+  GroupMask scope = 0;           // groups that stop and restart together
+  bool rank_only = false;        // restart one rank, the others of its group wait and keep their KV
+  bool replace_nodes = false;    // dead nodes are replaced by spares (as many as there are)
+  bool promote_standby = false;  // the spare instance takes the traffic; this one becomes the spare when rebuilt
+  bool wait_for_repair = false;  // some dead nodes are not replaced: what needs them waits
 };
 
 class RecoveryPolicy {

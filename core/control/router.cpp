@@ -18,7 +18,8 @@ Router::Router(RouterSetup setup) : setup_(std::move(setup)) {
 }
 
 std::uint64_t Router::hash_of(const Entry& e) const {
-  return entry_hash(1, e.request.request.v, e.attempts, e.instance, static_cast<int>(e.state), e.retrying, e.due.ns, e.kept, e.cut);
+  return entry_hash(1, e.request.request.v, e.attempts, e.instance, static_cast<int>(e.state), e.retrying, e.due.ns,
+                    e.kept, e.cut);
 }
 std::uint64_t Router::hash_of(std::size_t i, const View& v) const {
   return entry_hash(2, i, v.accepting, v.lost, v.serving, v.cooldown_until.ns, v.sent_tokens, v.reported_tokens);
@@ -141,7 +142,8 @@ std::int64_t Router::load(const View& view) const {
 
 std::uint32_t Router::choose(Instant now, const Entry& entry) const {
   const auto count = static_cast<std::uint32_t>(views_.size());
-  // Not where the last attempt was lost, as long as there is another: an instance that loses requests quickly looks idle.
+  // Not where the last attempt was lost, as long as there is another: an instance that loses requests quickly looks
+  // idle.
   std::uint32_t avoid = kUnknownRank;
   for (std::uint32_t i = 0; entry.retrying && i < count && avoid == kUnknownRank; ++i) {
     if (i != entry.instance && usable(now, views_[i])) avoid = entry.instance;
@@ -217,12 +219,14 @@ void Router::place(Instant now, RequestId id, Commands& out) {
     e.instance = instance;
     ++e.attempts;
   });
-  if (setup_.spec.policy == RoutePolicy::round_robin) next_ = (instance + 1) % static_cast<std::uint32_t>(views_.size());
+  if (setup_.spec.policy == RoutePolicy::round_robin)
+    next_ = (instance + 1) % static_cast<std::uint32_t>(views_.size());
   const std::int64_t tokens = std::int64_t{entry.request.prompt} + entry.request.output;
   change(instance, [&](View& v) { v.sent_tokens += tokens; });
   out.push_back(NoteAttempt{id, InstanceId{instance}, entry.attempts - 1, entry.kept});
-  out.push_back(Send{{Role::instance, instance}, SubmitRequest{id, entry.attempts - 1, entry.request.prompt + entry.kept,
-                                                               entry.request.output - entry.kept, entry.request.prefix_key}});
+  out.push_back(Send{{Role::instance, instance},
+                     SubmitRequest{id, entry.attempts - 1, entry.request.prompt + entry.kept,
+                                   entry.request.output - entry.kept, entry.request.prefix_key}});
 }
 
 /// A cool-down ends without any message.
@@ -304,7 +308,8 @@ void Router::lose_attempt(Instant now, RequestId id, Cause cause, std::int32_t p
     return;
   }
   // A request that is a retry already has its place in the budget.
-  const bool within_budget = entry.retrying || static_cast<double>(retries_in_flight_) < retry.budget * static_cast<double>(entries_.size());
+  const bool within_budget =
+      entry.retrying || static_cast<double>(retries_in_flight_) < retry.budget * static_cast<double>(entries_.size());
   if (entry.attempts >= static_cast<std::uint32_t>(retry.attempts_max) || !within_budget) {
     finish(id, Cause::retries_exhausted, false, 0, out);
     return;
@@ -315,7 +320,8 @@ void Router::lose_attempt(Instant now, RequestId id, Cause cause, std::int32_t p
   backoff = std::min(backoff, retry.backoff_max.v);
   // Half of it at random, so that the requests of one failure do not come back at one instant.
   Random random(setup_.seed, "router/backoff", id.v, entry.attempts);
-  const Duration wait{backoff / 2 + static_cast<std::int64_t>(random.uniform() * static_cast<double>(backoff - backoff / 2))};
+  const Duration wait{backoff / 2 +
+                      static_cast<std::int64_t>(random.uniform() * static_cast<double>(backoff - backoff / 2))};
   change(entry, [&](Entry& e) {
     e.state = State::backing_off;
     e.retrying = true;

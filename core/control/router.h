@@ -21,10 +21,10 @@ namespace faultline::control {
 
 struct RouterSetup {
   RouterSpec spec;
-  bool replays = true;              // EngineSpec::gateway_replays
+  bool replays = true;  // EngineSpec::gateway_replays
   std::uint32_t index = 0;
   std::uint64_t seed = 0;
-  std::vector<bool> accepting;      // [instances]; false: standby until an InstanceUpdate
+  std::vector<bool> accepting;  // [instances]; false: standby until an InstanceUpdate
 };
 
 class Router final : public Controller {
@@ -94,7 +94,7 @@ class Router final : public Controller {
   Instant armed_ = kNever;
   std::uint32_t next_ = 0;  // round robin
   std::uint64_t retries_in_flight_ = 0;
-  Term term_ = 0;           // of the fleet manager
+  Term term_ = 0;  // of the fleet manager
   Digest digest_;
 };
 

@@ -18,8 +18,8 @@ struct Shipped {
 };
 std::span<const Shipped> shipped();
 
-/// One sentence for each part of the recovery that the engine (by its profile's name) does not ship. Empty for the ideal
-/// engine, which ships everything, and for engines that the list does not know.
+/// One sentence for each part of the recovery that the engine (by its profile's name) does not ship. Empty for the
+/// ideal engine, which ships everything, and for engines that the list does not know.
 std::vector<std::string> not_shipped(const EngineSpec& engine, const RecoverySpec& recovery, const RouterSpec& router);
 
 }  // namespace faultline::control

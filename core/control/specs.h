@@ -17,10 +17,13 @@ namespace faultline::control {
 
 using namespace faultline::literals;
 
-/// What stops and restarts together when one of its ranks fails; independent of the EP width. `rank`: the other ranks of the
-/// group wait and keep their requests, where the engine's ranks survive the loss of a peer (EngineSpec::peers_die).
+/// What stops and restarts together when one of its ranks fails; independent of the EP width. `rank`: the other ranks
+/// of the group wait and keep their requests, where the engine's ranks survive the loss of a peer
+/// (EngineSpec::peers_die).
 enum class RestartUnit : std::uint8_t { rank, ep_group, role, instance };
-constexpr std::array<std::string_view, 4> enum_names(const RestartUnit*) { return {"rank", "ep_group", "role", "instance"}; }
+constexpr std::array<std::string_view, 4> enum_names(const RestartUnit*) {
+  return {"rank", "ep_group", "role", "instance"};
+}
 
 enum class RoutePolicy : std::uint8_t { round_robin, least_tokens, power_of_two, prefix_affinity };
 constexpr std::array<std::string_view, 4> enum_names(const RoutePolicy*) {
@@ -28,13 +31,13 @@ constexpr std::array<std::string_view, 4> enum_names(const RoutePolicy*) {
 }
 
 struct RetrySpec {
-  std::int32_t attempts_max = 3;     // the first one included
-  Duration backoff = 50_ms;          // before the second attempt; doubles with each further one
+  std::int32_t attempts_max = 3;  // the first one included
+  Duration backoff = 50_ms;       // before the second attempt; doubles with each further one
   Duration backoff_max = 2_s;
   /// Share of the requests in flight that may be retries (a retry-storm bound); 1 = unbounded.
   double budget = 1.0;
-  /// Request migration: a further attempt begins with the tokens that the client has already (they are prefilled with the
-  /// prompt), so that the client sees a gap instead of a failure or a repeated answer. Dynamo's frontend does this.
+  /// Request migration: a further attempt begins with the tokens that the client has already (they are prefilled with
+  /// the prompt), so that the client sees a gap instead of a failure or a repeated answer. Dynamo's frontend does this.
   bool migrate = false;
 };
 
@@ -63,9 +66,9 @@ struct EngineSpec {
   std::int64_t max_num_seqs = 256;             // running sequences per attention (DP) rank
   std::int64_t max_num_batched_tokens = 8192;  // tokens of one step per DP rank
   bool chunked_prefill = true;
-  bool mixed_prefill = true;                   // chunks and decodes share a step (only where one group does both)
-  std::int64_t block_tokens = 64;              // KV block
-  double kv_fraction = 0.9;                    // of the GPU memory, for weights, buffers and KV together
+  bool mixed_prefill = true;       // chunks and decodes share a step (only where one group does both)
+  std::int64_t block_tokens = 64;  // KV block
+  double kv_fraction = 0.9;        // of the GPU memory, for weights, buffers and KV together
   std::int64_t max_model_len = 131'072;
   // failure
   Duration process_exit_notice = 100_ms;  // a dead worker process is noticed by its parent
@@ -94,12 +97,12 @@ struct DetectorSpec {
   /// This many failed transfers from or to one node within the window have it probed.
   std::int32_t transfer_failures = 3;
   Duration transfer_window = 10_s;
-  Duration probe_timeout = 3_s;        // a health probe of a GPU that does not answer within it has failed
+  Duration probe_timeout = 3_s;  // a health probe of a GPU that does not answer within it has failed
   /// A health daemon: every node is probed this often, whatever it serves. none: only what fails is probed.
   std::optional<Duration> health_period;
   /// Chance that one probe finds a healthy node bad; its instances are then restarted for nothing.
   double false_positives = 0;
-  std::string source;                  // where the settings were published, for reports
+  std::string source;  // where the settings were published, for reports
 };
 
 enum class RecoveryAction : std::uint8_t { none, restart, spare_node, spare_instance, elastic_ep, mask };
@@ -130,19 +133,21 @@ struct ElasticSpec {
 
 /// Which spare node may stand in for a dead one.
 enum class SubstitutionRule : std::uint8_t { any, same_fabric, same_rack };
-constexpr std::array<std::string_view, 3> enum_names(const SubstitutionRule*) { return {"any", "same_fabric", "same_rack"}; }
+constexpr std::array<std::string_view, 3> enum_names(const SubstitutionRule*) {
+  return {"any", "same_fabric", "same_rack"};
+}
 
 struct RecoverySpec {
   RecoveryAction policy = RecoveryAction::restart;
-  Duration decision_delay = 100_ms;    // from verdict to command: what the orchestrator needs
-  Duration retry_interval = 10_s;      // a restart that failed is tried again after this, doubling up to …
+  Duration decision_delay = 100_ms;  // from verdict to command: what the orchestrator needs
+  Duration retry_interval = 10_s;    // a restart that failed is tried again after this, doubling up to …
   Duration retry_interval_max = 120_s;
-  Duration node_attach = 30_s;         // a spare node joins: scheduling, image, device set-up; before the worker restart
+  Duration node_attach = 30_s;  // a spare node joins: scheduling, image, device set-up; before the worker restart
   SubstitutionRule substitution = SubstitutionRule::any;  // same_fabric: below the same leaves (one scalable unit)
   /// Degraded-rail operation: a GPU whose NIC, cable or leaf is down uses the other NICs of its node (slower for all)
   /// instead of being lost. The node's own nic_failover does the same for every policy.
   bool degraded_rail = false;
-  bool spare_instance_warm = true;     // spare instances hold weights and graphs; else they start cold
+  bool spare_instance_warm = true;  // spare instances hold weights and graphs; else they start cold
   ElasticSpec elastic;
   bool keeps_survivors() const { return policy == RecoveryAction::elastic_ep || policy == RecoveryAction::mask; }
 };
@@ -151,14 +156,14 @@ struct AutoscalerSpec {
   bool enabled = false;
   std::int32_t instances_min = 1;
   Duration interval = 10_s;
-  double scale_up_tokens = 20'000;     // outstanding tokens per instance above which one more is started …
-  double scale_down_tokens = 2'000;    // … and below which one is drained
-  Duration cooldown = 60_s;            // between two changes
+  double scale_up_tokens = 20'000;   // outstanding tokens per instance above which one more is started …
+  double scale_down_tokens = 2'000;  // … and below which one is drained
+  Duration cooldown = 60_s;          // between two changes
 };
 
 struct TimingSpec {
-  Duration control_latency = 50_us;    // one control message between two hosts (management network)
-  Duration client_latency = 0_s;       // client to router, one way
+  Duration control_latency = 50_us;  // one control message between two hosts (management network)
+  Duration client_latency = 0_s;     // client to router, one way
 };
 
 void describe(config::Fields&, RetrySpec&);

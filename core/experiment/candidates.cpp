@@ -15,28 +15,18 @@ using topology::Kind;
 std::optional<TargetKind> target_kind(const topology::Topology& topology, std::string_view name, ComponentId id) {
   if (name.starts_with("router-")) return TargetKind::router;
   switch (topology.graph[id].kind) {
-    case Kind::gpu:
-      return TargetKind::gpu;
-    case Kind::nic:
-      return TargetKind::nic;
-    case Kind::xgmi_link:
-      return TargetKind::xgmi;
-    case Kind::cable:
-      return TargetKind::cable;
-    case Kind::fabric_link:
-      return TargetKind::uplink;
+    case Kind::gpu: return TargetKind::gpu;
+    case Kind::nic: return TargetKind::nic;
+    case Kind::xgmi_link: return TargetKind::xgmi;
+    case Kind::cable: return TargetKind::cable;
+    case Kind::fabric_link: return TargetKind::uplink;
     case Kind::leaf:
     case Kind::spine:
-    case Kind::core:
-      return TargetKind::switch_;
-    case Kind::node:
-      return TargetKind::node;
-    case Kind::rack:
-      return TargetKind::rack;
-    case Kind::power:
-      return TargetKind::power;
-    case Kind::host:
-      return std::nullopt;
+    case Kind::core: return TargetKind::switch_;
+    case Kind::node: return TargetKind::node;
+    case Kind::rack: return TargetKind::rack;
+    case Kind::power: return TargetKind::power;
+    case Kind::host: return std::nullopt;
   }
   return std::nullopt;
 }
@@ -48,35 +38,19 @@ std::vector<std::string> names_of(const topology::Topology& topology, const topo
     for (const ComponentId id : topology.graph.of_kind(k)) names.push_back(topology.graph.name(id));
   };
   switch (kind) {
-    case TargetKind::gpu:
-      all(Kind::gpu);
-      break;
-    case TargetKind::nic:
-      all(Kind::nic);
-      break;
-    case TargetKind::cable:
-      all(Kind::cable);
-      break;
-    case TargetKind::uplink:
-      all(Kind::fabric_link);
-      break;
-    case TargetKind::xgmi:
-      all(Kind::xgmi_link);
-      break;
+    case TargetKind::gpu: all(Kind::gpu); break;
+    case TargetKind::nic: all(Kind::nic); break;
+    case TargetKind::cable: all(Kind::cable); break;
+    case TargetKind::uplink: all(Kind::fabric_link); break;
+    case TargetKind::xgmi: all(Kind::xgmi_link); break;
     case TargetKind::switch_:
       all(Kind::leaf);
       all(Kind::spine);
       all(Kind::core);
       break;
-    case TargetKind::node:
-      all(Kind::node);
-      break;
-    case TargetKind::rack:
-      all(Kind::rack);
-      break;
-    case TargetKind::power:
-      all(Kind::power);
-      break;
+    case TargetKind::node: all(Kind::node); break;
+    case TargetKind::rack: all(Kind::rack); break;
+    case TargetKind::power: all(Kind::power); break;
     case TargetKind::router:
       for (std::size_t r = 0; r < placement.routers.size(); ++r) names.push_back(fmt::format("router-{}", r));
       break;
@@ -108,19 +82,15 @@ std::optional<std::uint32_t> group_of(const topology::Topology& topology, const 
   };
   const NodeId node = topology.node_of(id);
   switch (kind) {
-    case GroupKind::node:
-      return node.valid() ? std::optional(node.v) : std::nullopt;
-    case GroupKind::rail:
-      return rail_of(topology, id);
+    case GroupKind::node: return node.valid() ? std::optional(node.v) : std::nullopt;
+    case GroupKind::rail: return rail_of(topology, id);
     case GroupKind::leaf: {
       if (!node.valid()) return number(Kind::leaf);
       const auto rail = rail_of(topology, id);
       return topology.layout.leaf_of(node, rail.value_or(0), 0);
     }
-    case GroupKind::rack:
-      return number(Kind::rack);
-    case GroupKind::power:
-      return number(Kind::power);
+    case GroupKind::rack: return number(Kind::rack);
+    case GroupKind::power: return number(Kind::power);
     case GroupKind::cooling: {
       const auto rack = number(Kind::rack);
       return rack ? std::optional(*rack / risk.cooling_racks) : std::nullopt;

@@ -13,7 +13,9 @@ namespace {
 
 constexpr std::string_view kRoles[] = {"client", "router", "fleet", "instance", "node"};
 
-std::string name_of(Address a) { return fmt::format("{} {}", kRoles[std::min<std::size_t>(static_cast<std::size_t>(a.role), 4)], a.index); }
+std::string name_of(Address a) {
+  return fmt::format("{} {}", kRoles[std::min<std::size_t>(static_cast<std::size_t>(a.role), 4)], a.index);
+}
 
 std::string bytes_of(const control::Message& message) {
   std::string out;
@@ -26,8 +28,8 @@ using Pair = std::pair<Address, Address>;  // from, to
 /// By incarnation of the one whose log it is.
 using Traffic = std::map<Pair, std::map<std::uint32_t, std::vector<std::string>>>;
 
-/// Whether `got` is what is left of `sent` when some of it is taken out. One receiver hears one sender's incarnations one
-/// after another.
+/// Whether `got` is what is left of `sent` when some of it is taken out. One receiver hears one sender's incarnations
+/// one after another.
 std::size_t first_unsent(const std::vector<std::string>& got, const std::vector<std::string>& sent, std::size_t& at) {
   for (std::size_t k = 0; k < got.size(); ++k) {
     while (at < sent.size() && sent[at] != got[k]) ++at;
@@ -73,8 +75,9 @@ DeliveryResult check_delivery(const std::vector<std::string_view>& logs) {
       control::Message message;
       record::Decoder decoder(messages[k]);
       decoder.value(message);
-      result.difference = fmt::format("{} received from {}, as message {} of incarnation {}, what was not sent then:{}\n", name_of(pair.second),
-                                      name_of(pair.first), k + 1, incarnation, record::describe_command(control::Send{pair.second, message}));
+      result.difference = fmt::format(
+          "{} received from {}, as message {} of incarnation {}, what was not sent then:{}\n", name_of(pair.second),
+          name_of(pair.first), k + 1, incarnation, record::describe_command(control::Send{pair.second, message}));
       return result;
     }
   }

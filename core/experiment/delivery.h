@@ -11,14 +11,14 @@
 namespace faultline::experiment {
 
 struct DeliveryResult {
-  std::uint64_t received = 0;   // messages between controllers
-  std::uint64_t lost = 0;       // sent and never received: peers died, or the run ended
-  std::string difference;       // the first message that nobody sent; empty where there is none
+  std::uint64_t received = 0;  // messages between controllers
+  std::uint64_t lost = 0;      // sent and never received: peers died, or the run ended
+  std::string difference;      // the first message that nobody sent; empty where there is none
 };
 
-/// `logs`: one for each incarnation of each controller, any order. A log that ends in the middle of a record counts up to
-/// there; then what others received from that process and its log does not hold is no difference if it is the last record.
-/// Throws record::CodecError for what is no log at all.
+/// `logs`: one for each incarnation of each controller, any order. A log that ends in the middle of a record counts up
+/// to there; then what others received from that process and its log does not hold is no difference if it is the last
+/// record. Throws record::CodecError for what is no log at all.
 DeliveryResult check_delivery(const std::vector<std::string_view>& logs);
 
 }  // namespace faultline::experiment

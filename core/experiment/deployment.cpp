@@ -14,8 +14,9 @@ namespace {
 
 using control::GroupRole;
 
-std::unique_ptr<Deployment::Role> make_role(const ExperimentSpec& spec, const char* name, const model::ParallelPlan& plan,
-                                            std::uint32_t nodes, config::Diagnostics& diagnostics) {
+std::unique_ptr<Deployment::Role> make_role(const ExperimentSpec& spec, const char* name,
+                                            const model::ParallelPlan& plan, std::uint32_t nodes,
+                                            config::Diagnostics& diagnostics) {
   auto role = std::make_unique<Deployment::Role>();
   role->plan = plan;
   const auto problems = model::plan_problems(plan, spec.model, spec.device);
@@ -25,8 +26,10 @@ std::unique_ptr<Deployment::Role> make_role(const ExperimentSpec& spec, const ch
   const std::int64_t per_group = plan.gpu_count();
   if (per_group > gpus || gpus % per_group != 0 || (per_group < gpus_per_node && gpus_per_node % per_group != 0) ||
       (per_group > gpus_per_node && per_group % gpus_per_node != 0)) {
-    diagnostics.error(spec.fleet_mark, fmt::format("fleet.{}: groups of {} GPUs (tp {} x dp {}) do not divide the role's {} nodes of {} GPUs",
-                                                   name, per_group, plan.tp, plan.dp, nodes, gpus_per_node));
+    diagnostics.error(
+        spec.fleet_mark,
+        fmt::format("fleet.{}: groups of {} GPUs (tp {} x dp {}) do not divide the role's {} nodes of {} GPUs", name,
+                    per_group, plan.tp, plan.dp, nodes, gpus_per_node));
     return role;
   }
   role->groups = static_cast<std::uint32_t>(gpus / per_group);
@@ -41,10 +44,12 @@ std::unique_ptr<Deployment::Role> make_role(const ExperimentSpec& spec, const ch
     diagnostics.error(spec.fleet_mark, fmt::format("fleet.{}: {}", name, refusal));
     return role;
   }
-  role->price = [shape = spec.model, device = spec.device, calibration = spec.calibration](const model::ParallelPlan& p) {
+  role->price = [shape = spec.model, device = spec.device,
+                 calibration = spec.calibration](const model::ParallelPlan& p) {
     std::shared_ptr<const model::CostModel> price;
     if (calibration) {
-      price = std::make_shared<calibration::FittedCost>(std::make_shared<const calibration::Calibration>(*calibration), shape, p, device);
+      price = std::make_shared<calibration::FittedCost>(std::make_shared<const calibration::Calibration>(*calibration),
+                                                        shape, p, device);
     } else {
       price = std::make_shared<model::RooflineCost>(device);
     }
@@ -53,26 +58,33 @@ std::unique_ptr<Deployment::Role> make_role(const ExperimentSpec& spec, const ch
   const bool skewed = spec.experts.popularity.kind != model::PopularityKind::uniform;
   if (plan.exchanges() && (skewed || spec.recovery.keeps_survivors())) {
     const auto& popularity = spec.experts.popularity;
-    if (popularity.kind == model::PopularityKind::given && static_cast<std::int64_t>(popularity.weights.size()) != spec.model.experts) {
-      diagnostics.error(spec.fleet_mark, fmt::format("experts.popularity has {} weights, but {} has {} experts in a layer", popularity.weights.size(),
-                                                     spec.model.name, spec.model.experts));
+    if (popularity.kind == model::PopularityKind::given &&
+        static_cast<std::int64_t>(popularity.weights.size()) != spec.model.experts) {
+      diagnostics.error(spec.fleet_mark,
+                        fmt::format("experts.popularity has {} weights, but {} has {} experts in a layer",
+                                    popularity.weights.size(), spec.model.name, spec.model.experts));
       return role;
     }
     if (skewed && plan.expert_imbalance != 1) {
-      diagnostics.error(spec.fleet_mark, fmt::format("fleet.{}: expert_imbalance is given, but experts.popularity decides it", name));
+      diagnostics.error(spec.fleet_mark,
+                        fmt::format("fleet.{}: expert_imbalance is given, but experts.popularity decides it", name));
     }
     const auto& node = spec.topology.node;
-    const control::RepairRates rates{spec.device.xgmi_bandwidth, BytesPerSecond{node.nic.bandwidth.v * node.nics / node.gpus}};
-    role->experts = std::make_unique<control::ExpertPlanner>(spec.model, spec.device, plan, spec.experts.popularity, spec.experts.balance,
-                                                             spec.recovery.elastic, rates, spec.seed);
-    role->plan = role->experts->plan_of(std::vector<bool>(static_cast<std::size_t>(plan.ep)), role->experts->initial().imbalance);
+    const control::RepairRates rates{spec.device.xgmi_bandwidth,
+                                     BytesPerSecond{node.nic.bandwidth.v * node.nics / node.gpus}};
+    role->experts =
+        std::make_unique<control::ExpertPlanner>(spec.model, spec.device, plan, spec.experts.popularity,
+                                                 spec.experts.balance, spec.recovery.elastic, rates, spec.seed);
+    role->plan = role->experts->plan_of(std::vector<bool>(static_cast<std::size_t>(plan.ep)),
+                                        role->experts->initial().imbalance);
   }
   role->pricer = role->price(role->plan);
   return role;
 }
 
 /// Groups of one role on its nodes: several per node when they are small, several nodes per group when they are wide.
-void add_groups(std::vector<control::GroupSetup>& out, const Deployment::Role& role, GroupRole kind, const std::vector<NodeId>& nodes, bool survive) {
+void add_groups(std::vector<control::GroupSetup>& out, const Deployment::Role& role, GroupRole kind,
+                const std::vector<NodeId>& nodes, bool survive) {
   for (std::uint32_t g = 0; g < role.groups; ++g) {
     control::GroupSetup s;
     s.role = kind;
@@ -82,7 +94,8 @@ void add_groups(std::vector<control::GroupSetup>& out, const Deployment::Role& r
     if (survive && role.experts) {
       s.ranks_min = static_cast<std::int32_t>((role.experts->gpus_min() + role.plan.tp - 1) / role.plan.tp);
     }
-    const std::size_t first = g * nodes.size() / role.groups, last = std::max(first + 1, (g + 1) * nodes.size() / role.groups);
+    const std::size_t first = g * nodes.size() / role.groups,
+                      last = std::max(first + 1, (g + 1) * nodes.size() / role.groups);
     for (std::size_t n = first; n < last; ++n) s.nodes.push_back(nodes[n].v);
     out.push_back(std::move(s));
   }
@@ -127,7 +140,8 @@ std::unique_ptr<Deployment> deploy(const ExperimentSpec& spec) {
     diagnostics.error(spec.fleet_mark, "fluid fidelity has no groups that go on without some of their ranks",
                       "use recovery.policy: restart, spare_node or spare_instance, or fidelity: step");
   }
-  if (spec.recovery.policy == control::RecoveryAction::spare_instance && fleet.spare_instances == 0 && !spec.autoscaler.enabled) {
+  if (spec.recovery.policy == control::RecoveryAction::spare_instance && fleet.spare_instances == 0 &&
+      !spec.autoscaler.enabled) {
     diagnostics.error(spec.fleet_mark, "recovery.policy is spare_instance, but the fleet has no spare instance",
                       "set fleet.spare_instances, or another policy");
   }
@@ -140,7 +154,8 @@ std::unique_ptr<Deployment> deploy(const ExperimentSpec& spec) {
     d->group_roles.insert(d->group_roles.end(), role->groups, role);
   }
   if (groups > control::kGroupsMax) {
-    diagnostics.error(spec.fleet_mark, fmt::format("an instance has {} groups, at most {} are supported", groups, control::kGroupsMax),
+    diagnostics.error(spec.fleet_mark,
+                      fmt::format("an instance has {} groups, at most {} are supported", groups, control::kGroupsMax),
                       "use wider groups or smaller instances");
     diagnostics.throw_if_any();
   }
@@ -218,7 +233,8 @@ record::RunRecord Deployment::describe_run(const ExperimentSpec& spec) const {
   const auto& l = spec.fleet.layout;
   run.gpus = run.instances * static_cast<std::int32_t>(l.prefill + l.decode + l.mixed) * gpus;
   run.spare_gpus = static_cast<std::int32_t>(placement.spare_nodes.size() +
-                                             placement.spare_instances.size() * (l.prefill + l.decode + l.mixed)) * gpus;
+                                             placement.spare_instances.size() * (l.prefill + l.decode + l.mixed)) *
+                   gpus;
   run.prefill_nodes = run.instances * static_cast<std::int32_t>(l.prefill + l.mixed);
   run.decode_nodes = run.instances * static_cast<std::int32_t>(l.decode + l.mixed);
   for (const auto& c : spec.workload.slo) {
@@ -227,7 +243,8 @@ record::RunRecord Deployment::describe_run(const ExperimentSpec& spec) const {
     run.slo_tpot.push_back(c.tpot);
   }
   run.warnings = warnings;
-  for (const std::string& note : control::not_shipped(spec.engine, spec.recovery, spec.router)) run.warnings.push_back(note);
+  for (const std::string& note : control::not_shipped(spec.engine, spec.recovery, spec.router))
+    run.warnings.push_back(note);
   return run;
 }
 

@@ -57,8 +57,8 @@ topology::PlacementSpec placement_of(const ExperimentSpec& spec);
 /// Throws config::ConfigError: a plan that does not fit (with the numbers), too few nodes, unknown fault targets.
 std::unique_ptr<Deployment> deploy(const ExperimentSpec& spec);
 
-/// What of a deployment depends on the seed, drawn anew for spec.seed: the rest of `spec` is that it was made from. Much
-/// cheaper than deploy() for replicas of one experiment. Throws as deploy().
+/// What of a deployment depends on the seed, drawn anew for spec.seed: the rest of `spec` is that it was made from.
+/// Much cheaper than deploy() for replicas of one experiment. Throws as deploy().
 void reseed(Deployment& deployment, const ExperimentSpec& spec);
 
 }  // namespace faultline::experiment

@@ -67,7 +67,8 @@ ReplayResult replay(std::string_view log, const config::FileReader& reader) {
   while (in.next(r)) {
     ++result.records;
     Live& live = controllers[r.who];
-    if (!live.controller || live.incarnation != r.incarnation) live = {r.incarnation, make(*deployment, r.who, r.incarnation)};
+    if (!live.controller || live.incarnation != r.incarnation)
+      live = {r.incarnation, make(*deployment, r.who, r.incarnation)};
     commands.clear();
     live.controller->step(r.at, r.event, commands);
     const std::uint64_t digest = live.controller->digest();
@@ -81,7 +82,8 @@ ReplayResult replay(std::string_view log, const config::FileReader& reader) {
       const std::string produced = k < commands.size() ? record::describe_command(commands[k]) : " (none)";
       if (recorded != produced) result.difference += fmt::format("  recorded:{}\n  replayed:{}\n", recorded, produced);
     }
-    if (digest != r.digest) result.difference += fmt::format("  digest:   recorded {:016x}, replayed {:016x}\n", r.digest, digest);
+    if (digest != r.digest)
+      result.difference += fmt::format("  digest:   recorded {:016x}, replayed {:016x}\n", r.digest, digest);
     return result;
   }
   return result;

@@ -1,5 +1,5 @@
-// Strict replay: fresh controllers, built from the experiment inside the log, are fed the recorded events; every command
-// and digest must be the recorded one.
+// Strict replay: fresh controllers, built from the experiment inside the log, are fed the recorded events; every
+// command and digest must be the recorded one.
 #pragma once
 
 #include <cstdint>

@@ -30,7 +30,9 @@ void describe(Fields& f, FleetSpec& s) {
   std::string layout = s.layout.text();
   f.field("layout", layout);
   if (const auto parsed = InstanceLayout::parse(layout)) s.layout = *parsed;
-  else f.error("layout", fmt::format("layout: expected xPyD such as 2P2D, or xPD for nodes that do both, got '{}'", layout));
+  else
+    f.error("layout",
+            fmt::format("layout: expected xPyD such as 2P2D, or xPD for nodes that do both, got '{}'", layout));
   if (s.layout.mixed > 0) {
     f.object("both", s.both, true);
   } else {
@@ -65,7 +67,8 @@ namespace {
 
 /// A part given by file name or inline: reads a described struct from either.
 template <class T>
-void part(Fields& f, const std::string& key, T& value, const std::string& folder, const config::FileReader& reader, bool is_required) {
+void part(Fields& f, const std::string& key, T& value, const std::string& folder, const config::FileReader& reader,
+          bool is_required) {
   if (!f.reading()) {
     f.write_object(key, value);
     return;
@@ -83,7 +86,8 @@ void part(Fields& f, const std::string& key, T& value, const std::string& folder
     f.error(key, fmt::format("{}: expected a file name or a mapping", key));
     return;
   }
-  const std::string path = node.Scalar().starts_with('/') || folder.empty() ? node.Scalar() : folder + "/" + node.Scalar();
+  const std::string path =
+      node.Scalar().starts_with('/') || folder.empty() ? node.Scalar() : folder + "/" + node.Scalar();
   const auto text = reader(path);
   if (!text) {
     f.error(key, fmt::format("{}: cannot read '{}'", key, path), "paths start at the experiment's folder");
@@ -109,11 +113,13 @@ struct Reading {
 };
 
 /// The faults of the one case of a campaign.
-void read_campaign(ExperimentSpec& s, const CampaignRef& ref, const config::FileReader& reader, config::Diagnostics& diagnostics) {
+void read_campaign(ExperimentSpec& s, const CampaignRef& ref, const config::FileReader& reader,
+                   config::Diagnostics& diagnostics) {
   const std::string path = ref.file.starts_with('/') || s.folder.empty() ? ref.file : s.folder + "/" + ref.file;
   const auto text = reader(path);
   if (!text) {
-    diagnostics.error(ref.mark, fmt::format("campaign: cannot read '{}'", path), "paths start at the experiment's folder");
+    diagnostics.error(ref.mark, fmt::format("campaign: cannot read '{}'", path),
+                      "paths start at the experiment's folder");
     return;
   }
   const fault::CampaignSpec campaign = fault::read_campaign(*text, path, reader, diagnostics);
@@ -121,7 +127,8 @@ void read_campaign(ExperimentSpec& s, const CampaignRef& ref, const config::File
   auto cases = campaign_cases(s, campaign, {}, diagnostics);
   if (!diagnostics.ok()) return;
   if (cases.size() != 1) {
-    diagnostics.error(ref.mark, fmt::format("campaign '{}' makes {} runs of one experiment", campaign.name, cases.size()),
+    diagnostics.error(ref.mark,
+                      fmt::format("campaign '{}' makes {} runs of one experiment", campaign.name, cases.size()),
                       fmt::format("run it with: faultline run EXPERIMENT --campaign {}", path));
     return;
   }
@@ -165,7 +172,8 @@ void describe(Fields& f, Reading& r) {
   f.field("router_restart", s.router_restart, config::kNotNegative);
   f.object("autoscaler", s.autoscaler);
   f.object("workload", s.workload, true);
-  if (const YAML::Node faults = f.reading() ? f.raw("faults") : YAML::Node(); f.reading() && faults.IsDefined() && faults.IsMap()) {
+  if (const YAML::Node faults = f.reading() ? f.raw("faults") : YAML::Node();
+      f.reading() && faults.IsDefined() && faults.IsMap()) {
     config::read(f.document(), faults, "faults", r.campaign, f.diagnostics());
   } else {
     f.list("faults", s.faults);
@@ -176,7 +184,8 @@ void describe(Fields& f, Reading& r) {
 
 }  // namespace
 
-ExperimentSpec load(const std::string& text, const std::string& file, const Overrides& overrides, const config::FileReader& reader) {
+ExperimentSpec load(const std::string& text, const std::string& file, const Overrides& overrides,
+                    const config::FileReader& reader) {
   config::Diagnostics diagnostics;
   config::Document document(text, file, diagnostics);
   diagnostics.throw_if_any();

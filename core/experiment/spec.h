@@ -1,5 +1,5 @@
-// An experiment: hardware, fleet, model, engine, load, faults and policies in one YAML file. Every default is visible with
-// `faultline check FILE --resolved`, whose output reads back to the same experiment.
+// An experiment: hardware, fleet, model, engine, load, faults and policies in one YAML file. Every default is visible
+// with `faultline check FILE --resolved`, whose output reads back to the same experiment.
 //
 //   name: smoke/leaf_down
 //   question: What does one rail leaf cost a fleet of 2P2D instances?
@@ -60,7 +60,9 @@ struct NetworkSpec {
   /// vol. 1, 9.7.6.1.3). Defaults 14 and 7 are what MoRI and Mooncake set.
   std::int32_t rdma_timeout = 14;
   std::int32_t rdma_retry = 7;
-  Duration retransmission_budget() const { return Duration{(std::int64_t{rdma_retry} + 1) * 4096 * (std::int64_t{1} << rdma_timeout)}; }
+  Duration retransmission_budget() const {
+    return Duration{(std::int64_t{rdma_retry} + 1) * 4096 * (std::int64_t{1} << rdma_timeout)};
+  }
 };
 
 struct CostSpec {
@@ -71,8 +73,8 @@ struct CostSpec {
 enum class Fidelity : std::uint8_t { step, fluid };
 constexpr std::array<std::string_view, 2> enum_names(const Fidelity*) { return {"step", "fluid"}; }
 
-/// Where a fluid run takes detection and recovery times from: closed forms of the same settings, or step runs around one
-/// fault of each kind, measured once and kept.
+/// Where a fluid run takes detection and recovery times from: closed forms of the same settings, or step runs around
+/// one fault of each kind, measured once and kept.
 enum class FluidEffects : std::uint8_t { formula, step };
 constexpr std::array<std::string_view, 2> enum_names(const FluidEffects*) { return {"formula", "step"}; }
 
@@ -117,7 +119,7 @@ struct ExperimentSpec {
   RiskGroups risk;  // shared-risk groups that the topology does not state
   CostSpec cost;
   // Where the parts came from, for reports and errors.
-  std::string folder;   // of the experiment file, "" for none; relative paths start there
+  std::string folder;  // of the experiment file, "" for none; relative paths start there
   config::Mark fleet_mark;
 };
 
@@ -129,14 +131,15 @@ void describe(config::Fields& f, FluidSpec& s);
 
 /// What the command line changes.
 struct Overrides {
-  std::vector<std::string> set;           // "fleet.instances=8"
-  std::optional<std::string> trace;       // --trace FILE
+  std::vector<std::string> set;      // "fleet.instances=8"
+  std::optional<std::string> trace;  // --trace FILE
   std::optional<std::uint64_t> seed;
 };
 
 /// Reads an experiment. Files it names are read through `reader`, relative to the experiment's folder. Throws
 /// config::ConfigError with every error found.
-ExperimentSpec load(const std::string& text, const std::string& file, const Overrides& overrides, const config::FileReader& reader);
+ExperimentSpec load(const std::string& text, const std::string& file, const Overrides& overrides,
+                    const config::FileReader& reader);
 
 /// The complete experiment as YAML, everything inline, no file named but traces.
 std::string resolved(const ExperimentSpec& spec);

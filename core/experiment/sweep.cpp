@@ -51,7 +51,8 @@ void describe(Fields& f, Reading& r) {
     } else {
       for (const auto& axis : grid) {
         if (!axis.second.IsSequence() || axis.second.size() == 0) {
-          f.diagnostics().error(f.document().mark(axis.second), fmt::format("grid.{}: expected a list of values", axis.first.Scalar()));
+          f.diagnostics().error(f.document().mark(axis.second),
+                                fmt::format("grid.{}: expected a list of values", axis.first.Scalar()));
           continue;
         }
         Axis a{axis.first.Scalar(), {}};
@@ -67,10 +68,12 @@ void describe(Fields& f, Reading& r) {
       for (const auto& entry : cases) {
         Case c{entry.first.Scalar(), {}};
         if (!entry.second.IsMap()) {
-          f.diagnostics().error(f.document().mark(entry.second), fmt::format("cases.{}: expected fields and values", c.name));
+          f.diagnostics().error(f.document().mark(entry.second),
+                                fmt::format("cases.{}: expected fields and values", c.name));
           continue;
         }
-        for (const auto& field : entry.second) c.set.push_back(fmt::format("{}={}", field.first.Scalar(), text_of(field.second)));
+        for (const auto& field : entry.second)
+          c.set.push_back(fmt::format("{}={}", field.first.Scalar(), text_of(field.second)));
         r.cases.push_back(std::move(c));
       }
     }
@@ -101,7 +104,8 @@ void expand(Reading& r) {
 
 }  // namespace
 
-SweepSpec load_sweep(const std::string& text, const std::string& file, const std::vector<std::string>& over, const config::FileReader&) {
+SweepSpec load_sweep(const std::string& text, const std::string& file, const std::vector<std::string>& over,
+                     const config::FileReader&) {
   config::Diagnostics diagnostics;
   config::Document document(text, file, diagnostics);
   diagnostics.throw_if_any();
@@ -114,7 +118,8 @@ SweepSpec load_sweep(const std::string& text, const std::string& file, const std
   } else {
     config::read(document, root, "", reading, diagnostics);
     const auto slash = file.rfind('/');
-    if (!spec.experiment.starts_with('/') && slash != std::string::npos) spec.experiment = file.substr(0, slash + 1) + spec.experiment;
+    if (!spec.experiment.starts_with('/') && slash != std::string::npos)
+      spec.experiment = file.substr(0, slash + 1) + spec.experiment;
   }
   for (const std::string& axis : over) {
     const config::Mark mark{fmt::format("--over {}", axis), 0, 0};

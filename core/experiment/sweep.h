@@ -22,21 +22,22 @@
 namespace faultline::experiment {
 
 struct SweepPoint {
-  std::string name;               // "EP8, restart_unit=instance"
-  std::vector<std::string> set;   // "field=value", in order
+  std::string name;              // "EP8, restart_unit=instance"
+  std::vector<std::string> set;  // "field=value", in order
 };
 
 struct SweepSpec {
   std::string name;
-  std::string experiment;         // path, as the reader takes it
+  std::string experiment;  // path, as the reader takes it
   std::int64_t seeds = 10;
   std::int64_t first_seed = 1;
   std::vector<SweepPoint> points;  // at least one
 };
 
-/// Reads a sweep file; a file that is itself an experiment (it has a `topology`) becomes a sweep of one point. `over` adds
-/// "field=[a, b]" axes of the command line. Throws config::ConfigError.
-SweepSpec load_sweep(const std::string& text, const std::string& file, const std::vector<std::string>& over, const config::FileReader& reader);
+/// Reads a sweep file; a file that is itself an experiment (it has a `topology`) becomes a sweep of one point. `over`
+/// adds "field=[a, b]" axes of the command line. Throws config::ConfigError.
+SweepSpec load_sweep(const std::string& text, const std::string& file, const std::vector<std::string>& over,
+                     const config::FileReader& reader);
 
 /// One line for each figure that a sweep keeps of a replica: mean and interval are taken over the seeds of a point.
 struct Estimate {

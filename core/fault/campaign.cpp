@@ -56,9 +56,7 @@ void describe(config::Fields& f, Reading& r) {
   f.required("kind", s.kind);
   if (!f.has("kind")) return;
   switch (s.kind) {
-    case CampaignKind::scripted:
-      f.list("faults", s.faults, true);
-      break;
+    case CampaignKind::scripted: f.list("faults", s.faults, true); break;
     case CampaignKind::profile: {
       read_profiles(f, r);
       f.field("acceleration", s.acceleration, {.min = std::numeric_limits<double>::min(), .max = 1e9});
@@ -223,32 +221,21 @@ FaultSpec typical(FaultKind kind) {
   FaultSpec f;
   f.kind = kind;
   switch (info(kind).parameters) {
-    case Parameters::none:
-      break;
-    case Parameters::slowdown:
-      f.factor = 2;
-      break;
-    case Parameters::share:
-      f.factor = 0.5;
-      break;
+    case Parameters::none: break;
+    case Parameters::slowdown: f.factor = 2; break;
+    case Parameters::share: f.factor = 0.5; break;
     case Parameters::flap:
       f.down = 1_s;
       f.up = 5_s;
       f.cycles = 3;
       break;
-    case Parameters::loss:
-      f.loss = 0.01;
-      break;
-    case Parameters::contained:
-      f.contained = 0;
-      break;
+    case Parameters::loss: f.loss = 0.01; break;
+    case Parameters::contained: f.contained = 0; break;
     case Parameters::cooling:
       f.factor = 1.5;
       f.shutdown_after = 10_s;
       break;
-    case Parameters::drain:
-      f.drain = 10_s;
-      break;
+    case Parameters::drain: f.drain = 10_s; break;
   }
   return f;
 }
@@ -257,9 +244,7 @@ std::vector<CampaignCase> cases_of(const CampaignSpec& s, const Candidates& cand
                                    const std::function<bool(FaultKind)>& can_apply, config::Diagnostics& diagnostics) {
   std::vector<CampaignCase> cases;
   switch (s.kind) {
-    case CampaignKind::scripted:
-      cases = {{s.name, s.faults}};
-      break;
+    case CampaignKind::scripted: cases = {{s.name, s.faults}}; break;
     case CampaignKind::profile: {
       CampaignCase one{s.name, {}};
       for (const RateProfile& profile : s.profiles) {
@@ -274,15 +259,9 @@ std::vector<CampaignCase> cases_of(const CampaignSpec& s, const Candidates& cand
       cases = {std::move(one)};
       break;
     }
-    case CampaignKind::single:
-      cases = single_cases(s, candidates, can_apply, diagnostics);
-      break;
-    case CampaignKind::second:
-      cases = second_cases(s);
-      break;
-    case CampaignKind::rolling:
-      cases = rolling_case(s, candidates, diagnostics);
-      break;
+    case CampaignKind::single: cases = single_cases(s, candidates, can_apply, diagnostics); break;
+    case CampaignKind::second: cases = second_cases(s); break;
+    case CampaignKind::rolling: cases = rolling_case(s, candidates, diagnostics); break;
   }
   for (CampaignCase& c : cases) finish_list(c.faults, diagnostics);
   return cases;

@@ -70,7 +70,8 @@ Status FaultyTransport::post(const WriteBatch& batch) {
   }
   if (faults_.rate_limit.v > 0) {
     Instant& busy = busy_until_[batch.peer];
-    busy = std::max(busy, now) + duration_from_seconds(static_cast<double>(bytes) / static_cast<double>(faults_.rate_limit.v));
+    busy = std::max(busy, now) +
+           duration_from_seconds(static_cast<double>(bytes) / static_cast<double>(faults_.rate_limit.v));
     operation.not_before = busy;
   }
   operations_.emplace(batch.op, std::move(operation));
@@ -105,11 +106,15 @@ void FaultyTransport::take(const TransportEvent& event, Instant now) {
     case Fate::fail_early: hold(now, OpFailed{*op, Cause::link_down}); return;
     case Fate::fail_late: hold(normal, OpFailed{*op, Cause::link_down}); return;
     case Fate::lose_notify: hold(normal, OpFailed{*op, Cause::timeout}); return;
-    case Fate::stall: hold(std::max(now, operation.posted + inner_->limits().failure_budget), OpFailed{*op, Cause::timeout}); return;
+    case Fate::stall:
+      hold(std::max(now, operation.posted + inner_->limits().failure_budget), OpFailed{*op, Cause::timeout});
+      return;
   }
 }
 
-void FaultyTransport::hold(Instant until, const TransportEvent& event) { held_.emplace(std::make_pair(until, ++sequence_), event); }
+void FaultyTransport::hold(Instant until, const TransportEvent& event) {
+  held_.emplace(std::make_pair(until, ++sequence_), event);
+}
 
 void FaultyTransport::answer(const TransportEvent& event) {
   if (const OpId* op = op_of(event)) {
@@ -148,7 +153,8 @@ void FaultyTransport::close(EndpointId peer) {
 
 Status FaultyTransport::deregister(RegionId region) {
   for (const auto& [op, operation] : operations_) {
-    if (std::find(operation.locals.begin(), operation.locals.end(), region) != operation.locals.end()) return Cause::overload;
+    if (std::find(operation.locals.begin(), operation.locals.end(), region) != operation.locals.end())
+      return Cause::overload;
   }
   return inner_->deregister(region);
 }

@@ -1,6 +1,7 @@
-// A Transport around another one that misbehaves on purpose, in ways that the contract allows: an operation may be slow,
-// may fail although its bytes arrived, may fail and lose its notify, may hang until the failure budget. With an empty
-// policy it is transparent. It tells "does the recovery work" apart from "does the hardware misbehave", in both worlds.
+// A Transport around another one that misbehaves on purpose, in ways that the contract allows: an operation may be
+// slow, may fail although its bytes arrived, may fail and lose its notify, may hang until the failure budget. With an
+// empty policy it is transparent. It tells "does the recovery work" apart from "does the hardware misbehave", in both
+// worlds.
 //
 // What happens to an operation depends on (seed, op id) only, so that a fault shifts no other draw.
 #pragma once
@@ -45,7 +46,9 @@ class FaultyTransport final : public Transport {
   std::vector<std::byte> local_address() const override { return inner_->local_address(); }
   Status open(EndpointId peer, std::span<const std::byte> address) override { return inner_->open(peer, address); }
   void close(EndpointId peer) override;
-  Status register_memory(RegionId region, std::span<std::byte> memory) override { return inner_->register_memory(region, memory); }
+  Status register_memory(RegionId region, std::span<std::byte> memory) override {
+    return inner_->register_memory(region, memory);
+  }
   Status deregister(RegionId region) override;
   std::vector<std::byte> export_region(RegionId region) const override { return inner_->export_region(region); }
   Status import_region(RegionId region, EndpointId owner, std::span<const std::byte> blob) override {
@@ -73,7 +76,7 @@ class FaultyTransport final : public Transport {
   Transport* inner_;
   const Clock* clock_;
   TransportFaults faults_;
-  std::map<OpId, Operation> operations_;  // accepted, terminal event not yet answered
+  std::map<OpId, Operation> operations_;      // accepted, terminal event not yet answered
   std::map<EndpointId, std::uint32_t> owed_;  // of those, per peer
   std::map<EndpointId, Instant> busy_until_;
   std::map<std::pair<Instant, std::uint64_t>, TransportEvent> held_;

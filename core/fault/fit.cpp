@@ -103,30 +103,18 @@ void redraw(const Data& data, std::int64_t units, double window, const WeibullFi
 
 std::vector<Covers> covers_of(FaultKind kind) {
   switch (kind) {
-    case FaultKind::gpu_ecc:
-      return {Covers::hbm};
-    case FaultKind::gpu_hang:
-      return {Covers::gpu_hang};
-    case FaultKind::gpu_slow:
-      return {Covers::gpu_slow};
-    case FaultKind::gpu_sdc:
-      return {Covers::sdc};
-    case FaultKind::xgmi_down:
-      return {Covers::xgmi};
-    case FaultKind::nic_down:
-      return {Covers::nic};
-    case FaultKind::link_down:
-      return {Covers::link};
-    case FaultKind::switch_down:
-      return {Covers::switch_};
-    case FaultKind::node_crash:
-      return {Covers::node};
-    case FaultKind::rack_power:
-      return {Covers::power};
-    case FaultKind::process_crash:
-      return {Covers::software};
-    default:
-      return {Covers::gpu};
+    case FaultKind::gpu_ecc: return {Covers::hbm};
+    case FaultKind::gpu_hang: return {Covers::gpu_hang};
+    case FaultKind::gpu_slow: return {Covers::gpu_slow};
+    case FaultKind::gpu_sdc: return {Covers::sdc};
+    case FaultKind::xgmi_down: return {Covers::xgmi};
+    case FaultKind::nic_down: return {Covers::nic};
+    case FaultKind::link_down: return {Covers::link};
+    case FaultKind::switch_down: return {Covers::switch_};
+    case FaultKind::node_crash: return {Covers::node};
+    case FaultKind::rack_power: return {Covers::power};
+    case FaultKind::process_crash: return {Covers::software};
+    default: return {Covers::gpu};
   }
 }
 

@@ -108,7 +108,9 @@ Duration draw_outage(const FaultSpec& s, std::uint64_t seed, std::uint64_t unit,
 }
 
 /// A process that dies leaves its unit as it was: the engine starts another, which may die, too.
-bool momentary(const FaultSpec& s) { return !info(s.kind).takes_duration && info(s.kind).parameters != Parameters::flap; }
+bool momentary(const FaultSpec& s) {
+  return !info(s.kind).takes_duration && info(s.kind).parameters != Parameters::flap;
+}
 
 bool lasts(Duration outage, Instant t) { return outage == kForever || t.ns > kNever.ns - outage.v; }
 
@@ -320,12 +322,9 @@ void add_chain(const FaultSpec& s, const ScheduledFault& parent, const ExpandOpt
       after.delay += link.delay;
       f.trigger = after;
     }
-    if (!kind.takes_duration)
-      f.length = kForever;
-    else if (link.repair.mean != kForever)
-      f.length = draw_repair(random, link.repair);
-    else if (parent.length != kForever)
-      f.length = std::max(Duration{1}, parent.length - link.delay);
+    if (!kind.takes_duration) f.length = kForever;
+    else if (link.repair.mean != kForever) f.length = draw_repair(random, link.repair);
+    else if (parent.length != kForever) f.length = std::max(Duration{1}, parent.length - link.delay);
     out.push_back(std::move(f));
   }
 }
@@ -347,10 +346,8 @@ void expand_random(const FaultSpec& s, const ExpandOptions& options, const First
     return;
   }
   std::vector<Drawn> drawn;
-  if (times.rate_per_hour)
-    draw_per_component(s, components, until, options, known, candidates, drawn);
-  else
-    draw_together(s, components, until, options.seed, drawn);
+  if (times.rate_per_hour) draw_per_component(s, components, until, options, known, candidates, drawn);
+  else draw_together(s, components, until, options.seed, drawn);
   if (drawn.size() > kRandomEventsMax) {
     diagnostics.error(s.mark,
                       fmt::format("random fault '{}' strikes more than {} times in this run", s.id, kRandomEventsMax),

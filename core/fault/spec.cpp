@@ -144,17 +144,13 @@ void describe(config::Fields& f, FaultSpec& s) {
     const std::string_view key = is_after ? "after" : "random";
     if (!f.reading() && !(is_after ? s.after.has_value() : s.random.has_value())) continue;
     if (f.reading() && f.has(key)) {
-      if (is_after)
-        s.after.emplace();
-      else
-        s.random.emplace();
+      if (is_after) s.after.emplace();
+      else s.random.emplace();
     }
     AfterEvent no_event;
     RandomTimes no_times;
-    if (is_after)
-      f.object(key, s.after ? *s.after : no_event);
-    else
-      f.object(key, s.random ? *s.random : no_times);
+    if (is_after) f.object(key, s.after ? *s.after : no_event);
+    else f.object(key, s.random ? *s.random : no_times);
   }
   maybe(f, "duration", s.duration, config::kPositive);
   maybe(f, "repair", s.repair, config::kPositive);

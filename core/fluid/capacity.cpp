@@ -16,16 +16,19 @@ constexpr double kPi = 3.14159265358979323846;
 double seconds_of(model::FixedTime t) { return model::nanoseconds(t) * 1e-9; }
 
 double decode_step_s(const RoleCapacity& r, std::int64_t batch, const model::StepEnvironment& environment = {}) {
-  const std::vector<model::RankLoad> loads(static_cast<std::size_t>(r.pricer->ranks()), {static_cast<std::int32_t>(batch), batch * r.context});
+  const std::vector<model::RankLoad> loads(static_cast<std::size_t>(r.pricer->ranks()),
+                                           {static_cast<std::int32_t>(batch), batch * r.context});
   return seconds_of(r.pricer->step({}, loads, environment));
 }
 
 /// One prompt on every rank, in chunks of at most `chunk` tokens.
-double prefill_s(const model::StepPricer& pricer, std::int64_t prompt, std::int64_t chunk, const model::StepEnvironment& environment = {}) {
+double prefill_s(const model::StepPricer& pricer, std::int64_t prompt, std::int64_t chunk,
+                 const model::StepEnvironment& environment = {}) {
   double total = 0;
   for (std::int64_t done = 0; done < prompt; done += chunk) {
     std::vector<model::PrefillItem> items;
-    for (std::int64_t rank = 0; rank < pricer.ranks(); ++rank) items.push_back({static_cast<std::int32_t>(rank), std::min(chunk, prompt - done), done});
+    for (std::int64_t rank = 0; rank < pricer.ranks(); ++rank)
+      items.push_back({static_cast<std::int32_t>(rank), std::min(chunk, prompt - done), done});
     total += seconds_of(pricer.step(items, {}, environment));
   }
   return total;
@@ -43,9 +46,9 @@ Limits limits_of(const workload::WorkloadSpec& w) {
   return l;
 }
 
-/// Largest utilisation of an M/G/1 server at which waiting plus service stays within `limit` in 99 of 100 cases. Its mean
-/// wait is rho t s / (2 (1 - rho)) with s = E[T^2] / E[T]^2 (Pollaczek-Khinchine); the tail is taken as exponential: p99 =
-/// ln(100) * mean. `service` is the mean; prompts prefill in proportion to their length.
+/// Largest utilisation of an M/G/1 server at which waiting plus service stays within `limit` in 99 of 100 cases. Its
+/// mean wait is rho t s / (2 (1 - rho)) with s = E[T^2] / E[T]^2 (Pollaczek-Khinchine); the tail is taken as
+/// exponential: p99 = ln(100) * mean. `service` is the mean; prompts prefill in proportion to their length.
 double utilisation_within(double service, double spread, double limit) {
   if (limit > 1e17) return 0.98;
   if (service >= limit) return 0;
@@ -59,7 +62,8 @@ std::int64_t mean_batch(std::int64_t most, std::int64_t ranks) {
   return std::max<std::int64_t>(most > 0 ? 1 : 0, static_cast<std::int64_t>(root * root / static_cast<double>(ranks)));
 }
 
-std::int64_t largest_batch(const RoleCapacity& r, const experiment::ExperimentSpec& spec, const model::MemoryBudget& memory, double limit_s, std::string& reason) {
+std::int64_t largest_batch(const RoleCapacity& r, const experiment::ExperimentSpec& spec,
+                           const model::MemoryBudget& memory, double limit_s, std::string& reason) {
   const std::int64_t room = std::max<std::int64_t>(0, memory.tokens.v / std::max<std::int64_t>(1, r.context));
   std::int64_t high = std::min(room, spec.engine.max_num_seqs);
   reason = room < spec.engine.max_num_seqs ? "memory" : "max_num_seqs";
@@ -74,7 +78,9 @@ std::int64_t largest_batch(const RoleCapacity& r, const experiment::ExperimentSp
     const std::int64_t middle = (low + high) / 2;
     (decode_step_s(r, middle) <= limit_s ? low : high) = middle;
   }
-  if (low == 0) reason = fmt::format("a step of one sequence takes {:.1f} ms, the TPOT limit is {:.1f} ms", decode_step_s(r, 1) * 1e3, limit_s * 1e3);
+  if (low == 0)
+    reason = fmt::format("a step of one sequence takes {:.1f} ms, the TPOT limit is {:.1f} ms",
+                         decode_step_s(r, 1) * 1e3, limit_s * 1e3);
   return low;
 }
 
@@ -100,7 +106,8 @@ void fill_held(RoleCapacity& r, double output_mean) {
 double Load::at(double s) const {
   if (amplitude == 0) return rate;
   const double turns = (s + phase_s) / period_s;
-  return rate * (1 + amplitude * stable::sin(2 * kPi * (turns - static_cast<double>(static_cast<std::int64_t>(turns)))));
+  return rate *
+         (1 + amplitude * stable::sin(2 * kPi * (turns - static_cast<double>(static_cast<std::int64_t>(turns)))));
 }
 
 double RoleCapacity::held_at(double utilisation) const {
@@ -126,7 +133,9 @@ double RoleCapacity::slowdown(std::int64_t sequences, double slow, double rdma_s
   return prefill_s(*pricer, prompt, prompt, environment) / prefill_s(*pricer, prompt, prompt);
 }
 
-double RoleCapacity::step_at(std::int64_t sequences) const { return decode_step_s(*this, std::max<std::int64_t>(1, sequences)); }
+double RoleCapacity::step_at(std::int64_t sequences) const {
+  return decode_step_s(*this, std::max<std::int64_t>(1, sequences));
+}
 
 Load load_of(const experiment::ExperimentSpec& spec, const config::FileReader& reader) {
   config::Diagnostics diagnostics;
@@ -185,7 +194,9 @@ Capacity capacity_of(const experiment::ExperimentSpec& spec, const experiment::D
     set_up(r, *d.prefill, prompt);
     prefill_time = r.step_s = prefill_s(*r.pricer, prompt, spec.engine.max_num_batched_tokens);
     const double utilisation = utilisation_within(r.step_s, load.prompt_spread, limits.ttft_s);
-    r.limit = utilisation > 0 ? "TTFT" : fmt::format("a mean prompt takes {:.0f} ms, the TTFT limit is {:.0f} ms", r.step_s * 1e3, limits.ttft_s * 1e3);
+    r.limit = utilisation > 0 ? "TTFT"
+                              : fmt::format("a mean prompt takes {:.0f} ms, the TTFT limit is {:.0f} ms",
+                                            r.step_s * 1e3, limits.ttft_s * 1e3);
     const double ranks = static_cast<double>(r.pricer->ranks());
     r.requests_per_s = utilisation * ranks / r.step_s;
     for (int k = 0; k <= 16; ++k) {  // in service and waiting, M/G/1 for each rank
@@ -211,14 +222,16 @@ Capacity capacity_of(const experiment::ExperimentSpec& spec, const experiment::D
     // then comes every step / (1 - prefill's share); the largest rate within the TPOT limit is found by bisection.
     const double ranks = static_cast<double>(r.pricer->ranks());
     std::string reason;
-    const std::int64_t most = mean_batch(largest_batch(r, spec, d.both->memory, limits.tpot_s, reason), r.pricer->ranks());
+    const std::int64_t most =
+        mean_batch(largest_batch(r, spec, d.both->memory, limits.tpot_s, reason), r.pricer->ranks());
     r.limit = reason;
     for (std::int64_t batch = most; batch > 0; batch = batch * 15 / 16) {
       const double step = decode_step_s(r, batch);
       const double rate = 1 / (prefill_time / ranks + step * output / (ranks * static_cast<double>(batch)));
       const double share = rate * prefill_time / ranks;
       const double tpot = step / (1 - share);
-      if (tpot <= limits.tpot_s && utilisation_within(prefill_time, load.prompt_spread, limits.ttft_s) > share && rate > r.requests_per_s) {
+      if (tpot <= limits.tpot_s && utilisation_within(prefill_time, load.prompt_spread, limits.ttft_s) > share &&
+          rate > r.requests_per_s) {
         r.requests_per_s = rate;
         r.batch = batch;
         r.step_s = tpot;
@@ -230,7 +243,9 @@ Capacity capacity_of(const experiment::ExperimentSpec& spec, const experiment::D
   c.tpot_limit_s = limits.tpot_s;
   c.ttft_slack_s = std::max(0.0, std::min(limits.ttft_s, 1e9) - prefill_time);
   if (d.both) c.instance_requests_per_s = c.both.requests_per_s * d.both->groups;
-  else c.instance_requests_per_s = std::min(c.prefill.requests_per_s * d.prefill->groups, c.decode.requests_per_s * d.decode->groups);
+  else
+    c.instance_requests_per_s =
+        std::min(c.prefill.requests_per_s * d.prefill->groups, c.decode.requests_per_s * d.decode->groups);
   return c;
 }
 

@@ -13,7 +13,8 @@ std::optional<double> ComparisonRow::difference() const {
   return (*fluid - *step) / *step;
 }
 
-std::vector<ComparisonRow> compare(const Result& with, const Result& without, const metrics::Summary& step, const metrics::Impacts& impacts) {
+std::vector<ComparisonRow> compare(const Result& with, const Result& without, const metrics::Summary& step,
+                                   const metrics::Impacts& impacts) {
   double lost = 0, own = 0, hit = 0, goodput_loss = 0;
   std::optional<double> detect, ready;
   for (const metrics::FaultImpact& f : impacts.faults) {
@@ -30,21 +31,26 @@ std::vector<ComparisonRow> compare(const Result& with, const Result& without, co
     if (c.detect_s >= 0) fluid_detect = std::max(fluid_detect.value_or(0), c.detect_s);
     if (c.ready_s >= 0) fluid_ready = std::max(fluid_ready.value_or(0), c.ready_s);
   }
-  return {{"detected after, slowest, s", fluid_detect, detect},
-          {"ready after, slowest, s", fluid_ready, ready},
-          {"capacity lost, GPU-s", with.lost_gpu_s, lost},
-          {"of it the failed GPUs', GPU-s", with.own_gpu_s, own},
-          {"requests arrived", with.arrived, static_cast<double>(step.requests.arrived)},
-          {"requests interrupted", with.hit, hit},
-          {"requests failed or rejected", with.failed, static_cast<double>(step.requests.failed + step.requests.rejected)},
-          {"requests within the SLO", with.good, static_cast<double>(step.throughput.goodput_requests)},
-          {"goodput lost, tokens", without.good_tokens - with.good_tokens, goodput_loss}};
+  return {
+      {"detected after, slowest, s", fluid_detect, detect},
+      {"ready after, slowest, s", fluid_ready, ready},
+      {"capacity lost, GPU-s", with.lost_gpu_s, lost},
+      {"of it the failed GPUs', GPU-s", with.own_gpu_s, own},
+      {"requests arrived", with.arrived, static_cast<double>(step.requests.arrived)},
+      {"requests interrupted", with.hit, hit},
+      {"requests failed or rejected", with.failed, static_cast<double>(step.requests.failed + step.requests.rejected)},
+      {"requests within the SLO", with.good, static_cast<double>(step.throughput.goodput_requests)},
+      {"goodput lost, tokens", without.good_tokens - with.good_tokens, goodput_loss}};
 }
 
 nlohmann::ordered_json comparison_json(const std::vector<ComparisonRow>& rows) {
   nlohmann::ordered_json out = nlohmann::ordered_json::array();
-  const auto value = [](const std::optional<double>& v) { return v ? nlohmann::ordered_json(*v) : nlohmann::ordered_json(nullptr); };
-  for (const ComparisonRow& r : rows) out.push_back({{"what", r.what}, {"fluid", value(r.fluid)}, {"step", value(r.step)}, {"difference", value(r.difference())}});
+  const auto value = [](const std::optional<double>& v) {
+    return v ? nlohmann::ordered_json(*v) : nlohmann::ordered_json(nullptr);
+  };
+  for (const ComparisonRow& r : rows)
+    out.push_back(
+        {{"what", r.what}, {"fluid", value(r.fluid)}, {"step", value(r.step)}, {"difference", value(r.difference())}});
   return out;
 }
 
@@ -53,7 +59,8 @@ std::string comparison_text(const std::vector<ComparisonRow>& rows) {
   const auto value = [](const std::optional<double>& v) { return v ? report::number(*v) : std::string("–"); };
   for (const ComparisonRow& r : rows) {
     const auto d = r.difference();
-    out += fmt::format("{:<32} {:>14} {:>14} {:>11}\n", r.what, value(r.fluid), value(r.step), d ? fmt::format("{:+.1f} %", 100 * *d) : "–");
+    out += fmt::format("{:<32} {:>14} {:>14} {:>11}\n", r.what, value(r.fluid), value(r.step),
+                       d ? fmt::format("{:+.1f} %", 100 * *d) : "–");
   }
   return out;
 }

@@ -19,7 +19,8 @@ struct ComparisonRow {
 };
 
 /// `step`: the summary of the run with faults, `impacts` against its paired run.
-std::vector<ComparisonRow> compare(const Result& with, const Result& without, const metrics::Summary& step, const metrics::Impacts& impacts);
+std::vector<ComparisonRow> compare(const Result& with, const Result& without, const metrics::Summary& step,
+                                   const metrics::Impacts& impacts);
 nlohmann::ordered_json comparison_json(const std::vector<ComparisonRow>& rows);
 std::string comparison_text(const std::vector<ComparisonRow>& rows);
 

@@ -1,6 +1,6 @@
 // The requests of a fluid run: a rate against a capacity, and the queue between them. Closed forms between changes:
-// with arrivals a and capacity c < a the queue grows at a - c, and afterwards drains at c - a. Who arrives while the wait
-// ahead is longer than the SLO allows is late; a wait beyond the routers' time-out is refused.
+// with arrivals a and capacity c < a the queue grows at a - c, and afterwards drains at c - a. Who arrives while the
+// wait ahead is longer than the SLO allows is late; a wait beyond the routers' time-out is refused.
 #pragma once
 
 #include <algorithm>
@@ -25,7 +25,8 @@ class Flow {
       const double growth = rate - capacity;
       // Up to the next queue length at which something changes.
       double span = left;
-      const bool late = capacity <= 0 ? backlog_ > 0 || rate > 0 : backlog_ > wait_late || (backlog_ == wait_late && growth > 0);
+      const bool late =
+          capacity <= 0 ? backlog_ > 0 || rate > 0 : backlog_ > wait_late || (backlog_ == wait_late && growth > 0);
       const bool refusing = capacity > 0 && growth > 0 && backlog_ >= full;
       if (!refusing && growth != 0) {
         for (const double level : {0.0, wait_late, full}) {
@@ -44,7 +45,8 @@ class Flow {
         }
         s.served += capacity * span;
         backlog_ = refusing ? full : std::max(0.0, backlog_ + growth * span);
-        if (capacity <= 0 && backlog_ > timeout_s_ * rate) {  // nothing is served: who waits longer than the time-out is refused
+        if (capacity <= 0 &&
+            backlog_ > timeout_s_ * rate) {  // nothing is served: who waits longer than the time-out is refused
           s.rejected += backlog_ - timeout_s_ * rate;
           s.late -= std::min(s.late, backlog_ - timeout_s_ * rate);
           backlog_ = timeout_s_ * rate;

@@ -10,7 +10,8 @@ using fault::FaultKind;
 using topology::Kind;
 
 std::string Health::refusal(const topology::Topology& topology, const fault::ScheduledFault& f) {
-  if (!std::holds_alternative<Instant>(f.trigger)) return "is triggered by an event; fluid fidelity has no single events: give it a time";
+  if (!std::holds_alternative<Instant>(f.trigger))
+    return "is triggered by an event; fluid fidelity has no single events: give it a time";
   switch (f.kind) {
     case FaultKind::placebo:
     case FaultKind::router_crash:
@@ -39,7 +40,8 @@ std::string Health::refusal(const topology::Topology& topology, const fault::Sch
     default: return fmt::format("of kind {} has no model at fluid fidelity: use step", name_of(f.kind));
   }
   const Kind kind = topology.graph[f.component].kind;
-  const bool of_core = kind == Kind::core || (kind == Kind::fabric_link && topology.graph.name(f.component).find("core-") != std::string::npos);
+  const bool of_core = kind == Kind::core || (kind == Kind::fabric_link &&
+                                              topology.graph.name(f.component).find("core-") != std::string::npos);
   if (of_core) return "is in the third tier of a fat tree, which fluid fidelity does not know: use step";
   return {};
 }
@@ -70,7 +72,8 @@ std::vector<std::uint32_t> Health::nodes_of(const fault::ScheduledFault& f) cons
     if (topology_.leaf(leaf) == f.component) below(leaf);
   }
   if (kind == Kind::spine || kind == Kind::fabric_link) {
-    for (std::uint32_t n = 0; n < l.nodes; ++n) nodes.push_back(n);  // those whose group spans pods; the others do not change
+    for (std::uint32_t n = 0; n < l.nodes; ++n)
+      nodes.push_back(n);  // those whose group spans pods; the others do not change
   }
   return nodes;
 }
@@ -97,7 +100,8 @@ std::vector<std::uint32_t> Health::set(std::uint32_t fault, bool active) {
         }
       } else {
         for (std::uint32_t s = 0; s < l.uplinks(); ++s) {
-          if (topology_.graph.link(l.uplink(leaf, s / l.parallel, s % l.parallel)).component == f.component) count(leaf, 1);
+          if (topology_.graph.link(l.uplink(leaf, s / l.parallel, s % l.parallel)).component == f.component)
+            count(leaf, 1);
         }
       }
     }
@@ -129,7 +133,9 @@ NodeHealth Health::of(std::uint32_t node) const {
         if (f.process_only) continue;
         [[fallthrough]];
       case FaultKind::gpu_failstop: h.dead_gpus |= std::uint64_t{1} << gpu->gpu; continue;
-      case FaultKind::pcie_degrade: share[l.rail_of(gpu->gpu)] = std::min(share[l.rail_of(gpu->gpu)], f.factor); continue;
+      case FaultKind::pcie_degrade:
+        share[l.rail_of(gpu->gpu)] = std::min(share[l.rail_of(gpu->gpu)], f.factor);
+        continue;
       case FaultKind::cooling_loss:
         if (shut_[index]) h.down = true;
         else h.slow = std::max(h.slow, f.factor);
@@ -157,11 +163,12 @@ NodeHealth Health::of(std::uint32_t node) const {
     for (std::uint32_t nic = 0; nic < l.nics; ++nic) {
       for (std::uint32_t port = 0; port < l.ports; ++port) {
         const ComponentId cable = graph.link(l.cable(NodeId{node}, nic, port)).component;
-        const bool here = kind == Kind::nic ? topology_.nic(NodeId{node}, nic) == f.component
+        const bool here = kind == Kind::nic    ? topology_.nic(NodeId{node}, nic) == f.component
                           : kind == Kind::leaf ? topology_.leaf(l.leaf_of(NodeId{node}, nic, port)) == f.component
                                                : cable == f.component;
         if (!here) continue;
-        if (f.kind == FaultKind::link_degrade || f.kind == FaultKind::pfc_storm) share[nic] = std::min(share[nic], f.factor);
+        if (f.kind == FaultKind::link_degrade || f.kind == FaultKind::pfc_storm)
+          share[nic] = std::min(share[nic], f.factor);
         else ++dark[nic];
       }
     }

@@ -1,5 +1,6 @@
-// What the active faults have left of each node, and of the ways between nodes: the truth of a fluid run. The same rules
-// as the step simulator's, without routes: a GPU whose own NIC has no lit port is cut off unless its node may use another.
+// What the active faults have left of each node, and of the ways between nodes: the truth of a fluid run. The same
+// rules as the step simulator's, without routes: a GPU whose own NIC has no lit port is cut off unless its node may use
+// another.
 #pragma once
 
 #include <cstdint>
@@ -15,16 +16,20 @@ struct NodeHealth {
   std::uint64_t dead_gpus = 0;  // bit per GPU; all bits where the node is down
   std::uint64_t own_gpus = 0;   // those and hung and cut-off ones: what the faults take themselves
   bool hung = false;
-  bool cut = false;             // a GPU in it reaches no other node
-  double slow = 1;              // of its slowest GPU, >= 1
-  double rdma = 1, xgmi = 1;    // share left of the scarcest NIC and xGMI link
+  bool cut = false;           // a GPU in it reaches no other node
+  double slow = 1;            // of its slowest GPU, >= 1
+  double rdma = 1, xgmi = 1;  // share left of the scarcest NIC and xGMI link
   bool bad_hardware() const { return dead_gpus != 0; }
 };
 
 class Health {
  public:
   Health(const topology::Topology& topology, const fault::FaultSchedule& schedule)
-      : topology_(topology), schedule_(schedule), active_(topology.layout.nodes), uplinks_lost_(topology.layout.leaves, 0), shut_(schedule.size(), 0) {}
+      : topology_(topology),
+        schedule_(schedule),
+        active_(topology.layout.nodes),
+        uplinks_lost_(topology.layout.leaves, 0),
+        shut_(schedule.size(), 0) {}
 
   /// Whether a run at fluid fidelity can say what this fault does, and if not why.
   static std::string refusal(const topology::Topology& topology, const fault::ScheduledFault& f);

@@ -27,7 +27,9 @@ void describe(config::Fields& f, Prices& s) {
   if (!f.reading()) return;
   if (s.contracts.empty()) f.error("contracts", "contracts: at least one is needed");
   for (std::size_t k = 0; k + 1 < s.contracts.size(); ++k) {
-    if (!s.contracts[k].nodes) f.error("contracts", fmt::format("contract '{}' has no number of nodes, so that none after it is used", s.contracts[k].name));
+    if (!s.contracts[k].nodes)
+      f.error("contracts",
+              fmt::format("contract '{}' has no number of nodes, so that none after it is used", s.contracts[k].name));
   }
 }
 
@@ -72,7 +74,8 @@ Money money_of(const Prices& prices, const FleetSize& size, const Result& result
   Money m;
   const auto serving = static_cast<double>(size.serving()), spare = static_cast<double>(size.spare_nodes);
   const double all = nodes_per_hour(prices, serving + spare), busy = nodes_per_hour(prices, serving);
-  m.per_hour = busy + (all - busy) * prices.idle_spare_share + (serving * prices.power.busy_kw + spare * prices.power.idle_kw) * prices.power.kwh;
+  m.per_hour = busy + (all - busy) * prices.idle_spare_share +
+               (serving * prices.power.busy_kw + spare * prices.power.idle_kw) * prices.power.kwh;
   m.credits = result.failed * prices.credit_per_failed_request;
   m.total = m.per_hour * result.duration_s / 3600 + m.credits;
   const double share = result.arrived > 0 ? result.good / result.arrived : 0;

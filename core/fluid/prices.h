@@ -43,9 +43,9 @@ Prices load_prices(const std::string& text, const std::string& file);
 Prices prices_of(double gpu_hour, std::int64_t gpus_per_node);
 
 struct Money {
-  double per_hour = 0;            // of the whole fleet, without credits
-  double total = 0;               // of the run, credits included
-  double credits = 0;             // of the run
+  double per_hour = 0;                         // of the whole fleet, without credits
+  double total = 0;                            // of the run, credits included
+  double credits = 0;                          // of the run
   double per_1m_input = 0, per_1m_output = 0;  // of tokens within the SLO; the prefill nodes' share pays for the input
   double per_1m_all = 0;
 };

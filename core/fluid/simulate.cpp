@@ -56,16 +56,34 @@ struct Instance {
 
 class Fleet {
  public:
-  Fleet(const experiment::ExperimentSpec& spec, const experiment::Deployment& d, const Capacity& capacity, const Options& options)
-      : spec_(spec), d_(d), capacity_(capacity), options_(options), end_{options.duration.v},
-        health_(d.topology, d.faults), flow_(capacity.both.gpus > 0 || capacity.decode.requests_per_s < prefill_rate() ? 0 : capacity.ttft_slack_s, seconds(spec.router.queue_timeout)),
+  Fleet(const experiment::ExperimentSpec& spec, const experiment::Deployment& d, const Capacity& capacity,
+        const Options& options)
+      : spec_(spec),
+        d_(d),
+        capacity_(capacity),
+        options_(options),
+        end_{options.duration.v},
+        health_(d.topology, d.faults),
+        flow_(capacity.both.gpus > 0 || capacity.decode.requests_per_s < prefill_rate() ? 0 : capacity.ttft_slack_s,
+              seconds(spec.router.queue_timeout)),
         group_of_node_(d.topology.layout.nodes) {
     set_up();
   }
   Result run();
 
  private:
-  enum Kind : std::uint8_t { kFault, kNotice, kDecide, kReady, kRetry, kLoad, kBack, kSpareBack, kMeasuredEnd, kShutdown };
+  enum Kind : std::uint8_t {
+    kFault,
+    kNotice,
+    kDecide,
+    kReady,
+    kRetry,
+    kLoad,
+    kBack,
+    kSpareBack,
+    kMeasuredEnd,
+    kShutdown
+  };
   struct Event {
     Instant at;
     std::uint64_t sequence;
@@ -82,7 +100,9 @@ class Fleet {
     if (at < end_) queue_.push({at, sequence_++, kind, a, b, active});
   }
   const RoleCapacity& role(const Group& g) const {
-    return g.role == GroupRole::prefill ? capacity_.prefill : g.role == GroupRole::decode ? capacity_.decode : capacity_.both;
+    return g.role == GroupRole::prefill  ? capacity_.prefill
+           : g.role == GroupRole::decode ? capacity_.decode
+                                         : capacity_.both;
   }
   Instance& owner(const Group& g) { return instances_[g.instance]; }
 
@@ -188,7 +208,8 @@ void Fleet::set_up() {
       }
     }
   }
-  if (capacity_.load.amplitude > 0) push(Instant{static_cast<std::int64_t>(capacity_.load.period_s / 48 * 1e9)}, kLoad, 0);
+  if (capacity_.load.amplitude > 0)
+    push(Instant{static_cast<std::int64_t>(capacity_.load.period_s / 48 * 1e9)}, kLoad, 0);
   if (const StartState* s = options_.state) {
     for (const InstanceDown& down : s->instances_down) {
       Instance& x = instances_[down.instance];
@@ -239,7 +260,8 @@ std::vector<std::uint32_t> Fleet::dead_nodes(const Instance& x) const {
     for (const std::uint32_t n : groups_[id].nodes) {
       const NodeHealth h = health_.of(n);
       // Hung and cut-off nodes fail their health probe, which only a policy with spares makes; the others try again.
-      if (known_bad_[n] || h.bad_hardware() || (spare && (h.hung || h.cut)) || (h.cut && groups_[id].nodes.size() > 1)) {
+      if (known_bad_[n] || h.bad_hardware() || (spare && (h.hung || h.cut)) ||
+          (h.cut && groups_[id].nodes.size() > 1)) {
         if (std::find(dead.begin(), dead.end(), n) == dead.end()) dead.push_back(n);
       }
     }
@@ -247,12 +269,16 @@ std::vector<std::uint32_t> Fleet::dead_nodes(const Instance& x) const {
   return dead;
 }
 
-/// Share of the group's capacity in use when its instance's fault struck. The scarcer role sets the instance's rate; the
-/// other role's groups run below their own limit.
+/// Share of the group's capacity in use when its instance's fault struck. The scarcer role sets the instance's rate;
+/// the other role's groups run below their own limit.
 double Fleet::use_of(const Group& g) const {
   const RoleCapacity& r = role(g);
-  const double groups = g.role == GroupRole::prefill ? d_.prefill->groups : g.role == GroupRole::decode ? d_.decode->groups : d_.both->groups;
-  return r.requests_per_s > 0 ? instances_[g.instance].share * capacity_.instance_requests_per_s / (r.requests_per_s * groups) : 0;
+  const double groups = g.role == GroupRole::prefill  ? d_.prefill->groups
+                        : g.role == GroupRole::decode ? d_.decode->groups
+                                                      : d_.both->groups;
+  return r.requests_per_s > 0
+             ? instances_[g.instance].share * capacity_.instance_requests_per_s / (r.requests_per_s * groups)
+             : 0;
 }
 
 /// Requests on a group when it stops, by Little's law.
@@ -266,7 +292,8 @@ void Fleet::hit(Group& g) {
   if (FaultCost* c = cost(x.blame)) c->hit += n;
   if (spec_.engine.gateway_replays) {
     result_.retried += n;
-    const double again = g.role == GroupRole::prefill ? capacity_.load.prompt_mean / 2 : capacity_.load.prompt_mean + capacity_.load.output_age;
+    const double again = g.role == GroupRole::prefill ? capacity_.load.prompt_mean / 2
+                                                      : capacity_.load.prompt_mean + capacity_.load.output_age;
     result_.tokens_recomputed += n * again;
   } else {
     result_.failed += n;
@@ -333,7 +360,8 @@ void Fleet::advance(Instant to) {
   if (s.late <= 0 && fleet_capacity_ > 0) {  // no queue, but some are served too slowly
     for (const std::uint32_t i : impaired_) {
       const Instance& x = instances_[i];
-      const bool over = std::any_of(x.groups.begin(), x.groups.end(), [&](std::uint32_t g) { return groups_[g].up && groups_[g].over; });
+      const bool over = std::any_of(x.groups.begin(), x.groups.end(),
+                                    [&](std::uint32_t g) { return groups_[g].up && groups_[g].over; });
       if (!over) continue;
       const double late = s.arrived * x.capacity / fleet_capacity_;
       result_.late += late;
@@ -365,7 +393,8 @@ void Fleet::fault(std::uint32_t index, bool active) {
     }
     // A repair begins when a crew is free; a disturbance ends by itself.
     const bool hardware = !info(f.kind).process_only && f.kind != FaultKind::node_maintenance;
-    if (f.kind == FaultKind::cooling_loss && f.shutdown_after != kForever) push(now_ + f.shutdown_after, kShutdown, index);
+    if (f.kind == FaultKind::cooling_loss && f.shutdown_after != kForever)
+      push(now_ + f.shutdown_after, kShutdown, index);
     if (f.length != kForever && !flaps(f)) {
       if (options_.repair_crews == 0 || !hardware) push(f.revert_at(now_), kFault, index, 0, false);
       else if (crews_free_ > 0) {
@@ -373,7 +402,8 @@ void Fleet::fault(std::uint32_t index, bool active) {
         push(now_ + f.length, kFault, index, 1, false);
       } else {
         repair_queue_.push_back(index);
-        result_.repair_queue_max = std::max<std::int64_t>(result_.repair_queue_max, static_cast<std::int64_t>(repair_queue_.size()));
+        result_.repair_queue_max =
+            std::max<std::int64_t>(result_.repair_queue_max, static_cast<std::int64_t>(repair_queue_.size()));
       }
     }
   }
@@ -399,7 +429,8 @@ void Fleet::strike(std::uint32_t index, bool active, const std::vector<std::uint
     for (const std::uint32_t g : group_of_node_[n]) touched.push_back(g);
     if (!active && !h.bad_hardware() && !h.cut && !h.hung) {
       known_bad_[n] = 0;
-      node_usable(n, f.kind == FaultKind::node_crash || f.kind == FaultKind::node_maintenance || f.kind == FaultKind::rack_power || f.kind == FaultKind::cooling_loss);
+      node_usable(n, f.kind == FaultKind::node_crash || f.kind == FaultKind::node_maintenance ||
+                         f.kind == FaultKind::rack_power || f.kind == FaultKind::cooling_loss);
     }
   }
   std::sort(touched.begin(), touched.end());
@@ -445,9 +476,12 @@ void Fleet::refresh(std::uint32_t id) {
   }
   const bool wide = g.nodes.size() > 1;
   if (wide && !health_.uplinks_whole()) {
-    const auto pod = [&](std::uint32_t n) { return d_.topology.layout.pod_of_leaf(d_.topology.layout.leaf_of(NodeId{n}, 0, 0)); };
+    const auto pod = [&](std::uint32_t n) {
+      return d_.topology.layout.pod_of_leaf(d_.topology.layout.leaf_of(NodeId{n}, 0, 0));
+    };
     for (const std::uint32_t n : g.nodes) {
-      if (pod(n) != pod(g.nodes.front())) rdma = std::min({rdma, health_.uplinks_of(n), health_.uplinks_of(g.nodes.front())});
+      if (pod(n) != pod(g.nodes.front()))
+        rdma = std::min({rdma, health_.uplinks_of(n), health_.uplinks_of(g.nodes.front())});
     }
   }
   if (rdma <= 0) cut = true;
@@ -475,10 +509,12 @@ void Fleet::refresh(std::uint32_t id) {
   }
   g.dead = dead;
   // A barrier: the slowest GPU's own operations, and the scarcest path's exchange.
-  const auto batch = static_cast<std::int64_t>(role(g).held_at(use_of(g)) / static_cast<double>(std::max<std::int64_t>(1, role(g).gpus)) + 0.5);
+  const auto batch = static_cast<std::int64_t>(
+      role(g).held_at(use_of(g)) / static_cast<double>(std::max<std::int64_t>(1, role(g).gpus)) + 0.5);
   g.over = false;
   g.slowdown = bad ? 1 : role(g).slowdown(batch, slow, wide ? rdma : 1, xgmi);
-  if (g.slowdown > 1 && g.role != GroupRole::prefill) g.over = g.slowdown * role(g).step_at(batch) > capacity_.tpot_limit_s;
+  if (g.slowdown > 1 && g.role != GroupRole::prefill)
+    g.over = g.slowdown * role(g).step_at(batch) > capacity_.tpot_limit_s;
   account(g.instance);
 }
 
@@ -531,8 +567,8 @@ void Fleet::promote(std::uint32_t failed) {
       r.starting = (std::uint64_t{1} << (r.groups.size() - 1) << 1) - 1;
       push(now_ + spec_.engine.restart_total(), kReady, s, ++r.generation);
     }
-    // The failed one is the spare from here on: its capacity is no longer counted on. Its place is lost until the standby
-    // serves in its stead.
+    // The failed one is the spare from here on: its capacity is no longer counted on. Its place is lost until the
+    // standby serves in its stead.
     account(failed);
     instances_[failed].serving = false;
     if (instances_[s].stage == Stage::none) take_place(s);
@@ -564,7 +600,8 @@ void Fleet::carry_out(std::uint32_t i) {
     for (const std::uint32_t a : x.groups) {
       for (const std::uint32_t b : x.groups) {
         if (!(failed >> groups_[b].index & 1)) continue;
-        if (a == b || (spec_.fleet.restart_unit == RestartUnit::role && groups_[a].role == groups_[b].role)) scope |= std::uint64_t{1} << groups_[a].index;
+        if (a == b || (spec_.fleet.restart_unit == RestartUnit::role && groups_[a].role == groups_[b].role))
+          scope |= std::uint64_t{1} << groups_[a].index;
       }
     }
   }
@@ -591,7 +628,8 @@ void Fleet::carry_out(std::uint32_t i) {
           delay += spec_.recovery.node_attach + spec_.engine.restart_process;
           continue;
         }
-        for (const std::uint32_t id : x.groups) std::replace(groups_[id].nodes.begin(), groups_[id].nodes.end(), node, spare);
+        for (const std::uint32_t id : x.groups)
+          std::replace(groups_[id].nodes.begin(), groups_[id].nodes.end(), node, spare);
         if (x.leader_node == node) x.leader_node = spare;
         group_of_node_[spare] = std::move(group_of_node_[node]);
         group_of_node_[node].clear();
@@ -619,10 +657,12 @@ void Fleet::wait(std::uint32_t i) {
   ++x.generation;
   waiting_.push_back(i);
   // A spare that is there already: only bad ones were tried.
-  if (spec_.recovery.policy == RecoveryAction::spare_node && !spares_.empty()) push(next_try(x), kRetry, i, x.generation);
+  if (spec_.recovery.policy == RecoveryAction::spare_node && !spares_.empty())
+    push(next_try(x), kRetry, i, x.generation);
 }
 
-/// The instance tries again after retry_interval, doubling up to retry_interval_max: the first such instant from now on.
+/// The instance tries again after retry_interval, doubling up to retry_interval_max: the first such instant from now
+/// on.
 Instant Fleet::next_try(const Instance& x) const {
   Instant t = x.waiting_since;
   Duration gap = spec_.recovery.retry_interval;
@@ -797,7 +837,8 @@ Result Fleet::run() {
   if (result_.headroom_min > 1e299) result_.headroom_min = 0;
   // A hit request begins again: its first token comes too late for any usual TTFT limit.
   result_.good = std::max(0.0, result_.arrived - result_.hit - result_.late - result_.rejected);
-  result_.good_tokens = std::max(0.0, (result_.arrived - result_.late - result_.rejected) * capacity_.load.output_mean - hit_tokens_);
+  result_.good_tokens =
+      std::max(0.0, (result_.arrived - result_.late - result_.rejected) * capacity_.load.output_mean - hit_tokens_);
   result_.output_tokens = (result_.arrived - result_.failed - result_.rejected) * capacity_.load.output_mean;
   result_.input_tokens = (result_.arrived - result_.failed - result_.rejected) * capacity_.load.prompt_mean;
   result_.failed += result_.rejected;
@@ -812,11 +853,16 @@ Result Fleet::run() {
 
 }  // namespace
 
-std::optional<Duration> duration_of(const experiment::ExperimentSpec& spec) { return spec.end ? spec.end : spec.workload.duration; }
+std::optional<Duration> duration_of(const experiment::ExperimentSpec& spec) {
+  return spec.end ? spec.end : spec.workload.duration;
+}
 
-void check(const experiment::ExperimentSpec& spec, const experiment::Deployment& d, const MeasuredEffects* measured, config::Diagnostics& diagnostics) {
+void check(const experiment::ExperimentSpec& spec, const experiment::Deployment& d, const MeasuredEffects* measured,
+           config::Diagnostics& diagnostics) {
   if (!duration_of(spec)) diagnostics.error(spec.fleet_mark, "fluid fidelity needs 'end' or 'workload.duration'");
-  if (spec.autoscaler.enabled) diagnostics.error(spec.fleet_mark, "fluid fidelity has no autoscaler", "set autoscaler.enabled: false, or fidelity: step");
+  if (spec.autoscaler.enabled)
+    diagnostics.error(spec.fleet_mark, "fluid fidelity has no autoscaler",
+                      "set autoscaler.enabled: false, or fidelity: step");
   switch (spec.recovery.policy) {
     case RecoveryAction::none:
     case RecoveryAction::restart:
@@ -824,7 +870,8 @@ void check(const experiment::ExperimentSpec& spec, const experiment::Deployment&
     case RecoveryAction::spare_instance: break;
     default:
       if (measured == nullptr) {
-        diagnostics.error(spec.fleet_mark, "fluid fidelity has no closed form for this recovery.policy", "set fluid.effects: step, which measures it by step runs");
+        diagnostics.error(spec.fleet_mark, "fluid fidelity has no closed form for this recovery.policy",
+                          "set fluid.effects: step, which measures it by step runs");
       }
   }
   std::string last;
@@ -836,7 +883,8 @@ void check(const experiment::ExperimentSpec& spec, const experiment::Deployment&
   }
 }
 
-Result simulate(const experiment::ExperimentSpec& spec, const experiment::Deployment& d, const Capacity& capacity, const Options& options) {
+Result simulate(const experiment::ExperimentSpec& spec, const experiment::Deployment& d, const Capacity& capacity,
+                const Options& options) {
   FAULTLINE_ASSERT(options.duration > Duration{0}, "duration={}", options.duration.v);
   return Fleet(spec, d, capacity, options).run();
 }

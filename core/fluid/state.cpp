@@ -42,12 +42,15 @@ StartState load_state(const std::string& text, const std::string& file, const ex
   }
   for (const InstanceDown& i : state.instances_down) {
     if (i.instance >= d.placement.instances.size()) {
-      diagnostics.error({file, 0, 0}, fmt::format("instances_down: there is no instance {}, the fleet has {}", i.instance, d.placement.instances.size()),
+      diagnostics.error({file, 0, 0},
+                        fmt::format("instances_down: there is no instance {}, the fleet has {}", i.instance,
+                                    d.placement.instances.size()),
                         "instances count from 0");
     }
   }
   if (state.spares_used > d.fleet.spare_nodes.size()) {
-    diagnostics.error({file, 0, 0}, fmt::format("spares_used is {}, but the fleet has {} spare nodes", state.spares_used, d.fleet.spare_nodes.size()));
+    diagnostics.error({file, 0, 0}, fmt::format("spares_used is {}, but the fleet has {} spare nodes",
+                                                state.spares_used, d.fleet.spare_nodes.size()));
   }
   diagnostics.throw_if_any();
   return state;

@@ -21,8 +21,8 @@ std::vector<Instant> effect_ends(const record::RunRecord& run) {
     if (f.applied) {
       extend(end, f.reverted);
       const record::FaultPhases& p = f.phases;
-      for (const Instant t : {p.symptom, p.detect, p.decide, p.drain, p.reroute, p.replace, p.ready, p.degraded, p.rejoin, p.restore,
-                              p.first_token})
+      for (const Instant t : {p.symptom, p.detect, p.decide, p.drain, p.reroute, p.replace, p.ready, p.degraded,
+                              p.rejoin, p.restore, p.first_token})
         extend(end, t);
     }
     ends.push_back(end);
@@ -46,10 +46,8 @@ std::vector<Cluster> clusters_of(const record::RunRecord& run, const std::vector
   Cluster* first_shared = nullptr;
   for (Cluster& c : single) {
     if (c.hit_mask != hit_bit(63)) continue;
-    if (first_shared)
-      first_shared->effect_end = std::max(first_shared->effect_end, c.begin);
-    else
-      first_shared = &c;
+    if (first_shared) first_shared->effect_end = std::max(first_shared->effect_end, c.begin);
+    else first_shared = &c;
   }
   std::vector<Cluster> out;
   for (Cluster& next : single) {

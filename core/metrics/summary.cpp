@@ -37,8 +37,7 @@ std::string contradiction(const RequestRecord& r) {
       if (!ended) return "rejected without an end";
       if (r.output_delivered != 0) return "rejected after tokens were delivered";
       return r.cause == Cause::none ? "rejected without a cause" : "";
-    case Outcome::unfinished:
-      return ended ? "unfinished with an end" : "";
+    case Outcome::unfinished: return ended ? "unfinished with an end" : "";
   }
   return "has an unknown outcome";
 }

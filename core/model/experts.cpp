@@ -20,7 +20,8 @@ std::vector<std::int64_t> replicate(const std::vector<double>& load, const std::
   for (auto left = slots - static_cast<std::int64_t>(experts.size()); left > 0; --left) {
     std::size_t best = 0;
     for (std::size_t i = 1; i < experts.size(); ++i) {
-      if (load[experts[i]] * static_cast<double>(copies[best]) > load[experts[best]] * static_cast<double>(copies[i])) best = i;
+      if (load[experts[i]] * static_cast<double>(copies[best]) > load[experts[best]] * static_cast<double>(copies[i]))
+        best = i;
     }
     ++copies[best];
   }
@@ -60,7 +61,8 @@ void place_set(const std::vector<double>& load, const std::vector<std::uint16_t>
   const auto copies = replicate(load, experts, static_cast<std::int64_t>(gpus.size()) * p.slots);
   std::vector<Copy> all;
   for (std::size_t i = 0; i < experts.size(); ++i) {
-    for (std::int64_t k = 0; k < copies[i]; ++k) all.push_back({experts[i], load[experts[i]] / static_cast<double>(copies[i])});
+    for (std::int64_t k = 0; k < copies[i]; ++k)
+      all.push_back({experts[i], load[experts[i]] / static_cast<double>(copies[i])});
   }
   pack(std::move(all), gpus, layer, p);
 }
@@ -102,7 +104,8 @@ std::vector<double> popularity(const PopularitySpec& s, std::int64_t experts, st
   }
   double sum = 0;
   for (std::size_t k = 0; k < n; ++k) {
-    const double w = s.kind == PopularityKind::zipf ? stable::pow(static_cast<double>(k + 1), -s.exponent) : s.weights[k];
+    const double w =
+        s.kind == PopularityKind::zipf ? stable::pow(static_cast<double>(k + 1), -s.exponent) : s.weights[k];
     load[order[k]] = w;
     sum += w;
   }
@@ -134,7 +137,8 @@ ExpertPlacement ExpertPlacement::without(const std::vector<bool>& gone) const {
 }
 
 ExpertPlacement empty_placement(const ParallelPlan& p, const ModelShape& s, const DeviceSpec& d) {
-  FAULTLINE_ASSERT(p.exchanges() && s.experts < ExpertPlacement::kEmpty, "ep={} dp={} experts={}", p.ep, p.dp, s.experts);
+  FAULTLINE_ASSERT(p.exchanges() && s.experts < ExpertPlacement::kEmpty, "ep={} dp={} experts={}", p.ep, p.dp,
+                   s.experts);
   ExpertPlacement e;
   e.layers = s.moe_layers();
   e.gpus = p.ep;
@@ -153,7 +157,8 @@ ExpertPlacement place_experts(ExpertPlacement p, const std::vector<std::vector<d
     if (!gone[static_cast<std::size_t>(g)]) live.push_back(g);
   }
   const auto width = static_cast<std::int64_t>(live.size());
-  FAULTLINE_ASSERT(width * p.slots >= p.experts, "{} GPUs of {} slots cannot hold {} experts", width, p.slots, p.experts);
+  FAULTLINE_ASSERT(width * p.slots >= p.experts, "{} GPUs of {} slots cannot hold {} experts", width, p.slots,
+                   p.experts);
   const std::int64_t nodes = (p.gpus + p.gpus_per_node - 1) / p.gpus_per_node;
   const bool by_node = balance.hierarchical && width == p.gpus && nodes > 1 && p.experts % nodes == 0;
   std::vector<std::uint16_t> all(static_cast<std::size_t>(p.experts));
@@ -182,21 +187,25 @@ ExpertPlacement place_experts(ExpertPlacement p, const std::vector<std::vector<d
   return p;
 }
 
-double imbalance_of(const ExpertPlacement& p, const std::vector<std::vector<double>>& loads, const std::vector<bool>& gone) {
+double imbalance_of(const ExpertPlacement& p, const std::vector<std::vector<double>>& loads,
+                    const std::vector<bool>& gone) {
   const auto live = static_cast<double>(std::count(gone.begin(), gone.end(), false));
   double sum = 0;
   std::vector<std::int64_t> copies(static_cast<std::size_t>(p.experts));
   for (std::int64_t l = 0; l < p.layers; ++l) {
     std::fill(copies.begin(), copies.end(), 0);
     for (std::int64_t k = 0; k < p.gpus * p.slots; ++k) {
-      if (const std::uint16_t e = p.expert[static_cast<std::size_t>(l * p.gpus * p.slots + k)]; e != ExpertPlacement::kEmpty) ++copies[e];
+      if (const std::uint16_t e = p.expert[static_cast<std::size_t>(l * p.gpus * p.slots + k)];
+          e != ExpertPlacement::kEmpty)
+        ++copies[e];
     }
     const auto& load = loads[static_cast<std::size_t>(l)];
     double total = 0, most = 0;
     for (std::int64_t g = 0; g < p.gpus; ++g) {
       double mine = 0;
       for (std::int64_t s = 0; s < p.slots; ++s) {
-        if (const std::uint16_t e = p.at(l, g, s); e != ExpertPlacement::kEmpty) mine += load[e] / static_cast<double>(copies[e]);
+        if (const std::uint16_t e = p.at(l, g, s); e != ExpertPlacement::kEmpty)
+          mine += load[e] / static_cast<double>(copies[e]);
       }
       total += mine;
       most = std::max(most, mine);
@@ -212,7 +221,8 @@ Bytes expert_bytes(const ModelShape& s) {
   return {weights + 4 * ((weights + kScaleBlock - 1) / kScaleBlock)};
 }
 
-RepairCount count_repair(const ExpertPlacement& before, const ExpertPlacement& after, const ModelShape& shape, bool host_copies) {
+RepairCount count_repair(const ExpertPlacement& before, const ExpertPlacement& after, const ModelShape& shape,
+                         bool host_copies) {
   RepairCount r;
   r.expert_bytes = expert_bytes(shape).v;
   const std::int64_t nodes = (after.gpus + after.gpus_per_node - 1) / after.gpus_per_node;
@@ -239,7 +249,8 @@ RepairCount count_repair(const ExpertPlacement& before, const ExpertPlacement& a
         if (std::find(from.begin(), from.end(), g) != from.end()) {
           source = RepairSource::local;
         } else if (!from.empty()) {
-          const auto near = std::find_if(from.begin(), from.end(), [&](std::int64_t x) { return x / after.gpus_per_node == node; });
+          const auto near =
+              std::find_if(from.begin(), from.end(), [&](std::int64_t x) { return x / after.gpus_per_node == node; });
           peer_in[static_cast<std::size_t>(g)] += r.expert_bytes;
           if (near != from.end()) {
             xgmi_in[static_cast<std::size_t>(g)] += r.expert_bytes;
@@ -259,7 +270,9 @@ RepairCount count_repair(const ExpertPlacement& before, const ExpertPlacement& a
       }
     }
   }
-  const auto most = [](const std::vector<std::int64_t>& v) { return v.empty() ? 0 : *std::max_element(v.begin(), v.end()); };
+  const auto most = [](const std::vector<std::int64_t>& v) {
+    return v.empty() ? 0 : *std::max_element(v.begin(), v.end());
+  };
   r.gpu_bytes_max = most(peer_in);
   r.xgmi_bytes_max = most(xgmi_in);
   r.rdma_bytes_max = std::max(most(rdma_in), most(rdma_out));

@@ -1,8 +1,8 @@
 // Where the routed experts of an expert-parallel group lie, how evenly their tokens spread, and what it takes to bring
 // experts to other GPUs. Pure functions of their arguments; docs/recovery.md section 2 states the equations.
 //
-// A GPU has the same number of slots in every MoE layer: (experts + redundant_experts) / ep. Replicas of an expert share
-// its tokens equally.
+// A GPU has the same number of slots in every MoE layer: (experts + redundant_experts) / ep. Replicas of an expert
+// share its tokens equally.
 #pragma once
 
 #include <array>
@@ -25,8 +25,8 @@ constexpr std::array<std::string_view, 3> enum_names(const PopularityKind*) { re
 /// How often each routed expert is chosen. Every layer has its own order of experts (zipf) or its own row (given).
 struct PopularitySpec {
   PopularityKind kind = PopularityKind::uniform;
-  double exponent = 0.5;            // zipf: the k-th most popular expert has weight k^-exponent
-  std::vector<double> weights;      // given: one for each expert, the same order in all layers, rotated by layer
+  double exponent = 0.5;        // zipf: the k-th most popular expert has weight k^-exponent
+  std::vector<double> weights;  // given: one for each expert, the same order in all layers, rotated by layer
   /// Drift: after each period this share of the experts of a layer exchange their ranks. 0 s: none.
   Duration drift_period{0};
   double drift_share = 0.1;
@@ -84,14 +84,14 @@ double imbalance_of(const ExpertPlacement& p, const std::vector<std::vector<doub
 /// Where the slots that change get their expert from.
 enum class RepairSource : std::uint8_t { local, peer, host, disk };
 struct RepairCount {
-  std::int64_t slots = 0;  // filled slots of the new placement, all layers
+  std::int64_t slots = 0;                   // filled slots of the new placement, all layers
   std::array<std::int64_t, 4> by_source{};  // RepairSource; sums to slots
   std::int64_t expert_bytes = 0;            // of one expert in one layer
-  std::int64_t gpu_bytes_max = 0;   // most bytes that one GPU receives from peers
-  std::int64_t xgmi_bytes_max = 0;  // of those, over the node's own links: most that one GPU receives …
-  std::int64_t rdma_bytes_max = 0;  // … and over its NIC, or sends over it if that is more
-  std::int64_t host_bytes_max = 0;  // most bytes that one node reads from the hosts' copies
-  std::int64_t disk_bytes_max = 0;  // … and from its disks
+  std::int64_t gpu_bytes_max = 0;           // most bytes that one GPU receives from peers
+  std::int64_t xgmi_bytes_max = 0;          // of those, over the node's own links: most that one GPU receives …
+  std::int64_t rdma_bytes_max = 0;          // … and over its NIC, or sends over it if that is more
+  std::int64_t host_bytes_max = 0;          // most bytes that one node reads from the hosts' copies
+  std::int64_t disk_bytes_max = 0;          // … and from its disks
   std::int64_t moved_bytes() const { return (slots - by_source[0]) * expert_bytes; }
 };
 /// What brings `before` (with the slots of lost GPUs empty) to `after`. A slot is filled from the same GPU where that

@@ -28,22 +28,12 @@ Price RooflineCost::price(const Op& op) const {
   const bool fp8 = op.precision == Precision::fp8;
   const Efficiency* e = nullptr;
   switch (op.kind) {
-    case OpKind::gemm:
-      e = fp8 ? &device_.gemm_fp8 : &device_.gemm_bf16;
-      break;
-    case OpKind::grouped_gemm:
-      e = fp8 ? &device_.experts_fp8 : &device_.experts_bf16;
-      break;
-    case OpKind::prefill_attention:
-      e = &device_.prefill_attention;
-      break;
-    case OpKind::elementwise:
-      e = &device_.elementwise;
-      break;
-    case OpKind::kv_push:
-      return {.source = kSource};  // overlapped; the network model times it
-    default:
-      FAULTLINE_ASSERT(false, "op {} has no price of its own, kind {}", op.name, static_cast<int>(op.kind));
+    case OpKind::gemm: e = fp8 ? &device_.gemm_fp8 : &device_.gemm_bf16; break;
+    case OpKind::grouped_gemm: e = fp8 ? &device_.experts_fp8 : &device_.experts_bf16; break;
+    case OpKind::prefill_attention: e = &device_.prefill_attention; break;
+    case OpKind::elementwise: e = &device_.elementwise; break;
+    case OpKind::kv_push: return {.source = kSource};  // overlapped; the network model times it
+    default: FAULTLINE_ASSERT(false, "op {} has no price of its own, kind {}", op.name, static_cast<int>(op.kind));
   }
   const Roof r = roof(device_, *e, op.precision, static_cast<double>(op.flops), static_cast<double>(op.bytes.v));
   const double ns = floor_ns(*e) + std::max(r.compute, r.memory) + e->serial * std::min(r.compute, r.memory);

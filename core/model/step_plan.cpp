@@ -251,7 +251,8 @@ void append_expert_ops(const ModelShape& s, const ParallelPlan& p, std::int64_t 
   const double even = static_cast<double>(tokens * s.experts_per_token) / static_cast<double>(width);
   std::int64_t pairs = std::max<std::int64_t>(1, rounded(even * p.expert_imbalance));
   // Replicas split an expert's tokens, so the choice is among experts and replicas.
-  double touched = std::min(experts_touched(resident, resident * width, s.experts_per_token, tokens), static_cast<double>(pairs));
+  double touched =
+      std::min(experts_touched(resident, resident * width, s.experts_per_token, tokens), static_cast<double>(pairs));
   if (p.fused_shared_expert) {  // one more expert, with the tokens of this GPU's even share
     pairs += share(tokens, width) * s.shared_experts;
     touched += static_cast<double>(s.shared_experts);

@@ -45,8 +45,11 @@ struct Figure {
   const char* what;
   std::optional<double> Outcome::*value;
 };
-constexpr Figure kFigures[] = {{"detected after, s", &Outcome::detect_s}, {"ready after, s", &Outcome::ready_s}, {"requests failed", &Outcome::failed},
-                               {"requests retried", &Outcome::retried}, {"output tokens lost", &Outcome::tokens_lost}};
+constexpr Figure kFigures[] = {{"detected after, s", &Outcome::detect_s},
+                               {"ready after, s", &Outcome::ready_s},
+                               {"requests failed", &Outcome::failed},
+                               {"requests retried", &Outcome::retried},
+                               {"output tokens lost", &Outcome::tokens_lost}};
 
 }  // namespace
 
@@ -73,15 +76,21 @@ void describe(config::Fields& f, Incident& s) {
   s.mark = f.mark("component");
   if (s.end && *s.end <= s.start) f.error("end", "end: it is not after the start");
   const auto parameters = fault::info(s.kind).parameters;
-  if (parameters != fault::Parameters::none) f.error("kind", fmt::format("{} takes parameters that an incident does not state: give it as a fault of an experiment", name_of(s.kind)));
+  if (parameters != fault::Parameters::none)
+    f.error("kind",
+            fmt::format("{} takes parameters that an incident does not state: give it as a fault of an experiment",
+                        name_of(s.kind)));
 }
 
-std::optional<double> tokens_missing(const std::string& csv, const std::string& file, double start_s, std::optional<double> end_s, config::Diagnostics& diagnostics) {
+std::optional<double> tokens_missing(const std::string& csv, const std::string& file, double start_s,
+                                     std::optional<double> end_s, config::Diagnostics& diagnostics) {
   std::stringstream in(csv);
   std::string line;
   std::getline(in, line);
   const auto head = cells_of(line);
-  const auto column = [&](const char* name) { return static_cast<std::size_t>(std::find(head.begin(), head.end(), name) - head.begin()); };
+  const auto column = [&](const char* name) {
+    return static_cast<std::size_t>(std::find(head.begin(), head.end(), name) - head.begin());
+  };
   const std::size_t time = column("time_s"), rate = column("output_tokens_per_s");
   if (time == head.size() || rate == head.size()) {
     diagnostics.error({file, 1, 1}, "expected columns 'time_s' and 'output_tokens_per_s'");
@@ -91,7 +100,8 @@ std::optional<double> tokens_missing(const std::string& csv, const std::string& 
   for (int number_of_line = 2; std::getline(in, line); ++number_of_line) {
     if (line.empty() || line == "\r") continue;
     const auto cells = cells_of(line);
-    const auto t = time < cells.size() ? number(cells[time]) : std::nullopt, v = rate < cells.size() ? number(cells[rate]) : std::nullopt;
+    const auto t = time < cells.size() ? number(cells[time]) : std::nullopt,
+               v = rate < cells.size() ? number(cells[rate]) : std::nullopt;
     if (!t || !v) {
       diagnostics.error({file, number_of_line, 1}, "expected numbers in 'time_s' and 'output_tokens_per_s'");
       return std::nullopt;
@@ -107,7 +117,9 @@ std::optional<double> tokens_missing(const std::string& csv, const std::string& 
     if (t >= start_s - kWindow_s && t < start_s) before.add(v);
   }
   if (before.count() == 0) {
-    diagnostics.error({file, 0, 0}, fmt::format("no metrics in the {:.0f} s before the incident at {:.0f} s: nothing to compare with", kWindow_s, start_s));
+    diagnostics.error({file, 0, 0},
+                      fmt::format("no metrics in the {:.0f} s before the incident at {:.0f} s: nothing to compare with",
+                                  kWindow_s, start_s));
     return std::nullopt;
   }
   double missing = 0;
@@ -119,7 +131,8 @@ std::optional<double> tokens_missing(const std::string& csv, const std::string& 
   return missing;
 }
 
-std::vector<Incident> load_incidents(const std::string& text, const std::string& file, const config::FileReader& reader) {
+std::vector<Incident> load_incidents(const std::string& text, const std::string& file,
+                                     const config::FileReader& reader) {
   config::Diagnostics diagnostics;
   const config::Document document(text, file, diagnostics);
   diagnostics.throw_if_any();
@@ -129,13 +142,15 @@ std::vector<Incident> load_incidents(const std::string& text, const std::string&
   const auto slash = file.rfind('/');
   for (Incident& i : reading.incidents) {
     if (i.metrics.empty()) continue;
-    const std::string path = i.metrics.starts_with('/') || slash == std::string::npos ? i.metrics : file.substr(0, slash + 1) + i.metrics;
+    const std::string path =
+        i.metrics.starts_with('/') || slash == std::string::npos ? i.metrics : file.substr(0, slash + 1) + i.metrics;
     const auto csv = reader(path);
     if (!csv) {
       diagnostics.error(i.mark, fmt::format("metrics of '{}': cannot read '{}'", i.name, path));
       continue;
     }
-    const auto missing = tokens_missing(*csv, path, seconds(i.start), i.end ? std::optional(seconds(*i.end)) : std::nullopt, diagnostics);
+    const auto missing = tokens_missing(*csv, path, seconds(i.start),
+                                        i.end ? std::optional(seconds(*i.end)) : std::nullopt, diagnostics);
     if (missing && !i.observed.tokens_lost) i.observed.tokens_lost = *missing;
   }
   diagnostics.throw_if_any();
@@ -159,7 +174,8 @@ experiment::ExperimentSpec experiment_around(const experiment::ExperimentSpec& b
   spec.faults = {f};
   // The restart begins at the latest when the component is back; longer outages are looked at for an hour.
   const Duration hour{3'600'000'000'000};
-  spec.end = 2 * kFaultAt + std::min(lasts, hour) + spec.engine.collective_timeout + 2 * spec.engine.restart_total() + spec.recovery.node_attach + spec.recovery.retry_interval_max;
+  spec.end = 2 * kFaultAt + std::min(lasts, hour) + spec.engine.collective_timeout + 2 * spec.engine.restart_total() +
+             spec.recovery.node_attach + spec.recovery.retry_interval_max;
   spec.workload.duration = spec.end;
   spec.workload.requests.reset();
   return spec;
@@ -169,7 +185,9 @@ Outcome outcome_of(const nlohmann::json& summary) {
   Outcome o;
   for (const auto& f : summary.at("faults")) {
     if (!f.value("applied", false)) continue;
-    const auto get = [](const nlohmann::json& from, const char* key) { return from.contains(key) && from[key].is_number() ? std::optional(from[key].get<double>()) : std::nullopt; };
+    const auto get = [](const nlohmann::json& from, const char* key) {
+      return from.contains(key) && from[key].is_number() ? std::optional(from[key].get<double>()) : std::nullopt;
+    };
     o.detect_s = get(f["phases_s"], "detect");
     o.ready_s = get(f["phases_s"], "ready");
     o.failed = get(f["blast_radius"], "requests_failed");
@@ -193,7 +211,8 @@ Backtest backtest(const std::vector<Incident>& incidents, const std::vector<std:
       }
       if (m.count() < 2) continue;
       const boost::math::students_t t(static_cast<double>(m.count() - 1));
-      const double half = boost::math::quantile(t, 0.975) * m.deviation() * std::sqrt(1 + 1 / static_cast<double>(m.count()));
+      const double half =
+          boost::math::quantile(t, 0.975) * m.deviation() * std::sqrt(1 + 1 / static_cast<double>(m.count()));
       const BacktestRow row{incidents[i].name, figure.what, *observed, m.mean(), m.mean() - half, m.mean() + half};
       ++total.count;
       if (row.low <= row.observed && row.observed <= row.high) ++total.inside;
@@ -207,7 +226,10 @@ Backtest backtest(const std::vector<Incident>& incidents, const std::vector<std:
     if (total.count > 0) out.totals.push_back(total);
   }
   std::stable_sort(out.rows.begin(), out.rows.end(), [&](const BacktestRow& a, const BacktestRow& b) {
-    const auto place = [&](const std::string& name) { return std::find_if(incidents.begin(), incidents.end(), [&](const Incident& i) { return i.name == name; }) - incidents.begin(); };
+    const auto place = [&](const std::string& name) {
+      return std::find_if(incidents.begin(), incidents.end(), [&](const Incident& i) { return i.name == name; }) -
+             incidents.begin();
+    };
     return place(a.incident) < place(b.incident);
   });
   return out;
@@ -216,10 +238,16 @@ Backtest backtest(const std::vector<Incident>& incidents, const std::vector<std:
 nlohmann::ordered_json to_json(const Backtest& b) {
   nlohmann::ordered_json out{{"rows", nlohmann::ordered_json::array()}, {"totals", nlohmann::ordered_json::array()}};
   for (const BacktestRow& r : b.rows) {
-    out["rows"].push_back({{"incident", r.incident}, {"what", r.what}, {"observed", r.observed}, {"predicted", r.predicted}, {"low", r.low}, {"high", r.high},
+    out["rows"].push_back({{"incident", r.incident},
+                           {"what", r.what},
+                           {"observed", r.observed},
+                           {"predicted", r.predicted},
+                           {"low", r.low},
+                           {"high", r.high},
                            {"inside", r.low <= r.observed && r.observed <= r.high}});
   }
-  for (const BacktestTotal& t : b.totals) out["totals"].push_back({{"what", t.what}, {"incidents", t.count}, {"bias", t.bias}, {"inside", t.inside}});
+  for (const BacktestTotal& t : b.totals)
+    out["totals"].push_back({{"what", t.what}, {"incidents", t.count}, {"bias", t.bias}, {"inside", t.inside}});
   return out;
 }
 

@@ -38,11 +38,13 @@ void describe(config::Fields& f, Outcome& s);
 void describe(config::Fields& f, Incident& s);
 
 /// Files of metrics are read through `reader`, relative to the incident file. Throws config::ConfigError.
-std::vector<Incident> load_incidents(const std::string& text, const std::string& file, const config::FileReader& reader);
+std::vector<Incident> load_incidents(const std::string& text, const std::string& file,
+                                     const config::FileReader& reader);
 
 /// Output tokens missing from `start` to `end` (and ten minutes of return) against the mean of the ten minutes before.
 /// Errors go to `diagnostics` with the line.
-std::optional<double> tokens_missing(const std::string& csv, const std::string& file, double start_s, std::optional<double> end_s, config::Diagnostics& diagnostics);
+std::optional<double> tokens_missing(const std::string& csv, const std::string& file, double start_s,
+                                     std::optional<double> end_s, config::Diagnostics& diagnostics);
 
 /// The experiment with the incident as its only fault, at 60 s, and time enough to recover.
 experiment::ExperimentSpec experiment_around(const experiment::ExperimentSpec& base, const Incident& incident);
@@ -52,7 +54,8 @@ Outcome outcome_of(const nlohmann::json& summary);
 
 struct BacktestRow {
   std::string incident, what;
-  double observed = 0, predicted = 0, low = 0, high = 0;  // interval of a single event: 95 % by Student's t over the seeds
+  double observed = 0, predicted = 0, low = 0,
+         high = 0;  // interval of a single event: 95 % by Student's t over the seeds
 };
 struct BacktestTotal {
   std::string what;

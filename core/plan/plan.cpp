@@ -21,7 +21,9 @@ void describe(config::Fields& f, PlanSpec& s) {
   if (s.profiles.empty()) f.error("profiles", "profiles: at least one is needed");
   for (const auto* widths : {&s.decode_widths, &s.prefill_widths}) {
     for (const std::int64_t w : *widths) {
-      if (w < 1 || w > 1024) f.error(widths == &s.decode_widths ? "decode_widths" : "prefill_widths", fmt::format("a width of {} GPUs: expected 1 to 1024", w));
+      if (w < 1 || w > 1024)
+        f.error(widths == &s.decode_widths ? "decode_widths" : "prefill_widths",
+                fmt::format("a width of {} GPUs: expected 1 to 1024", w));
     }
   }
 }
@@ -38,7 +40,8 @@ PlanSpec load_plan(const std::string& text, const std::string& file) {
   } else {
     config::read(document, root, "", plan, diagnostics);
     const auto slash = file.rfind('/');
-    if (!plan.experiment.starts_with('/') && slash != std::string::npos) plan.experiment = file.substr(0, slash + 1) + plan.experiment;
+    if (!plan.experiment.starts_with('/') && slash != std::string::npos)
+      plan.experiment = file.substr(0, slash + 1) + plan.experiment;
   }
   diagnostics.throw_if_any();
   return plan;
@@ -57,7 +60,8 @@ void set_width(model::ParallelPlan& p, std::int64_t width) {
 }
 
 /// One instance of a shape, without faults: what it can serve, or why it cannot run.
-ShapeChoice price(const experiment::ExperimentSpec& base, const Shape& shape, const fluid::Load& load, fluid::Capacity* capacity = nullptr) {
+ShapeChoice price(const experiment::ExperimentSpec& base, const Shape& shape, const fluid::Load& load,
+                  fluid::Capacity* capacity = nullptr) {
   ShapeChoice choice{shape, 0, {}};
   experiment::ExperimentSpec spec = base;
   spec.faults.clear();
@@ -76,9 +80,12 @@ ShapeChoice price(const experiment::ExperimentSpec& base, const Shape& shape, co
     choice.requests_per_s = c.instance_requests_per_s;
     if (capacity) *capacity = c;
     if (choice.requests_per_s <= 0) {
-      choice.refusal = c.both.gpus > 0 ? c.both.limit : c.decode.requests_per_s <= 0 ? "decode: " + c.decode.limit : "prefill: " + c.prefill.limit;
+      choice.refusal = c.both.gpus > 0                ? c.both.limit
+                       : c.decode.requests_per_s <= 0 ? "decode: " + c.decode.limit
+                                                      : "prefill: " + c.prefill.limit;
     }
-    if (capacity) capacity->prefill.pricer = capacity->decode.pricer = capacity->both.pricer = nullptr;  // the deployment's
+    if (capacity)
+      capacity->prefill.pricer = capacity->decode.pricer = capacity->both.pricer = nullptr;  // the deployment's
   } catch (const config::ConfigError& e) {
     std::string reason = e.what();
     if (const auto at = reason.find("error: "); at != std::string::npos) reason = reason.substr(at + 7);
@@ -89,10 +96,13 @@ ShapeChoice price(const experiment::ExperimentSpec& base, const Shape& shape, co
 
 }  // namespace
 
-std::vector<ShapeChoice> shapes_of(const PlanSpec& plan, const experiment::ExperimentSpec& base, const fluid::Load& load) {
+std::vector<ShapeChoice> shapes_of(const PlanSpec& plan, const experiment::ExperimentSpec& base,
+                                   const fluid::Load& load) {
   std::vector<ShapeChoice> out;
   const auto gpus = static_cast<std::int64_t>(base.topology.node.gpus);
-  const auto nodes_of = [&](std::int64_t width) { return static_cast<std::uint32_t>(std::max<std::int64_t>(1, (width + gpus - 1) / gpus)); };
+  const auto nodes_of = [&](std::int64_t width) {
+    return static_cast<std::uint32_t>(std::max<std::int64_t>(1, (width + gpus - 1) / gpus));
+  };
   for (const std::int64_t decode : plan.decode_widths) {
     if (base.fleet.layout.mixed > 0) {
       out.push_back(price(base, {{0, 0, nodes_of(decode)}, decode, decode}, load));
@@ -107,16 +117,20 @@ std::vector<ShapeChoice> shapes_of(const PlanSpec& plan, const experiment::Exper
         continue;
       }
       // Requests per second of all the nodes of one group of each; small groups share a node.
-      const double prefill_rate = one.prefill.requests_per_s * static_cast<double>(std::max<std::int64_t>(1, p * gpus / prefill));
-      const double decode_rate = one.decode.requests_per_s * static_cast<double>(std::max<std::int64_t>(1, d * gpus / decode));
+      const double prefill_rate =
+          one.prefill.requests_per_s * static_cast<double>(std::max<std::int64_t>(1, p * gpus / prefill));
+      const double decode_rate =
+          one.decode.requests_per_s * static_cast<double>(std::max<std::int64_t>(1, d * gpus / decode));
       std::vector<std::pair<std::uint32_t, std::uint32_t>> splits;
       for (std::uint32_t k = 1; k <= 2; ++k) {  // one decode group, two: finer splits
         const double want = decode_rate * k / prefill_rate;
-        for (const double n : {std::max(1.0, static_cast<double>(static_cast<std::int64_t>(want))), static_cast<double>(static_cast<std::int64_t>(want)) + 1}) {
+        for (const double n : {std::max(1.0, static_cast<double>(static_cast<std::int64_t>(want))),
+                               static_cast<double>(static_cast<std::int64_t>(want)) + 1}) {
           const std::pair split{static_cast<std::uint32_t>(n) * p, k * d};
           if (n <= 64 && std::find(splits.begin(), splits.end(), split) == splits.end()) splits.push_back(split);
         }
-        if (prefill_rate > 2 * decode_rate && k == 1) {  // prefill is so quick that one node feeds several decode groups
+        if (prefill_rate > 2 * decode_rate &&
+            k == 1) {  // prefill is so quick that one node feeds several decode groups
           const auto many = static_cast<std::uint32_t>(std::min(16.0, prefill_rate / decode_rate));
           splits.emplace_back(p, many * d);
         }
@@ -127,7 +141,8 @@ std::vector<ShapeChoice> shapes_of(const PlanSpec& plan, const experiment::Exper
   return out;
 }
 
-experiment::ExperimentSpec experiment_of(const PlanSpec& plan, const experiment::ExperimentSpec& base, const Fleet& fleet, const fault::RateProfile& profile) {
+experiment::ExperimentSpec experiment_of(const PlanSpec& plan, const experiment::ExperimentSpec& base,
+                                         const Fleet& fleet, const fault::RateProfile& profile) {
   experiment::ExperimentSpec spec = base;
   spec.name = plan.name;
   spec.question = spec.answer = "";
@@ -148,7 +163,8 @@ experiment::ExperimentSpec experiment_of(const PlanSpec& plan, const experiment:
   } else {
     spec.fleet.spare_nodes = static_cast<std::uint32_t>(fleet.spares);
     nodes += fleet.spares;
-    if (fleet.spares > 0 && base.recovery.policy == control::RecoveryAction::restart) spec.recovery.policy = control::RecoveryAction::spare_node;
+    if (fleet.spares > 0 && base.recovery.policy == control::RecoveryAction::restart)
+      spec.recovery.policy = control::RecoveryAction::spare_node;
   }
   spec.topology.nodes = static_cast<std::uint32_t>(nodes);
   spec.workload.requests.reset();
@@ -159,10 +175,12 @@ experiment::ExperimentSpec experiment_of(const PlanSpec& plan, const experiment:
 }
 
 std::vector<Change> changes() {
-  return {{.name = "rates x 0.5", .rates = 0.5},     {.name = "rates x 2", .rates = 2},       {.name = "load x 0.8", .load = 0.8},
-          {.name = "load x 1.25", .load = 1.25},     {.name = "restart x 0.2", .restart = 0.2}, {.name = "repair x 0.25", .repair = 0.25},
-          {.name = "repair x 4", .repair = 4},       {.name = "TPOT limit x 0.8", .tpot = 0.8}, {.name = "TPOT limit x 1.25", .tpot = 1.25},
-          {.name = "target 0.99", .target = 0.99},   {.name = "target 0.9999", .target = 0.9999}};
+  return {{.name = "rates x 0.5", .rates = 0.5},       {.name = "rates x 2", .rates = 2},
+          {.name = "load x 0.8", .load = 0.8},         {.name = "load x 1.25", .load = 1.25},
+          {.name = "restart x 0.2", .restart = 0.2},   {.name = "repair x 0.25", .repair = 0.25},
+          {.name = "repair x 4", .repair = 4},         {.name = "TPOT limit x 0.8", .tpot = 0.8},
+          {.name = "TPOT limit x 1.25", .tpot = 1.25}, {.name = "target 0.99", .target = 0.99},
+          {.name = "target 0.9999", .target = 0.9999}};
 }
 
 void apply(const Change& c, PlanSpec& plan, experiment::ExperimentSpec& base, fault::RateProfile& profile) {
@@ -173,7 +191,8 @@ void apply(const Change& c, PlanSpec& plan, experiment::ExperimentSpec& base, fa
   }
   base.workload.rate_scale *= c.load;
   if (c.restart != 1) {
-    for (Duration* d : {&base.engine.restart_process, &base.engine.restart_weights, &base.engine.restart_compile, &base.engine.restart_graph_capture, &base.engine.restart_warmup}) {
+    for (Duration* d : {&base.engine.restart_process, &base.engine.restart_weights, &base.engine.restart_compile,
+                        &base.engine.restart_graph_capture, &base.engine.restart_warmup}) {
       *d = scale(*d, c.restart);
     }
   }

@@ -25,8 +25,9 @@ struct Impact {
 constexpr Duration kTail{std::int64_t{4} * 3600 * 1'000'000'000};  // after the repair: queues drain, instances restart
 
 /// One strike on `component` some hours into a day, at the load of that hour.
-void strike(const experiment::ExperimentSpec& spec, experiment::Deployment& d, const fluid::Capacity& capacity, const fluid::Prices& prices, const fault::RateSource& source,
-            ComponentId component, const std::string& name, std::uint64_t sample, const RankOptions& options, Impact& impact) {
+void strike(const experiment::ExperimentSpec& spec, experiment::Deployment& d, const fluid::Capacity& capacity,
+            const fluid::Prices& prices, const fault::RateSource& source, ComponentId component,
+            const std::string& name, std::uint64_t sample, const RankOptions& options, Impact& impact) {
   Random random(spec.seed, "rank/" + source.id, sample);
   fault::ScheduledFault f;
   f.id = FaultId{0};
@@ -55,7 +56,8 @@ void strike(const experiment::ExperimentSpec& spec, experiment::Deployment& d, c
   const fluid::FleetSize size = fluid::size_of(spec, d);
   const double gpus = static_cast<double>(size.serving() + size.spare_nodes) * spec.topology.node.gpus;
   const double gpu_hour = gpus > 0 ? fluid::money_of(prices, size, fluid::Result{}).per_hour / gpus : 0;
-  impact.money.add(with.lost_gpu_s / 3600 * gpu_hour + (with.failed + with.late - without.failed - without.late) * prices.credit_per_failed_request);
+  impact.money.add(with.lost_gpu_s / 3600 * gpu_hour +
+                   (with.failed + with.late - without.failed - without.late) * prices.credit_per_failed_request);
 }
 
 struct Prepared {
@@ -83,7 +85,8 @@ struct Class {
 
 std::vector<Class> classes_of(const fault::Candidates& candidates, fault::TargetKind per) {
   std::vector<std::string> names = candidates.names(per);
-  const bool shared = per == fault::TargetKind::switch_ || per == fault::TargetKind::rack || per == fault::TargetKind::power;
+  const bool shared =
+      per == fault::TargetKind::switch_ || per == fault::TargetKind::rack || per == fault::TargetKind::power;
   std::vector<Class> out;
   if (shared && names.size() <= kNamedMax) {
     for (const std::string& n : names) out.push_back({n, {n}});
@@ -93,20 +96,24 @@ std::vector<Class> classes_of(const fault::Candidates& candidates, fault::Target
   return out;
 }
 
-Impact impact_of(Prepared& p, const fluid::Prices& prices, const fault::RateSource& source, const std::vector<std::string>& names, const RankOptions& options) {
+Impact impact_of(Prepared& p, const fluid::Prices& prices, const fault::RateSource& source,
+                 const std::vector<std::string>& names, const RankOptions& options) {
   Impact impact;
   const fault::Candidates candidates = experiment::candidates_of(p.d->topology, p.d->placement, p.spec.risk);
   for (std::int64_t k = 0; k < options.samples; ++k) {
     Random random(p.spec.seed, "rank/pick/" + source.id, static_cast<std::uint64_t>(k));
     const std::string& name = names[random.below(names.size())];
-    if (const auto component = candidates.resolve(name)) strike(p.spec, *p.d, p.capacity, prices, source, *component, name, static_cast<std::uint64_t>(k), options, impact);
+    if (const auto component = candidates.resolve(name))
+      strike(p.spec, *p.d, p.capacity, prices, source, *component, name, static_cast<std::uint64_t>(k), options,
+             impact);
   }
   return impact;
 }
 
 Interval monthly(const stats::Moments& m, double events, const Interval& rate) {
   const double half = m.half_width(2.2);  // about Student's t at the usual dozen strikes
-  return {events * m.mean(), events * rate.low * std::max(0.0, m.mean() - half), events * rate.high * (m.mean() + half)};
+  return {events * m.mean(), events * rate.low * std::max(0.0, m.mean() - half),
+          events * rate.high * (m.mean() + half)};
 }
 
 struct Remedy {
@@ -116,39 +123,54 @@ struct Remedy {
 };
 
 std::vector<Remedy> remedies(const experiment::ExperimentSpec& base, const fluid::Prices& prices) {
-  const auto nodes = static_cast<std::int64_t>(base.fleet.instances) * (base.fleet.layout.prefill + base.fleet.layout.decode + base.fleet.layout.mixed);
+  const auto nodes = static_cast<std::int64_t>(base.fleet.instances) *
+                     (base.fleet.layout.prefill + base.fleet.layout.decode + base.fleet.layout.mixed);
   const double node = fluid::next_node_hour(prices, nodes) * kMonthHours;
   const double per_instance = static_cast<double>(nodes) / base.fleet.instances;
-  return {{"fleet.restart_unit: ep_group", [](experiment::ExperimentSpec& s) {
-             if (s.fleet.restart_unit != control::RestartUnit::instance && s.fleet.restart_unit != control::RestartUnit::role) return false;
+  return {{"fleet.restart_unit: ep_group",
+           [](experiment::ExperimentSpec& s) {
+             if (s.fleet.restart_unit != control::RestartUnit::instance &&
+                 s.fleet.restart_unit != control::RestartUnit::role)
+               return false;
              s.fleet.restart_unit = control::RestartUnit::ep_group;
              return true;
-           }, 0},
-          {"topology.node.nic_failover", [](experiment::ExperimentSpec& s) {
+           },
+           0},
+          {"topology.node.nic_failover",
+           [](experiment::ExperimentSpec& s) {
              if (s.topology.node.nic_failover) return false;
              return s.topology.node.nic_failover = true;
-           }, 0},
-          {"engine: load weights five times as fast", [](experiment::ExperimentSpec& s) {
+           },
+           0},
+          {"engine: load weights five times as fast",
+           [](experiment::ExperimentSpec& s) {
              s.engine.restart_weights = s.engine.restart_weights / 5;
              return s.engine.restart_weights > Duration{0};
-           }, 0},
-          {"engine.collective_timeout: 10 s", [](experiment::ExperimentSpec& s) {
+           },
+           0},
+          {"engine.collective_timeout: 10 s",
+           [](experiment::ExperimentSpec& s) {
              if (s.engine.collective_timeout <= Duration{10'000'000'000}) return false;
              s.engine.collective_timeout = Duration{10'000'000'000};
              return true;
-           }, 0},
-          {"one spare node more", [](experiment::ExperimentSpec& s) {
+           },
+           0},
+          {"one spare node more",
+           [](experiment::ExperimentSpec& s) {
              if (s.recovery.policy == control::RecoveryAction::spare_instance) return false;
              s.recovery.policy = control::RecoveryAction::spare_node;
              ++s.fleet.spare_nodes;
              ++s.topology.nodes;
              return true;
-           }, node * prices.idle_spare_share},
-          {"one instance more", [](experiment::ExperimentSpec& s) {
+           },
+           node * prices.idle_spare_share},
+          {"one instance more",
+           [](experiment::ExperimentSpec& s) {
              ++s.fleet.instances;
              s.topology.nodes += s.fleet.layout.prefill + s.fleet.layout.decode + s.fleet.layout.mixed;
              return true;
-           }, node * per_instance}};
+           },
+           node * per_instance}};
 }
 
 }  // namespace
@@ -159,8 +181,9 @@ Interval rate_interval(double events) {
   return {1, boost::math::quantile(low, 0.025) / 2 / n, boost::math::quantile(high, 0.975) / 2 / n};
 }
 
-std::vector<RankRow> rank(const experiment::ExperimentSpec& base, const fault::RateProfile& profile, const fluid::Prices& prices, const fluid::Load& load,
-                          const RankOptions& options, std::vector<std::string>& skipped) {
+std::vector<RankRow> rank(const experiment::ExperimentSpec& base, const fault::RateProfile& profile,
+                          const fluid::Prices& prices, const fluid::Load& load, const RankOptions& options,
+                          std::vector<std::string>& skipped) {
   Prepared plain = prepare(base, load);
   const fault::Candidates candidates = experiment::candidates_of(plain.d->topology, plain.d->placement, base.risk);
   std::vector<RankRow> rows;
@@ -212,22 +235,36 @@ std::vector<RankRow> rank(const experiment::ExperimentSpec& base, const fault::R
       if (rows[k].money.mean <= 0) continue;
       const Impact impact = impact_of(with, prices, *struck[k].first, struck[k].second, options);
       const double saves = rows[k].money.mean - rows[k].events_per_month * impact.money.mean();
-      if (saves > remedy.per_month && saves > 0.02 * rows[k].money.mean) rows[k].fixes.push_back({remedy.name, remedy.per_month, saves});
+      if (saves > remedy.per_month && saves > 0.02 * rows[k].money.mean)
+        rows[k].fixes.push_back({remedy.name, remedy.per_month, saves});
     }
   }
   for (RankRow& row : rows) {
-    std::stable_sort(row.fixes.begin(), row.fixes.end(), [](const Fix& a, const Fix& b) { return a.saves - a.per_month > b.saves - b.per_month; });
+    std::stable_sort(row.fixes.begin(), row.fixes.end(),
+                     [](const Fix& a, const Fix& b) { return a.saves - a.per_month > b.saves - b.per_month; });
   }
-  std::stable_sort(rows.begin(), rows.end(), [](const RankRow& a, const RankRow& b) { return a.money.mean > b.money.mean; });
+  std::stable_sort(rows.begin(), rows.end(),
+                   [](const RankRow& a, const RankRow& b) { return a.money.mean > b.money.mean; });
   return rows;
 }
 
 nlohmann::ordered_json to_json(const RankRow& r) {
-  const auto interval = [](const Interval& i) { return nlohmann::ordered_json{{"mean", i.mean}, {"low", i.low}, {"high", i.high}}; };
-  nlohmann::ordered_json out{{"source", r.source}, {"kind", r.kind}, {"per", r.per}, {"component", r.component}, {"count", r.count}, {"events_per_month", r.events_per_month},
-                             {"goodput_tokens_per_month", interval(r.goodput_tokens)}, {"failed_or_late_per_month", interval(r.failed)},
-                             {"lost_gpu_h_per_month", interval(r.lost_gpu_h)}, {"money_per_month", interval(r.money)}, {"fixes", nlohmann::ordered_json::array()}};
-  for (const Fix& f : r.fixes) out["fixes"].push_back({{"fix", f.name}, {"costs_per_month", f.per_month}, {"saves_per_month", f.saves}});
+  const auto interval = [](const Interval& i) {
+    return nlohmann::ordered_json{{"mean", i.mean}, {"low", i.low}, {"high", i.high}};
+  };
+  nlohmann::ordered_json out{{"source", r.source},
+                             {"kind", r.kind},
+                             {"per", r.per},
+                             {"component", r.component},
+                             {"count", r.count},
+                             {"events_per_month", r.events_per_month},
+                             {"goodput_tokens_per_month", interval(r.goodput_tokens)},
+                             {"failed_or_late_per_month", interval(r.failed)},
+                             {"lost_gpu_h_per_month", interval(r.lost_gpu_h)},
+                             {"money_per_month", interval(r.money)},
+                             {"fixes", nlohmann::ordered_json::array()}};
+  for (const Fix& f : r.fixes)
+    out["fixes"].push_back({{"fix", f.name}, {"costs_per_month", f.per_month}, {"saves_per_month", f.saves}});
   return out;
 }
 

@@ -14,11 +14,13 @@ constexpr double kMonth = 365.25 / 12 * 86'400;
 double price_of(const fluid::Prices& prices, const experiment::ExperimentSpec& base, const Fleet& f) {
   const std::int64_t per_instance = f.nodes() / f.instances;
   const bool instances = base.recovery.policy == control::RecoveryAction::spare_instance;
-  return fluid::money_of(prices, {.mixed_nodes = f.nodes(), .spare_nodes = f.spares * (instances ? per_instance : 1)}, fluid::Result{}).per_hour;
+  return fluid::money_of(prices, {.mixed_nodes = f.nodes(), .spare_nodes = f.spares * (instances ? per_instance : 1)},
+                         fluid::Result{})
+      .per_hour;
 }
 
-Evaluated evaluate(const PlanSpec& plan, const experiment::ExperimentSpec& base, const Fleet& fleet, const fault::RateProfile& profile, const fluid::Prices& prices,
-                   const fluid::Load& load) {
+Evaluated evaluate(const PlanSpec& plan, const experiment::ExperimentSpec& base, const Fleet& fleet,
+                   const fault::RateProfile& profile, const fluid::Prices& prices, const fluid::Load& load) {
   Evaluated e;
   e.fleet = fleet;
   experiment::ExperimentSpec spec = experiment_of(plan, base, fleet, profile);
@@ -43,8 +45,10 @@ Evaluated evaluate(const PlanSpec& plan, const experiment::ExperimentSpec& base,
     options.with_faults = false;
     const fluid::Result without = fluid::simulate(spec, *d, capacity, options);
     const auto& l = fleet.shape.layout;
-    const std::int64_t spare_nodes = fleet.spares * (spec.fleet.spare_instances > 0 ? fleet.nodes() / fleet.instances : 1);
-    const fluid::FleetSize size{fleet.instances * l.prefill, fleet.instances * l.decode, fleet.instances * l.mixed, spare_nodes};
+    const std::int64_t spare_nodes =
+        fleet.spares * (spec.fleet.spare_instances > 0 ? fleet.nodes() / fleet.instances : 1);
+    const fluid::FleetSize size{fleet.instances * l.prefill, fleet.instances * l.decode, fleet.instances * l.mixed,
+                                spare_nodes};
     const fluid::Money money = fluid::money_of(prices, size, with), clean = fluid::money_of(prices, size, without);
     const double months = with.duration_s / kMonth;
     e.availability += with.availability() / n;
@@ -64,8 +68,9 @@ Evaluated evaluate(const PlanSpec& plan, const experiment::ExperimentSpec& base,
 
 }  // namespace
 
-Search search(const PlanSpec& plan, const experiment::ExperimentSpec& base, const ShapeChoice& choice, const fault::RateProfile& profile, const fluid::Prices& prices,
-              const fluid::Load& load, std::int64_t at_least) {
+Search search(const PlanSpec& plan, const experiment::ExperimentSpec& base, const ShapeChoice& choice,
+              const fault::RateProfile& profile, const fluid::Prices& prices, const fluid::Load& load,
+              std::int64_t at_least) {
   Search out;
   if (!choice.refusal.empty()) {
     out.refusal = choice.refusal;
@@ -93,7 +98,9 @@ Search search(const PlanSpec& plan, const experiment::ExperimentSpec& base, cons
   std::stable_sort(points.begin(), points.end(), [](const Point& a, const Point& b) { return a.price < b.price; });
   std::vector<Point> failed;
   for (const Point& p : points) {
-    if (std::any_of(failed.begin(), failed.end(), [&](const Point& q) { return p.extra <= q.extra && p.spares <= q.spares; })) continue;
+    if (std::any_of(failed.begin(), failed.end(),
+                    [&](const Point& q) { return p.extra <= q.extra && p.spares <= q.spares; }))
+      continue;
     if (++out.evaluations > kEvaluationsMax) break;
     fleet.instances = fleet.needed + p.extra;
     fleet.spares = p.spares;
@@ -105,12 +112,14 @@ Search search(const PlanSpec& plan, const experiment::ExperimentSpec& base, cons
     }
     failed.push_back(p);
   }
-  out.refusal = fmt::format("the target of {:.4g} % is not held with up to {} instances of headroom and {} spares: {:.4g} % at best", 100 * plan.target, most, plan.spares_max,
-                            100 * out.nearest.held());
+  out.refusal = fmt::format(
+      "the target of {:.4g} % is not held with up to {} instances of headroom and {} spares: {:.4g} % at best",
+      100 * plan.target, most, plan.spares_max, 100 * out.nearest.held());
   return out;
 }
 
-std::string why_it_lost(const Evaluated& best, const ShapeChoice& best_shape, const Evaluated& other, const ShapeChoice& other_shape) {
+std::string why_it_lost(const Evaluated& best, const ShapeChoice& best_shape, const Evaluated& other,
+                        const ShapeChoice& other_shape) {
   std::vector<std::string> reasons;
   const auto per_node = [](const ShapeChoice& s) {
     const auto& l = s.shape.layout;
@@ -119,11 +128,16 @@ std::string why_it_lost(const Evaluated& best, const ShapeChoice& best_shape, co
   const double a = per_node(best_shape), b = per_node(other_shape);
   if (b < 0.98 * a) reasons.push_back(fmt::format("serves {:.3g} requests/s a node against {:.3g}", b, a));
   const auto size = [](const Evaluated& e) { return e.fleet.nodes() / e.fleet.instances; };
-  const std::int64_t head_a = (best.fleet.instances - best.fleet.needed) * size(best), head_b = (other.fleet.instances - other.fleet.needed) * size(other);
-  if (head_b > head_a) reasons.push_back(fmt::format("{} nodes of headroom in instances of {} against {} in instances of {}", head_b, size(other), head_a, size(best)));
-  if (other.fleet.spares > best.fleet.spares) reasons.push_back(fmt::format("{} spares against {}", other.fleet.spares, best.fleet.spares));
+  const std::int64_t head_a = (best.fleet.instances - best.fleet.needed) * size(best),
+                     head_b = (other.fleet.instances - other.fleet.needed) * size(other);
+  if (head_b > head_a)
+    reasons.push_back(fmt::format("{} nodes of headroom in instances of {} against {} in instances of {}", head_b,
+                                  size(other), head_a, size(best)));
+  if (other.fleet.spares > best.fleet.spares)
+    reasons.push_back(fmt::format("{} spares against {}", other.fleet.spares, best.fleet.spares));
   const std::int64_t base_a = best.fleet.needed * size(best), base_b = other.fleet.needed * size(other);
-  if (base_b > base_a && reasons.empty()) reasons.push_back(fmt::format("the load needs {} nodes in whole instances against {}", base_b, base_a));
+  if (base_b > base_a && reasons.empty())
+    reasons.push_back(fmt::format("the load needs {} nodes in whole instances against {}", base_b, base_a));
   if (reasons.empty()) return other.per_hour > best.per_hour ? "credits for failed requests" : "the same price";
   std::string out = reasons[0];
   for (std::size_t k = 1; k < reasons.size(); ++k) out += "; " + reasons[k];
@@ -132,11 +146,24 @@ std::string why_it_lost(const Evaluated& best, const ShapeChoice& best_shape, co
 
 nlohmann::ordered_json to_json(const Evaluated& e) {
   const auto& s = e.fleet.shape;
-  return {{"shape", s.text()}, {"layout", s.layout.text()}, {"prefill_width", s.prefill_width}, {"decode_width", s.decode_width},
-          {"instances", e.fleet.instances}, {"needed", e.fleet.needed}, {"spares", e.fleet.spares}, {"nodes", e.fleet.nodes()},
-          {"availability", e.availability}, {"attainment", e.attainment}, {"failed_per_month", e.failed_per_month}, {"hit_per_month", e.hit_per_month},
-          {"late_per_month", e.late_per_month}, {"lost_gpu_h_per_month", e.lost_gpu_h_per_month}, {"per_hour", e.per_hour},
-          {"per_1m_input", e.input_1m}, {"per_1m_output", e.output_1m}, {"per_1m_input_without_failures", e.input_1m_clean},
+  return {{"shape", s.text()},
+          {"layout", s.layout.text()},
+          {"prefill_width", s.prefill_width},
+          {"decode_width", s.decode_width},
+          {"instances", e.fleet.instances},
+          {"needed", e.fleet.needed},
+          {"spares", e.fleet.spares},
+          {"nodes", e.fleet.nodes()},
+          {"availability", e.availability},
+          {"attainment", e.attainment},
+          {"failed_per_month", e.failed_per_month},
+          {"hit_per_month", e.hit_per_month},
+          {"late_per_month", e.late_per_month},
+          {"lost_gpu_h_per_month", e.lost_gpu_h_per_month},
+          {"per_hour", e.per_hour},
+          {"per_1m_input", e.input_1m},
+          {"per_1m_output", e.output_1m},
+          {"per_1m_input_without_failures", e.input_1m_clean},
           {"per_1m_output_without_failures", e.output_1m_clean}};
 }
 

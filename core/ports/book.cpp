@@ -93,7 +93,8 @@ Status Book::admit(const WriteBatch& batch) {
   for (const WriteSpan& span : batch.spans) {
     const auto local = regions_.find(span.local);
     const auto remote = remotes_.find(span.remote);
-    if (local == regions_.end() || remote == remotes_.end() || remote->second.owner != batch.peer) return Cause::protection;
+    if (local == regions_.end() || remote == remotes_.end() || remote->second.owner != batch.peer)
+      return Cause::protection;
     if (!within(span.local_offset, span.length, static_cast<std::int64_t>(local->second.memory.size())) ||
         !within(span.remote_offset, span.length, remote->second.length)) {
       return Cause::protection;
@@ -102,7 +103,11 @@ Status Book::admit(const WriteBatch& batch) {
   }
   if (peer->second.ops >= limits_.ops_in_flight_max) return Cause::overload;
   FAULTLINE_ASSERT(!operations_.contains(batch.op), "op {} was used before", batch.op.v);
-  Operation operation{.peer = batch.peer, .generation = peer->second.generation, .bytes = bytes, .terminal_queued = false, .locals = {}};
+  Operation operation{.peer = batch.peer,
+                      .generation = peer->second.generation,
+                      .bytes = bytes,
+                      .terminal_queued = false,
+                      .locals = {}};
   for (const WriteSpan& span : batch.spans) {
     if (operation.locals.empty() || operation.locals.back() != span.local) {
       operation.locals.push_back(span.local);

@@ -31,13 +31,13 @@ struct Step {
 
 struct StepDone {
   OpId op;
-  std::int64_t steps;    // decode steps done; 1 for a prefill step
-  Duration busy;         // from start to the last boundary
+  std::int64_t steps;  // decode steps done; 1 for a prefill step
+  Duration busy;       // from start to the last boundary
 };
 struct StepFailed {
   OpId op;
-  Cause cause;           // device_lost, peer_lost, timeout, canceled
-  std::int64_t steps;    // boundaries reached before the failure: their tokens count
+  Cause cause;                 // device_lost, peer_lost, timeout, canceled
+  std::int64_t steps;          // boundaries reached before the failure: their tokens count
   std::uint32_t suspect_rank;  // rank in the group, or ~0u where unknown
 };
 using ExecutorEvent = std::variant<StepDone, StepFailed>;

@@ -112,7 +112,8 @@ void Fabric::act(const Action& action) {
     case What::peer_gone:
       if (peer && from->sessions_.at(*peer).peer_session != 0) {
         const EndpointId* back = to ? to->endpoint_of(action.from) : nullptr;
-        if (back && to->sessions_.at(*back).session == from->sessions_.at(*peer).peer_session) return;  // still the same two
+        if (back && to->sessions_.at(*back).session == from->sessions_.at(*peer).peer_session)
+          return;  // still the same two
         const bool by_silence = action.session != 0;
         if (broken(action.from, action.to) && !by_silence) {
           schedule(settings_.limits.failure_budget, {What::peer_gone, action.from, action.to, 1, {}});
@@ -126,7 +127,8 @@ void Fabric::act(const Action& action) {
 
 // ---- FabricTransport ------------------------------------------------------------------------------------------------
 
-FabricTransport::FabricTransport(Fabric& fabric) : fabric_(&fabric), number_(++fabric.numbers_), book_(fabric.settings_.limits) {
+FabricTransport::FabricTransport(Fabric& fabric)
+    : fabric_(&fabric), number_(++fabric.numbers_), book_(fabric.settings_.limits) {
   fabric_->transports_[number_] = this;
 }
 
@@ -209,7 +211,8 @@ Status FabricTransport::import_region(RegionId region, EndpointId owner, std::sp
   if (!unpack(blob, words) || words[0] != kRegionMagic) return Cause::protection;
   const auto session = sessions_.find(owner);
   if (session == sessions_.end() || session->second.to != words[1]) return Cause::protection;
-  return book_.add_remote(region, {.owner = owner, .key = words[2], .address = 0, .length = static_cast<std::int64_t>(words[3])});
+  return book_.add_remote(
+      region, {.owner = owner, .key = words[2], .address = 0, .length = static_cast<std::int64_t>(words[3])});
 }
 
 Status FabricTransport::post(const WriteBatch& batch) {

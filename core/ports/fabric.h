@@ -1,7 +1,8 @@
 // The Transport port between objects of one process: sessions, regions, the landing of bytes, acknowledgements, and who
-// learns what of an end. What is missing is time: a subclass says what time it is, how long bytes travel and which routes
-// are broken (in-process: a pipe by a Clock; simulated: flows on the max-min network, failures after the retransmission
-// budget). All refusals are Book's. Owner: one thread for a fabric and all its transports; the fabric outlives them.
+// learns what of an end. What is missing is time: a subclass says what time it is, how long bytes travel and which
+// routes are broken (in-process: a pipe by a Clock; simulated: flows on the max-min network, failures after the
+// retransmission budget). All refusals are Book's. Owner: one thread for a fabric and all its transports; the fabric
+// outlives them.
 #pragma once
 
 #include <cstdint>
@@ -33,8 +34,8 @@ class Fabric {
   virtual Instant fabric_time() const = 0;
   /// due(slot) is to be called at `at`; at one instant in the order of these calls.
   virtual void wake_at(Instant at, Slot slot) = 0;
-  /// Moves the bytes of one operation. Later due(slot) when they have arrived, or gave_up(slot) when the budget has passed
-  /// without progress. Nothing is called from inside.
+  /// Moves the bytes of one operation. Later due(slot) when they have arrived, or gave_up(slot) when the budget has
+  /// passed without progress. Nothing is called from inside.
   virtual void carry(Slot slot, Number from, Number to, Bytes bytes) = 0;
   /// The operation has ended. True: neither due() nor gave_up() will be called for it.
   virtual bool drop(Slot) { return false; }

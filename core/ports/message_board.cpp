@@ -36,7 +36,8 @@ void MessageBoard::changed(Member watcher, Member peer, PeerChange to, Cause cau
 }
 
 BoardMessenger::BoardMessenger(MessageBoard& board, Address self) : board_(&board), self_(board.member(self)) {
-  FAULTLINE_ASSERT(board_->seats_[self_] == nullptr, "address role={} index={} is in use", static_cast<int>(self.role), self.index);
+  FAULTLINE_ASSERT(board_->seats_[self_] == nullptr, "address role={} index={} is in use", static_cast<int>(self.role),
+                   self.index);
   board_->catch_up();
   board_->seats_[self_] = this;
   board_->net_.restart(self_);
@@ -45,7 +46,8 @@ BoardMessenger::BoardMessenger(MessageBoard& board, Address self) : board_(&boar
 BoardMessenger::~BoardMessenger() {
   board_->catch_up();
   for (const MessengerEvent& event : inbox_) {
-    if (const auto* message = std::get_if<MessageReceived>(&event)) board_->vanished(self_, board_->member(message->from));
+    if (const auto* message = std::get_if<MessageReceived>(&event))
+      board_->vanished(self_, board_->member(message->from));
   }
   board_->seats_[self_] = nullptr;
   board_->net_.crash(self_, true);
@@ -69,7 +71,8 @@ std::size_t BoardMessenger::poll(std::span<MessengerEvent> out) {
   for (std::size_t i = 0; i < count; ++i) {
     out[i] = std::move(inbox_.front());
     inbox_.pop_front();
-    if (const auto* message = std::get_if<MessageReceived>(&out[i])) board_->vanished(self_, board_->member(message->from));
+    if (const auto* message = std::get_if<MessageReceived>(&out[i]))
+      board_->vanished(self_, board_->member(message->from));
   }
   return count;
 }

@@ -1,6 +1,6 @@
-// The Messenger port on a MessageNet: members of one process that talk in bytes. What is missing is time: a subclass says
-// what time it is and calls due() when it has come (in-process: by a Clock; simulated: by the simulator's event queue).
-// Owner: one thread for a board and its messengers.
+// The Messenger port on a MessageNet: members of one process that talk in bytes. What is missing is time: a subclass
+// says what time it is and calls due() when it has come (in-process: by a Clock; simulated: by the simulator's event
+// queue). Owner: one thread for a board and its messengers.
 #pragma once
 
 #include <deque>
@@ -20,7 +20,8 @@ class BoardMessenger;
 
 class MessageBoard : private MessageNet<std::vector<std::byte>>::Owner {
  public:
-  MessageBoard(const MessageNetSettings& settings, const MessageLimits& limits) : net_(*this, settings), limits_(limits) {}
+  MessageBoard(const MessageNetSettings& settings, const MessageLimits& limits)
+      : net_(*this, settings), limits_(limits) {}
   const MessageLimits& limits() const { return limits_; }
   /// Both directions lose everything from now on, also what is under way; silence is all that the two notice.
   void break_route(Address a, Address b);
@@ -50,7 +51,8 @@ class MessageBoard : private MessageNet<std::vector<std::byte>>::Owner {
 
 class BoardMessenger final : public Messenger {
  public:
-  /// One messenger per address at a time (asserted); a later one is a new incarnation. The destructor is its process's end.
+  /// One messenger per address at a time (asserted); a later one is a new incarnation. The destructor is its process's
+  /// end.
   BoardMessenger(MessageBoard& board, Address self);
   ~BoardMessenger() override;
   BoardMessenger(const BoardMessenger&) = delete;

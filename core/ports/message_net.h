@@ -1,9 +1,9 @@
-// MessageNet: who hears what, and when. The part of every Messenger in virtual time that is not bytes: way of a message,
-// order, incarnations, watches, heartbeats. It does no I/O and holds no clock: its Owner tells the time, wakes it, and
-// takes what arrives. Users: MessageBoard (the Messenger port in-process and simulated), the simulator's world.
+// MessageNet: who hears what, and when. The part of every Messenger in virtual time that is not bytes: way of a
+// message, order, incarnations, watches, heartbeats. It does no I/O and holds no clock: its Owner tells the time, wakes
+// it, and takes what arrives. Users: MessageBoard (the Messenger port in-process and simulated), the simulator's world.
 //
-// Heartbeats are not sent one by one, which would cost an event per period and watch: every member beats at a phase of its
-// own, so a silence is dated from the last beat before it, and only silences cost events.
+// Heartbeats are not sent one by one, which would cost an event per period and watch: every member beats at a phase of
+// its own, so a silence is dated from the last beat before it, and only silences cost events.
 //
 //   the process ends, its host lives   the connection is reset: lost after one way
 //   the host ends, or the route breaks silence: suspected, then lost, counted from the last beat that was heard
@@ -50,8 +50,10 @@ class MessageNet {
   };
 
   MessageNet(Owner& owner, const MessageNetSettings& settings) : owner_(&owner), settings_(settings) {
-    FAULTLINE_ASSERT(settings.heartbeat.v > 0 && settings.suspected_after >= 1 && settings.lost_after >= settings.suspected_after,
-                     "heartbeat={} suspected_after={} lost_after={}", settings.heartbeat.v, settings.suspected_after, settings.lost_after);
+    FAULTLINE_ASSERT(
+        settings.heartbeat.v > 0 && settings.suspected_after >= 1 && settings.lost_after >= settings.suspected_after,
+        "heartbeat={} suspected_after={} lost_after={}", settings.heartbeat.v, settings.suspected_after,
+        settings.lost_after);
   }
 
   /// Members get the numbers 0, 1, 2, …; two of one `host` reach each other without latency.
@@ -70,16 +72,21 @@ class MessageNet {
 
   void send(Member from, Member to, Payload&& payload) {
     if (!members_[to].alive) return owner_->vanished(to, from);
-    if (members_[from].host == members_[to].host && !broken(from, to)) return owner_->received(to, from, std::move(payload));
-    post(settings_.latency, Parcel{to, from, Kind::message, Cause::none, members_[from].incarnation, std::move(payload)});
+    if (members_[from].host == members_[to].host && !broken(from, to))
+      return owner_->received(to, from, std::move(payload));
+    post(settings_.latency,
+         Parcel{to, from, Kind::message, Cause::none, members_[from].incarnation, std::move(payload)});
   }
 
-  /// Watching twice is watching once. A peer that is not there is lost when it could have been heard `lost_after` times.
+  /// Watching twice is watching once. A peer that is not there is lost when it could have been heard `lost_after`
+  /// times.
   void watch(Member watcher, Member peer) {
     if (find(watcher, peer)) return;
-    members_[peer].watchers.push_back({.watcher = watcher, .health = Health::well, .heard = members_[peer].incarnation, .episode = ++episodes_});
+    members_[peer].watchers.push_back(
+        {.watcher = watcher, .health = Health::well, .heard = members_[peer].incarnation, .episode = ++episodes_});
     if (members_[peer].alive && !broken(watcher, peer)) return;
-    announce(*find(watcher, peer), peer, settings_.heartbeat * settings_.lost_after + settings_.latency, Kind::lost, Cause::peer_lost);
+    announce(*find(watcher, peer), peer, settings_.heartbeat * settings_.lost_after + settings_.latency, Kind::lost,
+             Cause::peer_lost);
   }
   void unwatch(Member watcher, Member peer) {
     std::erase_if(members_[peer].watchers, [watcher](const Watch& w) { return w.watcher == watcher; });
@@ -217,14 +224,18 @@ class MessageNet {
   /// The latest heartbeat of a member, now included: at phase + k * period.
   Instant last_beat(Member m) const {
     const std::int64_t period = settings_.heartbeat.v, now = owner_->message_time().ns;
-    const auto phase = static_cast<std::int64_t>(mix64(hash_combine(settings_.seed, m)) % static_cast<std::uint64_t>(period));
+    const auto phase =
+        static_cast<std::int64_t>(mix64(hash_combine(settings_.seed, m)) % static_cast<std::uint64_t>(period));
     return Instant{phase + (now >= phase ? (now - phase) / period : -1) * period};
   }
   void silence(Watch& w, Member peer) {
     w.episode = ++episodes_;
     const Duration since = last_beat(peer) - owner_->message_time();  // <= 0
-    const auto after = [&](int missed) { return std::max(Duration{0}, since + settings_.heartbeat * missed + settings_.latency); };
-    if (settings_.suspected_after < settings_.lost_after) announce(w, peer, after(settings_.suspected_after), Kind::suspected, Cause::timeout);
+    const auto after = [&](int missed) {
+      return std::max(Duration{0}, since + settings_.heartbeat * missed + settings_.latency);
+    };
+    if (settings_.suspected_after < settings_.lost_after)
+      announce(w, peer, after(settings_.suspected_after), Kind::suspected, Cause::timeout);
     announce(w, peer, after(settings_.lost_after), Kind::lost, Cause::peer_lost);
   }
 

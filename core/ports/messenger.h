@@ -45,9 +45,9 @@ class Messenger {
   /// Watches a peer: heartbeats flow until unwatch().
   virtual void watch(Address peer) = 0;
   virtual void unwatch(Address peer) = 0;
-  /// Accepted means delivered at most once, in order with earlier messages to that peer. No terminal event: a message to
-  /// a peer that is lost vanishes, and PeerLost says so to those who watch.
-  /// Errors: peer_lost (known to be lost), overload (queue bound), too_large.
+  /// Accepted means delivered at most once, in order with earlier messages to that peer. No terminal event: a message
+  /// to a peer that is lost vanishes, and PeerLost says so to those who watch. Errors: peer_lost (known to be lost),
+  /// overload (queue bound), too_large.
   virtual Status send(Address to, std::span<const std::byte> payload) = 0;
   virtual std::size_t poll(std::span<MessengerEvent> out) = 0;
 };

@@ -87,7 +87,8 @@ class Transport {
   /// Starts connecting. Later exactly one of EndpointUp and EndpointDown; after EndpointUp at most one EndpointDown.
   /// Errors: protection (malformed address), overload (id in use).
   virtual Status open(EndpointId peer, std::span<const std::byte> address) = 0;
-  /// Fails the peer's operations with Cause::canceled, then EndpointDown. Closing an unknown or closed peer does nothing.
+  /// Fails the peer's operations with Cause::canceled, then EndpointDown. Closing an unknown or closed peer does
+  /// nothing.
   virtual void close(EndpointId peer) = 0;
 
   /// The memory stays valid until deregister() and the terminal events of every operation that uses it.

@@ -47,21 +47,31 @@ class Encoder {
     out_.append(s);
   }
   template <class... T>
-  void operator()(const T&... values) { (value(values), ...); }
+  void operator()(const T&... values) {
+    (value(values), ...);
+  }
 
   template <class T>
   void value(const T& v) {
     if constexpr (std::is_same_v<T, bool>) varint(v ? 1 : 0);
     else if constexpr (std::is_enum_v<T>) varint(static_cast<std::uint64_t>(v));
-    else if constexpr (std::is_unsigned_v<T>) varint(static_cast<std::uint64_t>(v + T{1}));  // "unknown" (all ones) is 0
+    else if constexpr (std::is_unsigned_v<T>)
+      varint(static_cast<std::uint64_t>(v + T{1}));  // "unknown" (all ones) is 0
     else if constexpr (std::is_signed_v<T>) zigzag(v);
     else if constexpr (requires { v.kInvalid; }) value(v.v);
     else if constexpr (requires { v.ns; }) zigzag(v.ns);
     else if constexpr (requires { v.fields(*this); }) v.fields(*this);
-    else if constexpr (requires { v.role; }) { value(v.role); value(v.index); }
-    else if constexpr (std::is_same_v<T, model::RankLoad>) { zigzag(v.sequences); zigzag(v.context_tokens); }
-    else if constexpr (std::is_same_v<T, model::PrefillItem>) { zigzag(v.rank); zigzag(v.chunk_tokens); zigzag(v.context_before); }
-    else zigzag(v.v);  // a Quantity
+    else if constexpr (requires { v.role; }) {
+      value(v.role);
+      value(v.index);
+    } else if constexpr (std::is_same_v<T, model::RankLoad>) {
+      zigzag(v.sequences);
+      zigzag(v.context_tokens);
+    } else if constexpr (std::is_same_v<T, model::PrefillItem>) {
+      zigzag(v.rank);
+      zigzag(v.chunk_tokens);
+      zigzag(v.context_before);
+    } else zigzag(v.v);  // a Quantity
   }
   template <class T>
   void value(const std::vector<T>& v) {
@@ -101,7 +111,9 @@ class Decoder {
     return in_.substr(at_ - n, n);
   }
   template <class... T>
-  void operator()(T&... values) { (value(values), ...); }
+  void operator()(T&... values) {
+    (value(values), ...);
+  }
 
   template <class T>
   void value(T& v) {
@@ -112,10 +124,17 @@ class Decoder {
     else if constexpr (requires { v.kInvalid; }) value(v.v);
     else if constexpr (requires { v.ns; }) v.ns = zigzag();
     else if constexpr (requires { v.fields(*this); }) v.fields(*this);
-    else if constexpr (requires { v.role; }) { value(v.role); value(v.index); }
-    else if constexpr (std::is_same_v<T, model::RankLoad>) { v.sequences = static_cast<std::int32_t>(zigzag()); v.context_tokens = zigzag(); }
-    else if constexpr (std::is_same_v<T, model::PrefillItem>) { v.rank = static_cast<std::int32_t>(zigzag()); v.chunk_tokens = zigzag(); v.context_before = zigzag(); }
-    else v.v = zigzag();
+    else if constexpr (requires { v.role; }) {
+      value(v.role);
+      value(v.index);
+    } else if constexpr (std::is_same_v<T, model::RankLoad>) {
+      v.sequences = static_cast<std::int32_t>(zigzag());
+      v.context_tokens = zigzag();
+    } else if constexpr (std::is_same_v<T, model::PrefillItem>) {
+      v.rank = static_cast<std::int32_t>(zigzag());
+      v.chunk_tokens = zigzag();
+      v.context_before = zigzag();
+    } else v.v = zigzag();
   }
   template <class T>
   void value(std::vector<T>& v) {

@@ -20,7 +20,8 @@ std::uint64_t hash_bytes(std::uint64_t h, std::string_view bytes) {
     if constexpr (std::endian::native == std::endian::little) {
       std::memcpy(&word, bytes.data() + i, 8);
     } else {
-      for (int k = 7; k >= 0; --k) word = (word << 8) | static_cast<unsigned char>(bytes[i + static_cast<std::size_t>(k)]);
+      for (int k = 7; k >= 0; --k)
+        word = (word << 8) | static_cast<unsigned char>(bytes[i + static_cast<std::size_t>(k)]);
     }
     h = (h ^ word) * 0x9fb21c651e98df25ULL;
     h ^= h >> 32;
@@ -35,7 +36,9 @@ class Printer {
  public:
   explicit Printer(std::string& out) : out_(out) {}
   template <class... T>
-  void operator()(const T&... values) { (value(values), ...); }
+  void operator()(const T&... values) {
+    (value(values), ...);
+  }
   template <class T>
   void value(const T& v) {
     if constexpr (std::is_enum_v<T>) out_ += fmt::format(" {}", static_cast<int>(v));
@@ -55,7 +58,8 @@ class Printer {
       out_ += " )";
     } else if constexpr (requires { v.role; }) out_ += fmt::format(" {}/{}", static_cast<int>(v.role), v.index);
     else if constexpr (std::is_same_v<T, model::RankLoad>) out_ += fmt::format(" {}x{}", v.sequences, v.context_tokens);
-    else if constexpr (std::is_same_v<T, model::PrefillItem>) out_ += fmt::format(" r{}:{}+{}", v.rank, v.context_before, v.chunk_tokens);
+    else if constexpr (std::is_same_v<T, model::PrefillItem>)
+      out_ += fmt::format(" r{}:{}+{}", v.rank, v.context_before, v.chunk_tokens);
     else out_ += fmt::format(" {}", v.v);
   }
   template <class T>
@@ -133,7 +137,8 @@ bool EventLogReader::next(LogRecord& record) {
   for (std::uint64_t i = 0; i < count; ++i) d.value(record.commands.emplace_back());
   const std::string_view tail = d.bytes(8);
   record.digest = 0;
-  for (int i = 7; i >= 0; --i) record.digest = (record.digest << 8) | static_cast<unsigned char>(tail[static_cast<std::size_t>(i)]);
+  for (int i = 7; i >= 0; --i)
+    record.digest = (record.digest << 8) | static_cast<unsigned char>(tail[static_cast<std::size_t>(i)]);
   if (!d.done()) throw CodecError("a record is longer than its contents");
   last_ = record.at;
   at_ += frame.position();

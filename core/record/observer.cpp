@@ -62,7 +62,9 @@ void Observer::note(Instant now, const control::Command& command) {
       l.lost_prefill = l.lost_output = 0;
     }
   } else if (const auto* ended = std::get_if<NoteRequestEnded>(&command)) {
-    const Outcome outcome = ended->cause == Cause::none ? Outcome::completed : ended->rejected ? Outcome::rejected : Outcome::failed;
+    const Outcome outcome = ended->cause == Cause::none ? Outcome::completed
+                            : ended->rejected           ? Outcome::rejected
+                                                        : Outcome::failed;
     finish(now, ended->request, outcome, ended->cause, ended->delivered);
   } else if (const auto* lost = std::get_if<NoteAttemptLost>(&command)) {
     record::RequestRecord& r = run_.requests[lost->request.v];
@@ -76,7 +78,7 @@ void Observer::note(Instant now, const control::Command& command) {
     if (auto* f = fault(i); f != nullptr && lost->cause != Cause::router_lost) {
       r.hit_by |= std::uint64_t{1} << std::min<std::uint32_t>(63, fault_of_[i]);
       f->phases.drain = now;
-      }
+    }
   } else if (const auto* phase = std::get_if<NotePhase>(&command)) {
     if (!phase->instance.valid()) return;
     const std::uint32_t i = phase->instance.v;
@@ -138,7 +140,8 @@ void Observer::finish(Instant now, RequestId id, Outcome outcome, Cause cause, s
     if (l.generated_again > 0 && r.first_token != kNever && delivered > 0) {
       // Tokens of an earlier attempt that reached the client are made again but not delivered again.
       const auto share = static_cast<double>(l.generated_again) / static_cast<double>(delivered);
-      const Duration span{static_cast<std::int64_t>(static_cast<double>((now - r.first_token).v) * std::min(1.0, share))};
+      const Duration span{
+          static_cast<std::int64_t>(static_cast<double>((now - r.first_token).v) * std::min(1.0, share))};
       tokens(r.first_token, r.first_token + span, -std::min(l.generated_again, delivered), 0);
     }
   } else {
@@ -158,7 +161,8 @@ void Observer::unfinished_progress(RequestId id, std::int32_t produced) {
 }
 
 record::ThroughputBin& Observer::bin(std::int64_t second) {
-  if (static_cast<std::size_t>(second) >= run_.throughput.size()) run_.throughput.resize(static_cast<std::size_t>(second) + 1);
+  if (static_cast<std::size_t>(second) >= run_.throughput.size())
+    run_.throughput.resize(static_cast<std::size_t>(second) + 1);
   return run_.throughput[static_cast<std::size_t>(second)];
 }
 
@@ -182,7 +186,8 @@ void Observer::tokens(Instant from, Instant to, std::int64_t output, std::int64_
 void Observer::touch(Instant, std::uint32_t instance, std::uint32_t fault) {
   fault_of_[instance] = fault;
   auto& direct = run_.faults[fault].instances_direct;
-  if (std::find(direct.begin(), direct.end(), InstanceId{instance}) == direct.end()) direct.push_back(InstanceId{instance});
+  if (std::find(direct.begin(), direct.end(), InstanceId{instance}) == direct.end())
+    direct.push_back(InstanceId{instance});
 }
 
 void Observer::taint(std::uint32_t instance, std::uint32_t fault, bool on) {
@@ -196,7 +201,8 @@ void Observer::taint(std::uint32_t instance, std::uint32_t fault, bool on) {
 
 void Observer::hit_all(std::uint32_t instance, std::uint32_t fault) {
   for (const RequestId id : active_) {
-    if (live_[id.v].instance == instance) run_.requests[id.v].hit_by |= std::uint64_t{1} << std::min<std::uint32_t>(63, fault);
+    if (live_[id.v].instance == instance)
+      run_.requests[id.v].hit_by |= std::uint64_t{1} << std::min<std::uint32_t>(63, fault);
   }
 }
 

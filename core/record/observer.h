@@ -1,5 +1,5 @@
-// Observer: folds notes, truth and executor results into a RunRecord, while a simulated run goes on or from the logs of a
-// live one. It sees everything and tells nobody: no controller can read it.
+// Observer: folds notes, truth and executor results into a RunRecord, while a simulated run goes on or from the logs of
+// a live one. It sees everything and tells nobody: no controller can read it.
 #pragma once
 
 #include <cstdint>
@@ -44,11 +44,11 @@ class Observer {
  private:
   struct Live {
     std::uint32_t instance = ~std::uint32_t{0};
-    std::uint32_t position = 0;  // in active_
+    std::uint32_t position = 0;                      // in active_
     std::int32_t lost_prefill = 0, lost_output = 0;  // of the attempts so far
     std::int32_t last_produced = 0;
-    std::int32_t kept = 0;       // tokens that the client keeps although their attempt was lost (migration)
-    Instant cut = kNever;        // when that attempt was lost
+    std::int32_t kept = 0;             // tokens that the client keeps although their attempt was lost (migration)
+    Instant cut = kNever;              // when that attempt was lost
     std::int32_t generated_again = 0;  // output tokens that the client had before this attempt
   };
   record::FaultRecord* fault(std::uint32_t instance);
@@ -56,11 +56,11 @@ class Observer {
   record::ThroughputBin& bin(std::int64_t second);
 
   record::RunRecord& run_;
-  std::vector<Live> live_;             // by RequestId
+  std::vector<Live> live_;  // by RequestId
   std::vector<RequestId> active_;
-  std::vector<std::uint32_t> fault_of_;  // by instance: the last fault that touched it
+  std::vector<std::uint32_t> fault_of_;                           // by instance: the last fault that touched it
   std::vector<std::pair<std::uint32_t, std::uint32_t>> tainted_;  // instance, fault
-  std::vector<bool> ready_;              // by instance: recovered since
+  std::vector<bool> ready_;                                       // by instance: recovered since
 };
 
 }  // namespace faultline::record

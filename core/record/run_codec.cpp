@@ -15,7 +15,9 @@ class Archive {
   explicit Archive(std::string_view in) requires(kRead) : encoder_(in) {}
 
   template <class... T>
-  void operator()(T&... values) { (one(values), ...); }
+  void operator()(T&... values) {
+    (one(values), ...);
+  }
   bool done() const requires(kRead) { return encoder_.done(); }
 
  private:
@@ -44,15 +46,16 @@ class Archive {
     }
   }
   void one(RequestRecord& r) {
-    (*this)(r.arrival, r.first_token, r.end, r.prompt_tokens, r.output_tokens, r.output_delivered, r.tokens_recomputed, r.tokens_lost,
-            r.gap, r.migrations, r.instance, r.decode_group, r.slo_class, r.attempts, r.outcome, r.cause, r.hit_by);
+    (*this)(r.arrival, r.first_token, r.end, r.prompt_tokens, r.output_tokens, r.output_delivered, r.tokens_recomputed,
+            r.tokens_lost, r.gap, r.migrations, r.instance, r.decode_group, r.slo_class, r.attempts, r.outcome, r.cause,
+            r.hit_by);
   }
   void one(CapacityInterval& c) { (*this)(c.gpu, c.instance, c.from, c.to, c.usable, c.own, c.fault); }
   void one(FaultRecord& f) {
     FaultPhases& p = f.phases;
-    (*this)(f.id, f.kind, f.target, f.at, f.reverted, f.applied, f.not_applied_reason, f.targeted_components, f.own_gpus,
-            f.instances_direct, p.symptom, p.detect, p.decide, p.drain, p.reroute, p.replace, p.ready, p.fence, p.repair_state, p.degraded,
-            p.rejoin, p.restore, p.first_token, f.kv_bytes_lost, f.recovery);
+    (*this)(f.id, f.kind, f.target, f.at, f.reverted, f.applied, f.not_applied_reason, f.targeted_components,
+            f.own_gpus, f.instances_direct, p.symptom, p.detect, p.decide, p.drain, p.reroute, p.replace, p.ready,
+            p.fence, p.repair_state, p.degraded, p.rejoin, p.restore, p.first_token, f.kv_bytes_lost, f.recovery);
   }
   void one(ThroughputBin& b) { (*this)(b.output_tokens, b.prefill_tokens); }
   template <class T>
@@ -65,10 +68,10 @@ class Archive {
 template <class A>
 void archive(A& a, RunRecord& r) {
   SimulatorStats& s = r.stats;
-  a(r.experiment, r.seed, r.begin, r.end, r.gpus, r.spare_gpus, r.prefill_nodes, r.decode_nodes, r.instances, r.slo_class_names,
-    r.slo_ttft, r.slo_tpot, r.requests, r.capacity, r.faults, r.throughput, r.tokens_degraded,
-    r.rebalances, r.rebalance_bytes, r.warnings, s.wall_s, s.cpu_s, s.events, s.flows,
-    s.controller_steps, s.decode_steps, s.peak_rss_bytes, s.log_hash, s.fidelity);
+  a(r.experiment, r.seed, r.begin, r.end, r.gpus, r.spare_gpus, r.prefill_nodes, r.decode_nodes, r.instances,
+    r.slo_class_names, r.slo_ttft, r.slo_tpot, r.requests, r.capacity, r.faults, r.throughput, r.tokens_degraded,
+    r.rebalances, r.rebalance_bytes, r.warnings, s.wall_s, s.cpu_s, s.events, s.flows, s.controller_steps,
+    s.decode_steps, s.peak_rss_bytes, s.log_hash, s.fidelity);
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 // What one run leaves behind for metrics and reports: one line a request, what every GPU could do over time, the faults
-// with their phases, and the simulator's own figures. It is folded from the controllers' notes and the TruthLog while the
-// run goes on; metrics compare two or three of these (with the fault, without it, placebo).
+// with their phases, and the simulator's own figures. It is folded from the controllers' notes and the TruthLog while
+// the run goes on; metrics compare two or three of these (with the fault, without it, placebo).
 #pragma once
 
 #include <array>
@@ -24,16 +24,17 @@ struct RequestRecord {
   Instant first_token = kNever;  // of the attempt that completed (or of the last attempt)
   Instant end = kNever;          // last token delivered, or the failure or rejection told to the client
   std::int32_t prompt_tokens = 0;
-  std::int32_t output_tokens = 0;         // asked for
-  std::int32_t output_delivered = 0;      // received by the client
-  std::int32_t tokens_recomputed = 0;     // prompt tokens prefilled again + output tokens generated again by later attempts
-  std::int32_t tokens_lost = 0;           // generated, never delivered
-  InstanceId instance;                    // of the last attempt
-  Duration gap;                           // longest pause that a migration put between two tokens
-  std::uint8_t migrations = 0;            // attempts that went on with the tokens of the one before
-  std::int16_t decode_group = -1;         // group within the instance that produced the tokens; -1 where none did
+  std::int32_t output_tokens = 0;     // asked for
+  std::int32_t output_delivered = 0;  // received by the client
+  std::int32_t tokens_recomputed =
+      0;                           // prompt tokens prefilled again + output tokens generated again by later attempts
+  std::int32_t tokens_lost = 0;    // generated, never delivered
+  InstanceId instance;             // of the last attempt
+  Duration gap;                    // longest pause that a migration put between two tokens
+  std::uint8_t migrations = 0;     // attempts that went on with the tokens of the one before
+  std::int16_t decode_group = -1;  // group within the instance that produced the tokens; -1 where none did
   std::uint8_t slo_class = 0;
-  std::uint8_t attempts = 0;              // 1 = no retry
+  std::uint8_t attempts = 0;  // 1 = no retry
   Outcome outcome = Outcome::unfinished;
   Cause cause = Cause::none;
   /// Bit f is set when fault number f hit this request directly: it used a component that the fault disabled, or waited
@@ -45,41 +46,41 @@ struct RequestRecord {
 /// A GPU whose usable fraction differs from 1 over [from, to). Intervals of one GPU do not overlap.
 struct CapacityInterval {
   ComponentId gpu;
-  InstanceId instance;   // invalid for spares
-  Instant from, to;      // to = end of the run where it did not come back
-  double usable = 0;     // 0 … 1; a barrier that waits for a slowed rank gives its share, 0 = no useful token
-  bool own = false;      // the fault disables or disconnects this very GPU; else collateral (healthy, idle or slowed)
+  InstanceId instance;  // invalid for spares
+  Instant from, to;     // to = end of the run where it did not come back
+  double usable = 0;    // 0 … 1; a barrier that waits for a slowed rank gives its share, 0 = no useful token
+  bool own = false;     // the fault disables or disconnects this very GPU; else collateral (healthy, idle or slowed)
   std::uint32_t fault = 0;  // index into RunRecord::faults: the (last) cause
 };
 
 /// Phases of one fault's recovery, absolute instants, kNever where a phase did not happen (or had not, at the end).
 struct FaultPhases {
-  Instant symptom = kNever;      // first effect seen by any controller
-  Instant detect = kNever;       // first correct suspicion by the component that acts
-  Instant decide = kNever;       // recovery plan chosen
-  Instant drain = kNever;        // no request waits on the dead any more
-  Instant reroute = kNever;      // every live router has stopped sending to it
-  Instant replace = kNever;      // hardware stands in for the dead (spare node or instance allocated); never for restart
-  Instant ready = kNever;        // workers restarted and rejoined
+  Instant symptom = kNever;  // first effect seen by any controller
+  Instant detect = kNever;   // first correct suspicion by the component that acts
+  Instant decide = kNever;   // recovery plan chosen
+  Instant drain = kNever;    // no request waits on the dead any more
+  Instant reroute = kNever;  // every live router has stopped sending to it
+  Instant replace = kNever;  // hardware stands in for the dead (spare node or instance allocated); never for restart
+  Instant ready = kNever;    // workers restarted and rejoined
   // Of survivors that go on without dead ranks (policies elastic_ep, mask):
   Instant fence = kNever;         // they were told to stop
   Instant repair_state = kNever;  // stopped: peers, routing and experts are repaired from here on
   Instant degraded = kNever;      // serving without the dead ranks
   Instant rejoin = kNever;        // ranks taken back
   Instant restore = kNever;       // whole again
-  Instant first_token = kNever;  // first token from the affected unit (or its replacement) after the fault
+  Instant first_token = kNever;   // first token from the affected unit (or its replacement) after the fault
 };
 
 struct FaultRecord {
-  std::string id;      // name in the experiment
-  std::string kind;    // gpu.failstop, …
-  std::string target;  // component name as resolved
-  Instant at = kNever;       // when it was applied
-  Instant reverted = kNever; // when it was undone by its own duration or repair; kNever where it stayed
+  std::string id;             // name in the experiment
+  std::string kind;           // gpu.failstop, …
+  std::string target;         // component name as resolved
+  Instant at = kNever;        // when it was applied
+  Instant reverted = kNever;  // when it was undone by its own duration or repair; kNever where it stayed
   bool applied = false;
   std::string not_applied_reason;
-  std::uint32_t targeted_components = 0;  // components disabled directly (implied children included)
-  std::vector<ComponentId> own_gpus;      // GPUs disabled or disconnected directly
+  std::uint32_t targeted_components = 0;     // components disabled directly (implied children included)
+  std::vector<ComponentId> own_gpus;         // GPUs disabled or disconnected directly
   std::vector<InstanceId> instances_direct;  // lost a rank, a path or a transfer
   FaultPhases phases;
   std::int64_t kv_bytes_lost = 0;
@@ -104,8 +105,8 @@ struct RunRecord {
   std::string experiment;
   std::uint64_t seed = 0;
   Instant begin{0};
-  Instant end = kNever;            // when the last request ended or the time limit came
-  std::int32_t gpus = 0;           // in serving instances (spares apart)
+  Instant end = kNever;   // when the last request ended or the time limit came
+  std::int32_t gpus = 0;  // in serving instances (spares apart)
   std::int32_t spare_gpus = 0;
   std::int32_t prefill_nodes = 0, decode_nodes = 0, instances = 0;
   std::vector<std::string> slo_class_names;
@@ -113,10 +114,10 @@ struct RunRecord {
   std::vector<RequestRecord> requests;       // index = RequestId
   std::vector<CapacityInterval> capacity;    // sorted by (gpu, from)
   std::vector<FaultRecord> faults;
-  std::vector<ThroughputBin> throughput;     // by second
-  std::int64_t tokens_degraded = 0;  // output tokens made while some expert had no copy (policy mask)
+  std::vector<ThroughputBin> throughput;             // by second
+  std::int64_t tokens_degraded = 0;                  // output tokens made while some expert had no copy (policy mask)
   std::int64_t rebalances = 0, rebalance_bytes = 0;  // of groups' experts, without any fault; bytes moved between GPUs
-  std::vector<std::string> warnings;         // "prices extrapolated beyond …", each once
+  std::vector<std::string> warnings;                 // "prices extrapolated beyond …", each once
   SimulatorStats stats;
 };
 

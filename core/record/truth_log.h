@@ -20,7 +20,8 @@ class TruthLog {
  public:
   explicit TruthLog(std::uint64_t seed);
   /// One change of a fault: active = it was made true, else undone. `cause` says why where it could not be.
-  void append(Instant at, std::string_view fault, std::string_view kind, std::string_view target, bool active, Cause cause);
+  void append(Instant at, std::string_view fault, std::string_view kind, std::string_view target, bool active,
+              Cause cause);
   const std::string& text() const { return text_; }
 
  private:

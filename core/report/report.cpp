@@ -49,15 +49,15 @@ std::vector<Phase> phases_of(const metrics::FaultImpact& impact) {
     restore = impact.paired->restore;
   }
   std::vector<Phase> phases{{"symptom", "symptom", after(p.symptom)},
-          {"detect", "detected", after(p.detect)},
-          {"decide", "decided", after(p.decide)},
-          {"drain", "drained", after(p.drain)},
-          {"reroute", "rerouted", after(p.reroute)},
-          {"replace", "replaced", after(p.replace)},
-          {"ready", "ready", after(p.ready)},
-          {"first_token", "first token", after(p.first_token)},
-          {"t95", "95 % back", t95},
-          {"restore", "restored", restore}};
+                            {"detect", "detected", after(p.detect)},
+                            {"decide", "decided", after(p.decide)},
+                            {"drain", "drained", after(p.drain)},
+                            {"reroute", "rerouted", after(p.reroute)},
+                            {"replace", "replaced", after(p.replace)},
+                            {"ready", "ready", after(p.ready)},
+                            {"first_token", "first token", after(p.first_token)},
+                            {"t95", "95 % back", t95},
+                            {"restore", "restored", restore}};
   // Only recoveries on survivors have these.
   std::vector<Phase> survivors{{"fence", "fenced", after(p.fence)},
                                {"repair_state", "repairing", after(p.repair_state)},

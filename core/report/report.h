@@ -44,8 +44,8 @@ struct Phase {
   const char* label;  // for people: "first token"
   std::optional<Duration> after;
 };
-/// symptom, detect, decide, drain, reroute, replace, ready, first_token, t95, restore: always these, in this order; after
-/// decide, where survivors went on: fence, repair_state, degraded, rejoin, whole.
+/// symptom, detect, decide, drain, reroute, replace, ready, first_token, t95, restore: always these, in this order;
+/// after decide, where survivors went on: fence, repair_state, degraded, rejoin, whole.
 std::vector<Phase> phases_of(const metrics::FaultImpact& impact);
 
 }  // namespace faultline::report

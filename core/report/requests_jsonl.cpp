@@ -35,16 +35,12 @@ struct Cursor {
     at += 9;
   }
   void time_or_null(Instant t) {
-    if (t == kNever)
-      text("null");
-    else
-      time(t.ns);
+    if (t == kNever) text("null");
+    else time(t.ns);
   }
   void time_or_null(std::optional<Duration> d) {
-    if (d)
-      time(d->v);
-    else
-      text("null");
+    if (d) time(d->v);
+    else text("null");
   }
 };
 
@@ -72,10 +68,8 @@ void RequestLines::append(std::string& out, std::size_t id) const {
   c.text(",\"delivered_tokens\":");
   c.integer(r.output_delivered);
   c.text(",\"instance\":");
-  if (r.instance.valid())
-    c.integer(r.instance.v);
-  else
-    c.text("null");
+  if (r.instance.valid()) c.integer(r.instance.v);
+  else c.text("null");
   c.text(",\"ttft_s\":");
   c.time_or_null(metrics::ttft(r));
   c.text(",\"tpot_s\":");
@@ -105,10 +99,8 @@ void RequestLines::append(std::string& out, std::size_t id) const {
     if (!first) out += ',';
     first = false;
     // The last bit may stand for several faults: it names the first of them.
-    if (fault < faults_.size())
-      out += faults_[fault];
-    else
-      out += "null";
+    if (fault < faults_.size()) out += faults_[fault];
+    else out += "null";
   }
   out += "]}\n";
 }

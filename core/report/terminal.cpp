@@ -81,12 +81,14 @@ void head(Page& page, const Report& report) {
     page.row("", text);
   }
   if (s.requests_migrated > 0) {
-    page.row("", fmt::format("{} went on elsewhere with the tokens they had, after a gap of at most {}", with_commas(s.requests_migrated),
-                             time_text(s.gap_max)));
+    page.row("", fmt::format("{} went on elsewhere with the tokens they had, after a gap of at most {}",
+                             with_commas(s.requests_migrated), time_text(s.gap_max)));
   }
-  if (s.tokens_degraded > 0) page.row("quality", fmt::format("{} output tokens while some expert had no copy", with_commas(s.tokens_degraded)));
+  if (s.tokens_degraded > 0)
+    page.row("quality", fmt::format("{} output tokens while some expert had no copy", with_commas(s.tokens_degraded)));
   if (s.rebalances > 0) {
-    page.row("experts", fmt::format("{} rebalancings moved {:.1f} GB", with_commas(s.rebalances), static_cast<double>(s.rebalance_bytes) / 1e9));
+    page.row("experts", fmt::format("{} rebalancings moved {:.1f} GB", with_commas(s.rebalances),
+                                    static_cast<double>(s.rebalance_bytes) / 1e9));
   }
   const metrics::Throughput& t = s.throughput;
   page.row("tokens/s", fmt::format("{} in · {} out · {} within SLO ({})", number(t.input_tokens_per_s),

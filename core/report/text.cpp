@@ -148,22 +148,14 @@ std::string html_escape(std::string_view text) {
   std::string out;
   out.reserve(text.size() + 16);
   each_character(text, [&](std::string_view c, bool bad) {
-    if (c == "\n" || c == "\t")
-      out += c;
-    else if (bad)
-      out += "\xEF\xBF\xBD";
-    else if (c == "&")
-      out += "&amp;";
-    else if (c == "<")
-      out += "&lt;";
-    else if (c == ">")
-      out += "&gt;";
-    else if (c == "\"")
-      out += "&quot;";
-    else if (c == "'")
-      out += "&#39;";
-    else
-      out += c;
+    if (c == "\n" || c == "\t") out += c;
+    else if (bad) out += "\xEF\xBF\xBD";
+    else if (c == "&") out += "&amp;";
+    else if (c == "<") out += "&lt;";
+    else if (c == ">") out += "&gt;";
+    else if (c == "\"") out += "&quot;";
+    else if (c == "'") out += "&#39;";
+    else out += c;
   });
   return out;
 }

@@ -17,9 +17,7 @@ const Json* at(const Json& json, const char* pointer) {
   return json.contains(p) ? &json.at(p) : nullptr;
 }
 
-std::string text_of(const InstancesHit& hit) {
-  return hit.empty() ? "none" : fmt::format("{}", fmt::join(hit, " "));
-}
+std::string text_of(const InstancesHit& hit) { return hit.empty() ? "none" : fmt::format("{}", fmt::join(hit, " ")); }
 
 TwinLine count(const char* what, const Json& predicted, const Json& observed, const char* pointer) {
   const auto a = number_at(predicted, pointer), b = number_at(observed, pointer);
@@ -33,7 +31,9 @@ TwinLine count(const char* what, const Json& predicted, const Json& observed, co
 
 TwinLine plain(const char* what, const char* format, const Json& predicted, const Json& observed, const char* pointer) {
   const auto a = number_at(predicted, pointer), b = number_at(observed, pointer);
-  const auto text = [&](std::optional<double> v) { return v ? fmt::format(fmt::runtime(format), *v) : std::string("-"); };
+  const auto text = [&](std::optional<double> v) {
+    return v ? fmt::format(fmt::runtime(format), *v) : std::string("-");
+  };
   return {what, text(a), text(b), {}, true};
 }
 
@@ -56,11 +56,13 @@ bool is_live(const Json& summary) {
   return fidelity != nullptr && *fidelity == "live";
 }
 
-std::vector<TwinLine> twin_lines(const Json& predicted, const Json& observed, const std::optional<InstancesHit>& predicted_hit,
+std::vector<TwinLine> twin_lines(const Json& predicted, const Json& observed,
+                                 const std::optional<InstancesHit>& predicted_hit,
                                  const std::optional<InstancesHit>& observed_hit) {
   std::vector<TwinLine> lines;
   if (predicted_hit && observed_hit) {
-    lines.push_back({"instances hit", text_of(*predicted_hit), text_of(*observed_hit), "the same", *predicted_hit == *observed_hit});
+    lines.push_back({"instances hit", text_of(*predicted_hit), text_of(*observed_hit), "the same",
+                     *predicted_hit == *observed_hit});
   }
   lines.push_back(plain("requests arrived", "{}", predicted, observed, "/requests/arrived"));
   lines.push_back(count("requests failed", predicted, observed, "/requests/failed"));
@@ -71,15 +73,17 @@ std::vector<TwinLine> twin_lines(const Json& predicted, const Json& observed, co
   if (faults != nullptr && others != nullptr) {
     for (const Json& fault : *faults) {
       const std::string id = fault.value("id", "");
-      const auto same = std::find_if(others->begin(), others->end(), [&](const Json& o) { return o.value("id", "") == id; });
+      const auto same =
+          std::find_if(others->begin(), others->end(), [&](const Json& o) { return o.value("id", "") == id; });
       if (same == others->end()) {
         lines.push_back({id, "a fault", "-", "both", false});
         continue;
       }
-      constexpr std::pair<const char*, const char*> kPhases[] = {{"/phases_s/symptom", "symptom"},  {"/phases_s/detect", "detected"},
-                                                                 {"/phases_s/decide", "decided"},   {"/phases_s/reroute", "rerouted"},
-                                                                 {"/phases_s/replace", "replaced"}, {"/phases_s/ready", "ready"}};
-      for (const auto& [pointer, name] : kPhases) lines.push_back(phase(id + ": " + name, at(fault, pointer), at(*same, pointer)));
+      constexpr std::pair<const char*, const char*> kPhases[] = {
+          {"/phases_s/symptom", "symptom"},  {"/phases_s/detect", "detected"},  {"/phases_s/decide", "decided"},
+          {"/phases_s/reroute", "rerouted"}, {"/phases_s/replace", "replaced"}, {"/phases_s/ready", "ready"}};
+      for (const auto& [pointer, name] : kPhases)
+        lines.push_back(phase(id + ": " + name, at(fault, pointer), at(*same, pointer)));
     }
   }
   lines.push_back(plain("TTFT p50", "{:.3f} s", predicted, observed, "/latency/ttft_s/p50"));
@@ -93,7 +97,8 @@ bool all_within(const std::vector<TwinLine>& lines) {
 }
 
 std::string twin_text(const std::string& predicted, const std::string& observed, const std::vector<TwinLine>& lines) {
-  std::string out = fmt::format("prediction  {}\nobservation {}\n\n{:<24}{:>14}{:>14}   {}\n", predicted, observed, "", "predicted", "observed", "allowed");
+  std::string out = fmt::format("prediction  {}\nobservation {}\n\n{:<24}{:>14}{:>14}   {}\n", predicted, observed, "",
+                                "predicted", "observed", "allowed");
   for (const TwinLine& l : lines) {
     std::string row = fmt::format("{:<24}{:>14}{:>14}", l.what, l.predicted, l.observed);
     if (!l.allowed.empty()) row += fmt::format("   {}{}", l.allowed, l.within ? "" : "   <- outside");
@@ -109,9 +114,14 @@ std::string twin_text(const std::string& predicted, const std::string& observed,
 Json twin_json(const std::string& predicted, const std::string& observed, const std::vector<TwinLine>& lines) {
   Json rows = Json::array();
   for (const TwinLine& l : lines) {
-    rows.push_back({{"what", l.what}, {"predicted", l.predicted}, {"observed", l.observed}, {"allowed", l.allowed}, {"within", l.within}});
+    rows.push_back({{"what", l.what},
+                    {"predicted", l.predicted},
+                    {"observed", l.observed},
+                    {"allowed", l.allowed},
+                    {"within", l.within}});
   }
-  return {{"prediction", predicted}, {"observation", observed}, {"within", all_within(lines)}, {"lines", std::move(rows)}};
+  return {
+      {"prediction", predicted}, {"observation", observed}, {"within", all_within(lines)}, {"lines", std::move(rows)}};
 }
 
 }  // namespace faultline::report

@@ -46,10 +46,8 @@ std::optional<double> slowest(const Json& summary, const char* pointer, bool& co
     if (!fault.is_object() || !fault.value("applied", false) || !number_at(fault, "/blast_radius/goodput_loss_tokens"))
       continue;
     const auto v = number_at(fault, pointer);
-    if (!v)
-      complete = false;
-    else
-      out = std::max(out.value_or(0), *v);
+    if (!v) complete = false;
+    else out = std::max(out.value_or(0), *v);
   }
   return complete ? out : std::nullopt;
 }
@@ -82,7 +80,8 @@ std::vector<VariantRow> variant_rows(const std::vector<Variant>& variants) {
     r.restored = t95_complete && restore_complete;
     for (const Json& fault : v.summary.at("faults")) {
       const Json* phases = fault.is_object() && fault.contains("phases_s") ? &fault["phases_s"] : nullptr;
-      if (phases && phases->contains("not_restored") && (*phases)["not_restored"].is_string()) r.not_restored = (*phases)["not_restored"].get<std::string>();
+      if (phases && phases->contains("not_restored") && (*phases)["not_restored"].is_string())
+        r.not_restored = (*phases)["not_restored"].get<std::string>();
     }
     out.push_back(std::move(r));
   }

@@ -20,7 +20,7 @@ struct VariantRow {
   std::string name;
   std::optional<double> output_tokens_per_s, goodput_tokens_per_s, failed, retried, capacity_loss_gpu_s, gpus_idle_max,
       t95_s, restore_s, cost_per_1m_output;
-  bool restored = true;  // false: t95 or restore is missing because the run ended first
+  bool restored = true;      // false: t95 or restore is missing because the run ended first
   std::string not_restored;  // why, in words
 };
 std::vector<VariantRow> variant_rows(const std::vector<Variant>& variants);

@@ -10,7 +10,12 @@ std::vector<DomainRow> domains_of(const Topology& t) {
   for (std::size_t k = 0; k < kKindCount; ++k) {
     const auto ids = t.graph.of_kind(static_cast<Kind>(k));
     if (ids.empty()) continue;
-    DomainRow row{.kind = static_cast<Kind>(k), .count = static_cast<std::uint32_t>(ids.size()), .nodes = {}, .gpus = {}, .switches = {}, .links = {}};
+    DomainRow row{.kind = static_cast<Kind>(k),
+                  .count = static_cast<std::uint32_t>(ids.size()),
+                  .nodes = {},
+                  .gpus = {},
+                  .switches = {},
+                  .links = {}};
     bool first = true;
     for (const ComponentId id : ids) {
       std::uint32_t nodes = 0, gpus = 0, switches = 0, links = 0;

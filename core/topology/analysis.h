@@ -36,6 +36,7 @@ Analysis analyse(const Topology& topology, const Placement& placement);
 nlohmann::ordered_json to_json(const Topology& topology, const Placement& placement, const Analysis& analysis);
 std::string to_text(const Topology& topology, const Placement& placement, const Analysis& analysis);
 /// One component: where it stands, what goes down with it, whom it hurts.
-std::string component_text(const Topology& topology, const Placement& placement, const Analysis& analysis, ComponentId id);
+std::string component_text(const Topology& topology, const Placement& placement, const Analysis& analysis,
+                           ComponentId id);
 
 }  // namespace faultline::topology

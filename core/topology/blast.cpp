@@ -20,7 +20,8 @@ class Tally {
     sum_.resize(instances);
     for (std::uint32_t n = 0; n < l_.nodes; ++n) {
       const NodeRole role = p.use[n].role;
-      if (role == NodeRole::prefill || role == NodeRole::decode || role == NodeRole::mixed) owner_[n] = p.use[n].instance;
+      if (role == NodeRole::prefill || role == NodeRole::decode || role == NodeRole::mixed)
+        owner_[n] = p.use[n].instance;
     }
     node_index_.assign(t.graph.size(), kNone);
     for (std::uint32_t n = 0; n < l_.nodes; ++n) node_index_[t.node({n}).v] = n;
@@ -52,9 +53,9 @@ class Tally {
  private:
   struct Use {  // of a leaf by an instance
     std::uint32_t instance;
-    double share;       // of the instance's cables that end here
-    bool leaves_leaf;   // has traffic to another leaf over the spines
-    bool leaves_pod;    // fat tree: has traffic to another pod
+    double share;      // of the instance's cables that end here
+    bool leaves_leaf;  // has traffic to another leaf over the spines
+    bool leaves_pod;   // fat tree: has traffic to another pod
   };
   struct Sum {
     Hit hit;
@@ -62,8 +63,8 @@ class Tally {
   };
   struct NodeLoss {
     std::uint32_t node = 0;
-    std::uint64_t dead_gpus = 0;           // bit per GPU
-    std::vector<std::uint32_t> dead_ports; // by NIC
+    std::uint64_t dead_gpus = 0;            // bit per GPU
+    std::vector<std::uint32_t> dead_ports;  // by NIC
   };
 
   void find_uses() {
@@ -200,7 +201,8 @@ Blast::Blast(const Topology& topology, const Placement& placement) {
   std::array<std::tuple<std::uint32_t, std::size_t>, kKindCount> worst{};
   std::uint32_t placed_gpus = 0;
   for (const auto* list : {&placement.instances, &placement.spare_instances}) {
-    for (const InstanceNodes& i : *list) placed_gpus += static_cast<std::uint32_t>(i.all().size()) * topology.layout.gpus;
+    for (const InstanceNodes& i : *list)
+      placed_gpus += static_cast<std::uint32_t>(i.all().size()) * topology.layout.gpus;
   }
   for (std::uint32_t c = 0; c < n; ++c) {
     const ComponentId id{c};

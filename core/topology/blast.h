@@ -1,6 +1,6 @@
-// What each component can do to the placed fleet when it fails: the targeted radius, before any recovery and without load.
-// Three losses are kept apart: GPUs that go down with it, GPUs that live but can no longer send to another node, and network
-// capacity that a faulted way takes from those that still can.
+// What each component can do to the placed fleet when it fails: the targeted radius, before any recovery and without
+// load. Three losses are kept apart: GPUs that go down with it, GPUs that live but can no longer send to another node,
+// and network capacity that a faulted way takes from those that still can.
 #pragma once
 
 #include <array>

@@ -14,15 +14,15 @@ constexpr std::uint32_t kNoLink = LinkIndex::kInvalid;
 
 /// One edge of the routed graph; parallel links between the same two devices are one edge, which is then no bridge.
 struct Edge {
-  std::uint32_t a, b;           // vertices
+  std::uint32_t a, b;            // vertices
   std::uint32_t link = kNoLink;  // the link number, or none where a GPU hangs on its NIC
   std::uint32_t parallel = 1;
 };
 
 struct RoutedGraph {
-  std::vector<ComponentId> component;   // by vertex
-  std::vector<std::uint32_t> vertex;    // by component
-  std::vector<std::uint32_t> weight;    // 1 for a GPU
+  std::vector<ComponentId> component;  // by vertex
+  std::vector<std::uint32_t> vertex;   // by component
+  std::vector<std::uint32_t> weight;   // 1 for a GPU
   std::vector<Edge> edges;
 };
 
@@ -41,7 +41,8 @@ RoutedGraph routed_graph(const Topology& t) {
     for (std::uint32_t gpu = 0; gpu < l.gpus; ++gpu) {
       const std::uint32_t v = g.vertex[t.gpu({.node = {n}, .gpu = gpu}).v];
       for (std::uint32_t nic = 0; nic < l.nics; ++nic) {
-        if (nic == l.rail_of(gpu) || t.spec.node.nic_failover) g.edges.push_back({.a = v, .b = g.vertex[t.nic({n}, nic).v]});
+        if (nic == l.rail_of(gpu) || t.spec.node.nic_failover)
+          g.edges.push_back({.a = v, .b = g.vertex[t.nic({n}, nic).v]});
       }
     }
   }
@@ -88,7 +89,8 @@ Tree search(const RoutedGraph& g) {
   std::sort(t.articulation.begin(), t.articulation.end());
   std::vector<std::uint32_t> order(n);
   std::iota(order.begin(), order.end(), 0U);
-  std::sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) { return t.discovered[a] < t.discovered[b]; });
+  std::sort(order.begin(), order.end(),
+            [&](std::uint32_t a, std::uint32_t b) { return t.discovered[a] < t.discovered[b]; });
   t.below.assign(g.weight.begin(), g.weight.end());
   t.root.resize(n);
   for (const std::uint32_t v : order) t.root[v] = t.parent[v] == v ? v : t.root[t.parent[v]];
@@ -196,7 +198,8 @@ SinglePoints single_points(const Topology& t) {
   for (const Kind kind : {Kind::power, Kind::rack}) {
     for (const ComponentId id : t.graph.of_kind(kind)) {
       const auto within = t.graph.implied(id);
-      if (std::none_of(within.begin(), within.end(), [&](ComponentId c) { return is_switch(t.graph[c].kind); })) continue;
+      if (std::none_of(within.begin(), within.end(), [&](ComponentId c) { return is_switch(t.graph[c].kind); }))
+        continue;
       if (const std::uint32_t cut = separation.cut_off({id}); cut > 0) out.enclosures.push_back({id, cut});
     }
   }

@@ -1,8 +1,8 @@
 // Single points of failure of the network that joins the GPUs: articulation points and bridges of the routed graph, by
-// Boost.Graph. Vertices are GPUs, NICs and switches. A GPU hangs on its own NIC, or with nic_failover on every NIC of its
-// node; cables and fabric links are edges. xGMI is left out, because no route leaves a node through another GPU: an xGMI
-// link without transit is the only way between its two GPUs, which needs no search (xgmi_only_way).
-// With rails that never meet in the fabric, the graph has one part per rail and each is examined by itself.
+// Boost.Graph. Vertices are GPUs, NICs and switches. A GPU hangs on its own NIC, or with nic_failover on every NIC of
+// its node; cables and fabric links are edges. xGMI is left out, because no route leaves a node through another GPU: an
+// xGMI link without transit is the only way between its two GPUs, which needs no search (xgmi_only_way). With rails
+// that never meet in the fabric, the graph has one part per rail and each is examined by itself.
 #pragma once
 
 #include <cstdint>

@@ -86,8 +86,10 @@ class PipeBuilder {
     for (const auto& [leaf, count] : to) pipe(leaf_vertex(leaf), 1, cable, count, CutTier::target_cables);
     if (l_.spines_per_plane == 0) return std::move(out_);
     const std::int64_t link = t_.spec.fabric.link_bandwidth.v;
-    for (const auto& [leaf, count] : from) pipe(leaf_vertex(leaf), spine_vertex(leaf), link, l_.uplinks(), CutTier::leaf_uplinks);
-    for (const auto& [leaf, count] : to) pipe(spine_vertex(leaf), leaf_vertex(leaf), link, l_.uplinks(), CutTier::leaf_downlinks);
+    for (const auto& [leaf, count] : from)
+      pipe(leaf_vertex(leaf), spine_vertex(leaf), link, l_.uplinks(), CutTier::leaf_uplinks);
+    for (const auto& [leaf, count] : to)
+      pipe(spine_vertex(leaf), leaf_vertex(leaf), link, l_.uplinks(), CutTier::leaf_downlinks);
     if (l_.cores > 0) {
       const std::uint32_t core = out_.vertices++;
       const std::int64_t links = std::int64_t{l_.spines_per_plane} * l_.cores_per_spine;

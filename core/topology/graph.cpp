@@ -106,7 +106,8 @@ UnknownName ComponentGraph::unknown(std::string_view name) const {
   // Otherwise the names without a dot: the kind that the first letters say, or all kinds by their first names.
   const std::string_view head = name.substr(0, name.find('.'));
   const std::string_view stem = head.substr(0, head.find_last_not_of("0123456789") + 1);
-  constexpr std::array<Kind, 7> kTop{Kind::node, Kind::leaf, Kind::spine, Kind::core, Kind::rack, Kind::power, Kind::host};
+  constexpr std::array<Kind, 7> kTop{Kind::node, Kind::leaf,  Kind::spine, Kind::core,
+                                     Kind::rack, Kind::power, Kind::host};
   for (const Kind kind : kTop) {
     if (stem.empty() || stem != fmt::format("{}-", name_of(kind)) || of_kind(kind).empty()) continue;
     const auto ids = of_kind(kind);
@@ -126,7 +127,8 @@ UnknownName ComponentGraph::unknown(std::string_view name) const {
     }
   }
   const std::string nearest = config::did_you_mean(head, all);
-  out.note = fmt::format("names begin with one of: {}{}{}", config::name_list(first, 12), nearest.empty() ? "" : " ", nearest);
+  out.note =
+      fmt::format("names begin with one of: {}{}{}", config::name_list(first, 12), nearest.empty() ? "" : " ", nearest);
   return out;
 }
 

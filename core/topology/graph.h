@@ -1,6 +1,6 @@
-// The component graph: everything in a cluster that can fail, what contains it and what it connects. Flat vectors indexed
-// by ComponentId, built once and then constant; shared by the simulator, the fault actuators and the analyses. The
-// Boost.Graph view for connectivity questions is connectivity.h; routes are paths.h. Says nothing about serving.
+// The component graph: everything in a cluster that can fail, what contains it and what it connects. Flat vectors
+// indexed by ComponentId, built once and then constant; shared by the simulator, the fault actuators and the analyses.
+// The Boost.Graph view for connectivity questions is connectivity.h; routes are paths.h. Says nothing about serving.
 //
 // Names are stable and unique: power-0, rack-1, host-0, node-3, node-3.gpu-5, node-3.nic-5, node-3.xgmi-0-1,
 // node-3.nic-5.cable (cable-0, cable-1 on a NIC with two ports), leaf-0, spine-2, core-1, leaf-0.spine-2 (one link),
@@ -22,10 +22,10 @@
 namespace faultline::topology {
 
 enum class Kind : std::uint8_t {
-  power,        // a feed: all racks on it fail together
+  power,  // a feed: all racks on it fail together
   rack,
-  host,         // a server without GPUs (routers, management)
-  node,         // a GPU server
+  host,  // a server without GPUs (routers, management)
+  node,  // a GPU server
   gpu,
   nic,
   leaf,         // the switch NICs are cabled to (ToR, rail switch, edge switch of a fat tree)
@@ -50,7 +50,7 @@ constexpr LinkIndex reverse(LinkIndex link) { return {link.v ^ 1U}; }
 
 struct Component {
   Kind kind{};
-  ComponentId parent;                        // what contains it: gpu in node, node in rack, cable in nic; invalid for a root
+  ComponentId parent;  // what contains it: gpu in node, node in rack, cable in nic; invalid for a root
   std::uint32_t link = LinkIndex::kInvalid;  // link number where is_link(kind)
 };
 
@@ -86,8 +86,8 @@ class ComponentGraph {
   /// Components of a kind in the order of their numbers.
   std::span<const ComponentId> of_kind(Kind kind) const { return by_kind_[static_cast<std::size_t>(kind)]; }
 
-  std::size_t link_count() const { return links_.size(); }                 // undirected
-  std::size_t directed_link_count() const { return 2 * links_.size(); }    // LinkIndex is below this
+  std::size_t link_count() const { return links_.size(); }               // undirected
+  std::size_t directed_link_count() const { return 2 * links_.size(); }  // LinkIndex is below this
   const Link& link(std::uint32_t number) const { return links_[number]; }
   const Link& link(LinkIndex index) const { return links_[index.v / 2]; }
   std::string link_name(LinkIndex index) const;  // "node-0.nic-1.cable" forward, "node-0.nic-1.cable~" backward
@@ -101,8 +101,8 @@ class ComponentGraph {
   /// Numbers of the links with an end at this device.
   std::span<const std::uint32_t> links_at(ComponentId id) const;
 
-  /// Everything that is down when `id` is, itself included: what it contains, recursively, and the links of every device
-  /// among them. Ascending, without repetition.
+  /// Everything that is down when `id` is, itself included: what it contains, recursively, and the links of every
+  /// device among them. Ascending, without repetition.
   std::vector<ComponentId> implied(ComponentId id) const;
   /// Both directions of every link among implied(id). Ascending.
   std::vector<LinkIndex> links_of(ComponentId id) const;

@@ -1,5 +1,5 @@
-// Which directed links are up and at what share of their capacity. One owner, no locking. Overlapping faults are counted:
-// a link that two faults took down is up again when both are over.
+// Which directed links are up and at what share of their capacity. One owner, no locking. Overlapping faults are
+// counted: a link that two faults took down is up again when both are over.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,8 @@ namespace faultline::topology {
 
 class LinkState {
  public:
-  explicit LinkState(std::size_t directed_link_count) : down_(directed_link_count, 0), factor_(directed_link_count, 1.0) {}
+  explicit LinkState(std::size_t directed_link_count)
+      : down_(directed_link_count, 0), factor_(directed_link_count, 1.0) {}
 
   bool up(LinkIndex link) const { return down_[link.v] == 0; }
   /// Share of the nominal capacity that a link has while it is up: (0, 1].

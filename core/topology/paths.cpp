@@ -51,17 +51,20 @@ PathTable::PathTable(const Topology& topology) : layout_(topology.layout) {
 
 bool PathTable::choose(NodeGpu src, NodeGpu dst, std::uint64_t flow_key, const LinkState& up,
                        std::vector<LinkIndex>& path) const {
-  FAULTLINE_ASSERT(src.node.v < layout_.nodes && src.gpu < layout_.gpus && dst.node.v < layout_.nodes && dst.gpu < layout_.gpus,
-                   "src {}.{} dst {}.{}", src.node.v, src.gpu, dst.node.v, dst.gpu);
+  FAULTLINE_ASSERT(
+      src.node.v < layout_.nodes && src.gpu < layout_.gpus && dst.node.v < layout_.nodes && dst.gpu < layout_.gpus,
+      "src {}.{} dst {}.{}", src.node.v, src.gpu, dst.node.v, dst.gpu);
   path.clear();
   if (src == dst) return true;
   if (src.node == dst.node && layout_.mesh > 0) return inside_node(src.node, src.gpu, dst.gpu, flow_key, up, path);
   return forward_ ? by_rail(src, dst, flow_key, up, path) : by_fabric(src, dst, flow_key, up, path);
 }
 
-bool PathTable::choose_direct(NodeGpu src, NodeGpu dst, std::uint64_t flow_key, const LinkState& up, std::vector<LinkIndex>& path) const {
+bool PathTable::choose_direct(NodeGpu src, NodeGpu dst, std::uint64_t flow_key, const LinkState& up,
+                              std::vector<LinkIndex>& path) const {
   path.clear();
-  return src.node != dst.node && between_nics(src.node, layout_.rail_of(src.gpu), dst.node, layout_.rail_of(dst.gpu), flow_key, up, path);
+  return src.node != dst.node &&
+         between_nics(src.node, layout_.rail_of(src.gpu), dst.node, layout_.rail_of(dst.gpu), flow_key, up, path);
 }
 
 bool PathTable::inside_node(NodeId node, std::uint32_t from, std::uint32_t to, std::uint64_t key, const LinkState& up,
@@ -81,7 +84,8 @@ bool PathTable::inside_node(NodeId node, std::uint32_t from, std::uint32_t to, s
   return true;
 }
 
-bool PathTable::by_rail(NodeGpu src, NodeGpu dst, std::uint64_t key, const LinkState& up, std::vector<LinkIndex>& path) const {
+bool PathTable::by_rail(NodeGpu src, NodeGpu dst, std::uint64_t key, const LinkState& up,
+                        std::vector<LinkIndex>& path) const {
   const std::uint32_t own = layout_.rail_of(src.gpu), theirs = layout_.rail_of(dst.gpu);
   const auto on = [&](std::uint32_t rail) { return between_nics(src.node, rail, dst.node, rail, key, up, path); };
   if (own == theirs) {
@@ -101,7 +105,8 @@ bool PathTable::by_rail(NodeGpu src, NodeGpu dst, std::uint64_t key, const LinkS
   return on(rail);
 }
 
-bool PathTable::by_fabric(NodeGpu src, NodeGpu dst, std::uint64_t key, const LinkState& up, std::vector<LinkIndex>& path) const {
+bool PathTable::by_fabric(NodeGpu src, NodeGpu dst, std::uint64_t key, const LinkState& up,
+                          std::vector<LinkIndex>& path) const {
   const std::uint32_t own = layout_.rail_of(src.gpu), theirs = layout_.rail_of(dst.gpu), n = layout_.nics;
   if (between_nics(src.node, own, dst.node, theirs, key, up, path)) return true;
   if (!failover_) return false;
@@ -116,9 +121,17 @@ bool PathTable::by_fabric(NodeGpu src, NodeGpu dst, std::uint64_t key, const Lin
     return way < ways && on(way);
   };
   using Pair = std::pair<std::uint32_t, std::uint32_t>;
-  return first_way(n, [&](std::uint32_t i) { return Pair{own, i}; }) ||
-         first_way(n, [&](std::uint32_t i) { return Pair{i, theirs}; }) ||
-         first_way(n * n, [&](std::uint32_t i) { return Pair{i / n, i % n}; });
+  return first_way(n,
+                   [&](std::uint32_t i) {
+                     return Pair{own, i};
+                   }) ||
+         first_way(n,
+                   [&](std::uint32_t i) {
+                     return Pair{i, theirs};
+                   }) ||
+         first_way(n * n, [&](std::uint32_t i) {
+           return Pair{i / n, i % n};
+         });
 }
 
 bool PathTable::between_nics(NodeId a, std::uint32_t nic_a, NodeId b, std::uint32_t nic_b, std::uint64_t key,
@@ -167,7 +180,8 @@ bool PathTable::over_spine(std::uint32_t a, std::uint32_t b, std::uint64_t key, 
   const std::uint32_t s = pick(key, Stage::spine, layout_.spines_per_plane,
                                [&](std::uint32_t i) { return any(up_link, i) && any(down_link, i); });
   if (s == layout_.spines_per_plane) return false;
-  const std::uint32_t w_up = pick(key, Stage::parallel_up, layout_.parallel, [&](std::uint32_t w) { return up.up(up_link(s, w)); });
+  const std::uint32_t w_up =
+      pick(key, Stage::parallel_up, layout_.parallel, [&](std::uint32_t w) { return up.up(up_link(s, w)); });
   const std::uint32_t w_down =
       pick(key, Stage::parallel_down, layout_.parallel, [&](std::uint32_t w) { return up.up(down_link(s, w)); });
   path.push_back(up_link(s, w_up));

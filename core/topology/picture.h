@@ -1,6 +1,6 @@
-// Pictures of a topology: Graphviz text for other tools, and a self-contained SVG laid out by tier (cores, spines, leaves,
-// racks with their nodes, a square a GPU). Fabrics too large to draw whole are summarised: equal groups are left out and
-// counted. Instances have colours; spare and unused nodes are grey.
+// Pictures of a topology: Graphviz text for other tools, and a self-contained SVG laid out by tier (cores, spines,
+// leaves, racks with their nodes, a square a GPU). Fabrics too large to draw whole are summarised: equal groups are
+// left out and counted. Instances have colours; spare and unused nodes are grey.
 #pragma once
 
 #include <string>

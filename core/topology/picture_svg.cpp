@@ -18,8 +18,10 @@ constexpr double kLeft = 76, kRight = 24, kSwitchHeight = 22, kLeafSlot = 50, kT
 constexpr double kMostWidth = 1500;
 constexpr std::uint32_t kGpuColumns = 4, kMostRacks = 16, kMostNodes = 8, kMostSpines = 32;
 
-// Okabe and Ito's palette, which stays apart for colour-blind readers, without black; darker grey for the ninth rail on.
-constexpr std::array<const char*, 8> kRail{"#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#7b6fd0", "#8a8a00"};
+// Okabe and Ito's palette, which stays apart for colour-blind readers, without black; darker grey for the ninth rail
+// on.
+constexpr std::array<const char*, 8> kRail{"#0072b2", "#e69f00", "#009e73", "#cc79a7",
+                                           "#56b4e9", "#d55e00", "#7b6fd0", "#8a8a00"};
 constexpr std::array<const char*, 10> kInstance{"#4c78a8", "#f58518", "#54a24b", "#b279a2", "#e45756",
                                                 "#72b7b2", "#9d755d", "#eeca3b", "#7f6bb0", "#2f8f9d"};
 constexpr const char* kGrey = "#c8ccd2";
@@ -59,14 +61,16 @@ class Drawing {
     const double bottom = draw_feeds() + 14;
     const double height = draw_legend(bottom) + 18;
     return fmt::format(
-               "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0:.0f}\" height=\"{1:.0f}\" viewBox=\"0 0 {0:.0f} {1:.0f}\" "
-               "font-family=\"Inter, 'Helvetica Neue', Helvetica, Arial, sans-serif\">\n"
-               "<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n{2}{3}{4}</svg>\n",
-               width_, height, title(), behind_, front_) ;
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0:.0f}\" height=\"{1:.0f}\" viewBox=\"0 0 {0:.0f} "
+        "{1:.0f}\" "
+        "font-family=\"Inter, 'Helvetica Neue', Helvetica, Arial, sans-serif\">\n"
+        "<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n{2}{3}{4}</svg>\n",
+        width_, height, title(), behind_, front_);
   }
 
  private:
-  // ---- placing -------------------------------------------------------------------------------------------------------
+  // ---- placing
+  // -------------------------------------------------------------------------------------------------------
 
   std::uint32_t group_of_node(std::uint32_t n) const { return l_.pod_of_leaf(l_.leaf_of({n}, 0, 0)); }
 
@@ -105,10 +109,10 @@ class Drawing {
     width_ = std::max(x - kGroupGap + kRight, 640.0);
   }
 
-  void place_group(std::uint32_t group, const std::vector<std::uint32_t>& racks, std::uint32_t shown, double x, double inner,
-                   double racks_w) {
-    emit(behind_, "<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" rx=\"10\" fill=\"#f5f6f8\"/>\n", x, leaf_y_ - kGroupPad,
-         inner + 2 * kGroupPad, rack_y_ + rack_h_ + kGroupPad - (leaf_y_ - kGroupPad));
+  void place_group(std::uint32_t group, const std::vector<std::uint32_t>& racks, std::uint32_t shown, double x,
+                   double inner, double racks_w) {
+    emit(behind_, "<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" rx=\"10\" fill=\"#f5f6f8\"/>\n",
+         x, leaf_y_ - kGroupPad, inner + 2 * kGroupPad, rack_y_ + rack_h_ + kGroupPad - (leaf_y_ - kGroupPad));
     const double slot = inner / l_.leaves_per_pod;
     for (std::uint32_t i = 0; i < l_.leaves_per_pod; ++i) {
       const double w = std::min(slot - 6, 84.0);
@@ -119,7 +123,8 @@ class Drawing {
       const bool last = i + 1 == racks.size();
       if (i + 1 >= shown && !last) {
         if (i + 1 == shown) {
-          text(rx + rack_w_ / 2, rack_y_ + rack_h_ / 2, 11, "#5b6270", fmt::format("… {} racks", racks.size() - shown), "middle");
+          text(rx + rack_w_ / 2, rack_y_ + rack_h_ / 2, 11, "#5b6270", fmt::format("… {} racks", racks.size() - shown),
+               "middle");
           rx += rack_w_ + kRackGap;
         }
         continue;
@@ -132,7 +137,9 @@ class Drawing {
 
   void rest_box(double x, std::uint32_t groups) {
     const double h = rack_y_ + rack_h_ + kGroupPad - (leaf_y_ - kGroupPad);
-    emit(behind_, "<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"120\" height=\"{:.1f}\" rx=\"10\" fill=\"none\" stroke=\"#c8ccd2\" stroke-dasharray=\"4 4\"/>\n",
+    emit(behind_,
+         "<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"120\" height=\"{:.1f}\" rx=\"10\" fill=\"none\" stroke=\"#c8ccd2\" "
+         "stroke-dasharray=\"4 4\"/>\n",
          x, leaf_y_ - kGroupPad, h);
     const double y = leaf_y_ - kGroupPad + h / 2;
     std::uint32_t shown = 0;
@@ -142,9 +149,11 @@ class Drawing {
     text(x + 60, y + 26, 11, "#5b6270", fmt::format("{} GPUs", (l_.nodes - shown) * l_.gpus), "middle");
   }
 
-  void place_row(std::map<std::uint32_t, Box>& row, const std::vector<std::uint32_t>& ids, double x0, double x1, double y) const {
+  void place_row(std::map<std::uint32_t, Box>& row, const std::vector<std::uint32_t>& ids, double x0, double x1,
+                 double y) const {
     const double slot = (x1 - x0) / static_cast<double>(ids.size()), w = std::min(slot - 5, 84.0);
-    for (std::size_t i = 0; i < ids.size(); ++i) row[ids[i]] = {x0 + static_cast<double>(i) * slot + (slot - w) / 2, y, w, kSwitchHeight};
+    for (std::size_t i = 0; i < ids.size(); ++i)
+      row[ids[i]] = {x0 + static_cast<double>(i) * slot + (slot - w) / 2, y, w, kSwitchHeight};
   }
 
   void place_spines() {
@@ -161,9 +170,11 @@ class Drawing {
         place_row(spines_, ids, first->second.x - 3, last.x + last.w + 3, spine_y_);
       }
       ids.clear();
-      for (std::uint32_t c = 0; c < std::min(l_.cores, kMostSpines); ++c) ids.push_back(c * std::max(1U, l_.cores / kMostSpines));
+      for (std::uint32_t c = 0; c < std::min(l_.cores, kMostSpines); ++c)
+        ids.push_back(c * std::max(1U, l_.cores / kMostSpines));
       if (!ids.empty()) place_row(cores_, ids, x0, x1, core_y_);
-      if (l_.cores > kMostSpines) text(x1, core_y_ - 8, 11, "#5b6270", fmt::format("{} of {} cores drawn", kMostSpines, l_.cores), "end");
+      if (l_.cores > kMostSpines)
+        text(x1, core_y_ - 8, 11, "#5b6270", fmt::format("{} of {} cores drawn", kMostSpines, l_.cores), "end");
       return;
     }
     const std::uint32_t each = std::min(l_.spines_per_plane, std::max(1U, kMostSpines / l_.planes));
@@ -176,7 +187,8 @@ class Drawing {
     }
   }
 
-  // ---- drawing -------------------------------------------------------------------------------------------------------
+  // ---- drawing
+  // -------------------------------------------------------------------------------------------------------
 
   void draw_links() {
     for (const auto& [leaf, box] : leaves_) {
@@ -186,9 +198,11 @@ class Drawing {
         const double x2 = at.x + at.w * (0.2 + 0.6 * (leaf % l_.leaves_per_pod + 0.5) / l_.leaves_per_pod);
         curve(box.middle(), box.y + box.h, x2, at.y, colour, 0.55, 1.1);
       }
-      const std::uint32_t first = (l_.kind == FabricKind::fat_tree ? l_.pod_of_leaf(leaf) : l_.plane_of_leaf(leaf)) * l_.spines_per_plane;
+      const std::uint32_t first =
+          (l_.kind == FabricKind::fat_tree ? l_.pod_of_leaf(leaf) : l_.plane_of_leaf(leaf)) * l_.spines_per_plane;
       for (auto s = spines_.lower_bound(first); s != spines_.end() && s->first < first + l_.spines_per_plane; ++s) {
-        curve(s->second.middle(), s->second.y + s->second.h, box.middle(), box.y, colour, spines_.size() > 12 ? 0.16 : 0.35, 0.9);
+        curve(s->second.middle(), s->second.y + s->second.h, box.middle(), box.y, colour,
+              spines_.size() > 12 ? 0.16 : 0.35, 0.9);
       }
     }
     for (const auto& [spine, box] : spines_) {
@@ -201,7 +215,8 @@ class Drawing {
   }
 
   bool serves(std::uint32_t leaf, std::uint32_t rack) const {
-    const std::uint32_t first = rack * t_.spec.racks.nodes_per_rack, end = std::min(l_.nodes, first + t_.spec.racks.nodes_per_rack);
+    const std::uint32_t first = rack * t_.spec.racks.nodes_per_rack,
+                        end = std::min(l_.nodes, first + t_.spec.racks.nodes_per_rack);
     for (std::uint32_t n = first; n < end; ++n) {
       for (std::uint32_t nic = 0; nic < l_.nics; ++nic) {
         for (std::uint32_t port = 0; port < l_.ports; ++port) {
@@ -214,13 +229,18 @@ class Drawing {
 
   void draw_rack(std::uint32_t rack, const Box& box) {
     const std::string name = t_.graph.name(t_.graph.of_kind(Kind::rack)[rack]);
-    emit(front_, "<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" rx=\"6\" fill=\"#ffffff\" stroke=\"#b6bcc6\"><title>{}</title></rect>\n",
+    emit(front_,
+         "<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" rx=\"6\" fill=\"#ffffff\" "
+         "stroke=\"#b6bcc6\"><title>{}</title></rect>\n",
          box.x, box.y, box.w, box.h, name);
     text(box.middle(), box.y + 12, 9.5, "#5b6270", name, "middle");
-    const std::uint32_t first = rack * t_.spec.racks.nodes_per_rack, end = std::min(l_.nodes, first + t_.spec.racks.nodes_per_rack);
-    for (std::uint32_t n = first; n < end && n < first + kMostNodes; ++n) draw_node(n, box.x + kRackPad, box.y + kRackLabel + (n - first) * (node_h_ + kNodeGap));
+    const std::uint32_t first = rack * t_.spec.racks.nodes_per_rack,
+                        end = std::min(l_.nodes, first + t_.spec.racks.nodes_per_rack);
+    for (std::uint32_t n = first; n < end && n < first + kMostNodes; ++n)
+      draw_node(n, box.x + kRackPad, box.y + kRackLabel + (n - first) * (node_h_ + kNodeGap));
     if (end > first + kMostNodes) {
-      text(box.middle(), box.y + box.h - 5, 9.5, "#5b6270", fmt::format("+ {} nodes", end - first - kMostNodes), "middle");
+      text(box.middle(), box.y + box.h - 5, 9.5, "#5b6270", fmt::format("+ {} nodes", end - first - kMostNodes),
+           "middle");
     }
   }
 
@@ -229,25 +249,32 @@ class Drawing {
     const bool idle = use.role == NodeRole::spare || use.role == NodeRole::unused;
     const char* colour = idle ? kGrey : kInstance[use.instance % kInstance.size()];
     const std::string by_use = names_.by_use(t_.node({n}));
-    emit(front_, "<g><title>{} · {}</title><rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" rx=\"4\" fill=\"{}\" fill-opacity=\"0.10\" stroke=\"{}\" stroke-width=\"1.2\"/>\n",
+    emit(front_,
+         "<g><title>{} · {}</title><rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" rx=\"4\" "
+         "fill=\"{}\" fill-opacity=\"0.10\" stroke=\"{}\" stroke-width=\"1.2\"/>\n",
          t_.graph.name(t_.node({n})), by_use, x, y, node_w_, node_h_, colour, colour);
     text(x + node_w_ / 2, y + 9.5, 8, "#333a45", t_.graph.name(t_.node({n})), "middle");
     text(x + node_w_ / 2, y + 18.5, 8, "#5b6270", use.role == NodeRole::unused ? "unused" : by_use, "middle");
     const std::uint32_t columns = std::min(l_.gpus, kGpuColumns);
     const double grid_w = columns * (kGpu + kGpuGap) - kGpuGap, gx = x + (node_w_ - grid_w) / 2;
     for (std::uint32_t g = 0; g < l_.gpus; ++g) {
-      const double px = gx + (g % kGpuColumns) * (kGpu + kGpuGap), py = y + kNodeLabel + (g / kGpuColumns) * (kGpu + kGpuGap);
+      const double px = gx + (g % kGpuColumns) * (kGpu + kGpuGap),
+                   py = y + kNodeLabel + (g / kGpuColumns) * (kGpu + kGpuGap);
       // Prefill is filled, decode is outlined with a light fill, so that the two sides differ without colour.
       const bool hollow = use.role == NodeRole::decode;
-      emit(front_, "<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{}\" height=\"{}\" rx=\"1.5\" fill=\"{}\" fill-opacity=\"{}\" stroke=\"{}\"/>\n", px + 0.5,
-           py + 0.5, kGpu - 1, kGpu - 1, colour, hollow ? "0.25" : "1", colour);
+      emit(front_,
+           "<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{}\" height=\"{}\" rx=\"1.5\" fill=\"{}\" fill-opacity=\"{}\" "
+           "stroke=\"{}\"/>\n",
+           px + 0.5, py + 0.5, kGpu - 1, kGpu - 1, colour, hollow ? "0.25" : "1", colour);
     }
     front_ += "</g>\n";
   }
 
   void draw_switch(ComponentId id, const Box& box, const char* colour) {
     const std::string& name = t_.graph.name(id);
-    emit(front_, "<g><title>{}</title><rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" rx=\"5\" fill=\"#ffffff\" stroke=\"{}\" stroke-width=\"1.6\"/>",
+    emit(front_,
+         "<g><title>{}</title><rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" rx=\"5\" "
+         "fill=\"#ffffff\" stroke=\"{}\" stroke-width=\"1.6\"/>",
          name, box.x, box.y, box.w, box.h, colour);
     const std::string label = box.w >= 42 ? name : name.substr(name.find('-') + 1);
     text(box.middle(), box.y + 14.5, box.w >= 52 ? 10 : box.w >= 28 ? 9 : 7.5, "#333a45", label, "middle");
@@ -263,7 +290,8 @@ class Drawing {
     }
     const double y = rack_y_ + rack_h_ + kGroupPad + 10;
     for (const auto& [feed, box] : feeds) {
-      emit(front_, "<path d=\"M{:.1f},{:.1f} v5 H{:.1f} v-5\" fill=\"none\" stroke=\"#8a919c\"/>\n", box.x + 4, y, box.x + box.w - 4);
+      emit(front_, "<path d=\"M{:.1f},{:.1f} v5 H{:.1f} v-5\" fill=\"none\" stroke=\"#8a919c\"/>\n", box.x + 4, y,
+           box.x + box.w - 4);
       text(box.middle(), y + 17, 9.5, "#5b6270", t_.graph.name(feed), "middle");
     }
     return y + 24;
@@ -272,15 +300,20 @@ class Drawing {
   double draw_legend(double y) {
     double x = kLeft;
     const auto key = [&](const char* colour, const char* opacity, const std::string& label) {
-      emit(front_, "<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"9\" height=\"9\" rx=\"1.5\" fill=\"{}\" fill-opacity=\"{}\" stroke=\"{}\"/>\n", x, y, colour,
-           opacity, colour);
+      emit(front_,
+           "<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"9\" height=\"9\" rx=\"1.5\" fill=\"{}\" fill-opacity=\"{}\" "
+           "stroke=\"{}\"/>\n",
+           x, y, colour, opacity, colour);
       text(x + 14, y + 8.5, 10.5, "#333a45", label, "start");
       x += 14 + 6.2 * static_cast<double>(label.size()) + 14;
     };
     key(kInstance[0], "1", "GPU of a prefill or mixed node");
     key(kInstance[0], "0.25", "GPU of a decode node");
     key(kGrey, "1", "spare or unused");
-    text(x, y + 8.5, 10.5, "#5b6270", l_.kind == FabricKind::rail_optimised ? "a colour an instance; lines and leaves: a colour a rail" : "a colour an instance", "start");
+    text(x, y + 8.5, 10.5, "#5b6270",
+         l_.kind == FabricKind::rail_optimised ? "a colour an instance; lines and leaves: a colour a rail"
+                                               : "a colour an instance",
+         "start");
     return y + 12;
   }
 
@@ -289,9 +322,11 @@ class Drawing {
     std::swap(out, front_);
     text(kLeft, 30, 18, "#20262f", t_.spec.name, "start", true);
     text(kLeft, 48, 11.5, "#5b6270",
-         fmt::format("{} nodes x {} = {} GPUs · {} · {}, {} leaves, {} spines{} · {} instances, {} spare nodes", l_.nodes, l_.gpus, l_.gpu_count(),
-                     t_.spec.node.nic.name, enum_names(&l_.kind)[static_cast<std::size_t>(l_.kind)], l_.leaves, l_.spines,
-                     l_.cores > 0 ? fmt::format(", {} cores", l_.cores) : "", placement_.instances.size(), placement_.spare_nodes.size()),
+         fmt::format("{} nodes x {} = {} GPUs · {} · {}, {} leaves, {} spines{} · {} instances, {} spare nodes",
+                     l_.nodes, l_.gpus, l_.gpu_count(), t_.spec.node.nic.name,
+                     enum_names(&l_.kind)[static_cast<std::size_t>(l_.kind)], l_.leaves, l_.spines,
+                     l_.cores > 0 ? fmt::format(", {} cores", l_.cores) : "", placement_.instances.size(),
+                     placement_.spare_nodes.size()),
          "start");
     std::swap(out, front_);
     return out;
@@ -311,12 +346,15 @@ class Drawing {
   }
   void curve(double x1, double y1, double x2, double y2, const char* colour, double opacity, double width) {
     const double bend = (y2 - y1) * 0.45;
-    emit(behind_, "<path d=\"M{:.1f},{:.1f} C{:.1f},{:.1f} {:.1f},{:.1f} {:.1f},{:.1f}\" fill=\"none\" stroke=\"{}\" stroke-opacity=\"{}\" stroke-width=\"{}\"/>\n",
+    emit(behind_,
+         "<path d=\"M{:.1f},{:.1f} C{:.1f},{:.1f} {:.1f},{:.1f} {:.1f},{:.1f}\" fill=\"none\" stroke=\"{}\" "
+         "stroke-opacity=\"{}\" stroke-width=\"{}\"/>\n",
          x1, y1, x1, y1 + bend, x2, y2 - bend, x2, y2, colour, opacity, width);
   }
-  void text(double x, double y, double size, const char* colour, const std::string& what, const char* anchor, bool bold = false) {
-    emit(front_, "<text x=\"{:.1f}\" y=\"{:.1f}\" font-size=\"{}\" fill=\"{}\" text-anchor=\"{}\"{}>{}</text>\n", x, y, size, colour, anchor,
-         bold ? " font-weight=\"600\"" : "", escaped(what));
+  void text(double x, double y, double size, const char* colour, const std::string& what, const char* anchor,
+            bool bold = false) {
+    emit(front_, "<text x=\"{:.1f}\" y=\"{:.1f}\" font-size=\"{}\" fill=\"{}\" text-anchor=\"{}\"{}>{}</text>\n", x, y,
+         size, colour, anchor, bold ? " font-weight=\"600\"" : "", escaped(what));
   }
   template <class... Args>
   static void emit(std::string& out, fmt::format_string<Args...> format, Args&&... args) {

@@ -8,7 +8,9 @@
 namespace faultline::topology {
 namespace {
 
-std::string count_of(std::uint64_t n, std::string_view what) { return fmt::format("{} {}{}", n, what, n == 1 ? "" : "s"); }
+std::string count_of(std::uint64_t n, std::string_view what) {
+  return fmt::format("{} {}{}", n, what, n == 1 ? "" : "s");
+}
 
 std::string shape_name(const PlacementSpec& s) {
   if (s.mixed_nodes == 0) return fmt::format("{}P{}D", s.prefill_nodes, s.decode_nodes);
@@ -19,7 +21,8 @@ std::string shape_name(const PlacementSpec& s) {
 /// Gives out nodes, a whole instance at a time.
 class Taker {
  public:
-  Taker(const Topology& topology, const PlacementSpec& spec) : per_rack_(topology.spec.racks.nodes_per_rack), rule_(spec.rule) {
+  Taker(const Topology& topology, const PlacementSpec& spec)
+      : per_rack_(topology.spec.racks.nodes_per_rack), rule_(spec.rule) {
     const std::uint32_t usable = topology.layout.nodes - spec.spare_nodes;
     if (rule_ == PlacementRule::spread) {
       for (std::uint32_t slot = 0; slot < per_rack_; ++slot) {
@@ -37,7 +40,8 @@ class Taker {
       if (in_rack != 0 && in_rack + count > per_rack_) at += per_rack_ - in_rack;
     }
     if (at + count > order_.size()) return false;
-    out.assign(order_.begin() + static_cast<std::ptrdiff_t>(at), order_.begin() + static_cast<std::ptrdiff_t>(at + count));
+    out.assign(order_.begin() + static_cast<std::ptrdiff_t>(at),
+               order_.begin() + static_cast<std::ptrdiff_t>(at + count));
     next_ = at + count;
     return true;
   }
@@ -85,7 +89,8 @@ void describe(config::Fields& f, PlacementSpec& s) {
     f.error("", "an instance without nodes: prefill_nodes, decode_nodes and mixed_nodes are all 0");
   } else if (s.mixed_nodes == 0 && (s.prefill_nodes == 0 || s.decode_nodes == 0)) {
     f.error(s.prefill_nodes == 0 ? "prefill_nodes" : "decode_nodes",
-            fmt::format("an instance of {} cannot serve: it has no {} node", shape_name(s), s.prefill_nodes == 0 ? "prefill" : "decode"),
+            fmt::format("an instance of {} cannot serve: it has no {} node", shape_name(s),
+                        s.prefill_nodes == 0 ? "prefill" : "decode"),
             "give it both, or 'mixed_nodes'");
   }
 }
@@ -104,7 +109,8 @@ Placement place(const Topology& topology, const PlacementSpec& spec, const confi
   const std::uint32_t least = std::max(1U, spec.instances);
   const std::uint64_t need = (std::uint64_t{least} + spec.spare_instances) * per + spec.spare_nodes;
   if (need > have) {
-    std::string parts = fmt::format("{} of {} ({} each)", count_of(least, "instance"), shape_name(spec), count_of(per, "node"));
+    std::string parts =
+        fmt::format("{} of {} ({} each)", count_of(least, "instance"), shape_name(spec), count_of(per, "node"));
     if (spec.spare_instances > 0) parts += ", " + count_of(spec.spare_instances, "spare instance");
     if (spec.spare_nodes > 0) parts += ", " + count_of(spec.spare_nodes, "spare node");
     diagnostics.error(mark, fmt::format("the placement needs {}, the topology has {}", count_of(need, "node"), have),
@@ -112,7 +118,8 @@ Placement place(const Topology& topology, const PlacementSpec& spec, const confi
     return out;
   }
   if (spec.routers > 0 && spec.router_placement == RouterPlacement::hosts && topology.spec.hosts == 0) {
-    diagnostics.error(mark, fmt::format("{} to place on hosts, the topology has no host", count_of(spec.routers, "router")),
+    diagnostics.error(mark,
+                      fmt::format("{} to place on hosts, the topology has no host", count_of(spec.routers, "router")),
                       "add 'hosts: 1' to the topology, or write 'router_placement: nodes'");
     return out;
   }
@@ -121,14 +128,17 @@ Placement place(const Topology& topology, const PlacementSpec& spec, const confi
   // With an open number of instances the spare ones keep their room: they are placed last but counted first.
   const std::uint32_t most = spec.instances > 0 ? spec.instances : have;
   std::vector<InstanceNodes> placed;
-  while (placed.size() < std::size_t{most} + spec.spare_instances && taker.take(per, taken)) placed.push_back(divide(taken, spec));
+  while (placed.size() < std::size_t{most} + spec.spare_instances && taker.take(per, taken))
+    placed.push_back(divide(taken, spec));
   const std::size_t wanted = std::size_t{least} + spec.spare_instances;
   if (placed.size() < wanted) {
-    diagnostics.error(mark, fmt::format("rule {}: only {} of {} instances fit on {} nodes", enum_names(&spec.rule)[static_cast<std::size_t>(spec.rule)],
-                                        placed.size(), wanted, have),
-                      fmt::format("an instance of {} begins a new rack of {} where the rest of one is too small: {} stay unused",
-                                  count_of(per, "node"), topology.spec.racks.nodes_per_rack,
-                                  count_of(have - spec.spare_nodes - placed.size() * per, "node")));
+    diagnostics.error(
+        mark,
+        fmt::format("rule {}: only {} of {} instances fit on {} nodes",
+                    enum_names(&spec.rule)[static_cast<std::size_t>(spec.rule)], placed.size(), wanted, have),
+        fmt::format("an instance of {} begins a new rack of {} where the rest of one is too small: {} stay unused",
+                    count_of(per, "node"), topology.spec.racks.nodes_per_rack,
+                    count_of(have - spec.spare_nodes - placed.size() * per, "node")));
     return out;
   }
   const auto split = placed.end() - spec.spare_instances;
@@ -145,7 +155,8 @@ Placement place(const Topology& topology, const PlacementSpec& spec, const confi
     mark_use(placed[i].decode, NodeRole::decode);
     mark_use(placed[i].mixed, NodeRole::mixed);
   }
-  for (std::uint32_t k = 0; k < out.spare_nodes.size(); ++k) out.use[out.spare_nodes[k].v] = {.role = NodeRole::spare, .index = k};
+  for (std::uint32_t k = 0; k < out.spare_nodes.size(); ++k)
+    out.use[out.spare_nodes[k].v] = {.role = NodeRole::spare, .index = k};
   for (std::uint32_t r = 0; r < spec.routers; ++r) {
     out.routers.push_back(spec.router_placement == RouterPlacement::hosts
                               ? topology.host(r % topology.spec.hosts)
@@ -156,7 +167,8 @@ Placement place(const Topology& topology, const PlacementSpec& spec, const confi
 
 std::optional<ComponentId> Names::node_by_use(std::string_view head, std::string_view role) const {
   const InstanceNodes* instance = nullptr;
-  if (const auto i = number_after(head, "inst-"); i && *i < placement_.instances.size()) instance = &placement_.instances[*i];
+  if (const auto i = number_after(head, "inst-"); i && *i < placement_.instances.size())
+    instance = &placement_.instances[*i];
   if (const auto i = number_after(head, "spare-inst-"); i && *i < placement_.spare_instances.size()) {
     instance = &placement_.spare_instances[*i];
   }
@@ -195,7 +207,8 @@ std::optional<ComponentId> Names::resolve(std::string_view name) const {
 std::vector<ComponentId> Names::resolve_all(std::string_view name) const {
   if (const auto id = resolve(name)) return {*id};
   const InstanceNodes* instance = nullptr;
-  if (const auto i = number_after(name, "inst-"); i && *i < placement_.instances.size()) instance = &placement_.instances[*i];
+  if (const auto i = number_after(name, "inst-"); i && *i < placement_.instances.size())
+    instance = &placement_.instances[*i];
   if (const auto i = number_after(name, "spare-inst-"); i && *i < placement_.spare_instances.size()) {
     instance = &placement_.spare_instances[*i];
   }
@@ -213,14 +226,16 @@ UnknownName Names::unknown(std::string_view name) const {
   const bool spare = head.starts_with("spare-inst-");
   if (!spare && !head.starts_with("inst-")) {
     if (head.starts_with("router-")) {
-      out.note = placement_.routers.empty() ? "no routers are placed" : fmt::format("there are {} routers: router-0 … router-{}",
-                                                                                    placement_.routers.size(), placement_.routers.size() - 1);
+      out.note = placement_.routers.empty() ? "no routers are placed"
+                                            : fmt::format("there are {} routers: router-0 … router-{}",
+                                                          placement_.routers.size(), placement_.routers.size() - 1);
       return out;
     }
     if (head.starts_with("spare-")) {
-      out.note = placement_.spare_nodes.empty() ? "no spare nodes are placed"
-                                                : fmt::format("there are {} spare nodes: spare-0 … spare-{}", placement_.spare_nodes.size(),
-                                                              placement_.spare_nodes.size() - 1);
+      out.note = placement_.spare_nodes.empty()
+                     ? "no spare nodes are placed"
+                     : fmt::format("there are {} spare nodes: spare-0 … spare-{}", placement_.spare_nodes.size(),
+                                   placement_.spare_nodes.size() - 1);
       return out;
     }
     return topology_.graph.unknown(name);
@@ -230,8 +245,8 @@ UnknownName Names::unknown(std::string_view name) const {
   const auto i = number_after(head, prefix);
   if (!i || *i >= list.size()) {
     out.note = list.empty() ? fmt::format("no {}s are placed", spare ? "spare instance" : "instance")
-                            : fmt::format("there are {} {}s: {}0 … {}{}", list.size(), spare ? "spare instance" : "instance", prefix,
-                                          prefix, list.size() - 1);
+                            : fmt::format("there are {} {}s: {}0 … {}{}", list.size(),
+                                          spare ? "spare instance" : "instance", prefix, prefix, list.size() - 1);
     return out;
   }
   std::vector<std::string> nodes;
@@ -245,20 +260,22 @@ UnknownName Names::unknown(std::string_view name) const {
   const std::string_view node = name.substr(0, second);
   if (const auto id = resolve(node)) {
     // The node exists, so its part does not: say so in the words of the user.
-    const UnknownName inner = topology_.graph.unknown(topology_.graph.name(*id) + std::string(name.substr(node.size())));
+    const UnknownName inner =
+        topology_.graph.unknown(topology_.graph.name(*id) + std::string(name.substr(node.size())));
     out.note = fmt::format("{} is {}; {}", node, topology_.graph.name(*id), inner.note);
     return out;
   }
   const std::string nearest = config::did_you_mean(node, nodes);
-  out.note = fmt::format("known nodes of {}: {}{}{}", head, config::name_list(nodes, 12), nearest.empty() ? "" : " ", nearest);
+  out.note =
+      fmt::format("known nodes of {}: {}{}{}", head, config::name_list(nodes, 12), nearest.empty() ? "" : " ", nearest);
   return out;
 }
 
 std::string Names::node_name_by_use(NodeId node) const {
   const NodeUse& use = placement_.use[node.v];
   const auto placed = static_cast<std::uint32_t>(placement_.instances.size());
-  const std::string instance =
-      use.instance < placed ? fmt::format("inst-{}", use.instance) : fmt::format("spare-inst-{}", use.instance - placed);
+  const std::string instance = use.instance < placed ? fmt::format("inst-{}", use.instance)
+                                                     : fmt::format("spare-inst-{}", use.instance - placed);
   switch (use.role) {
     case NodeRole::prefill: return fmt::format("{}.p-{}", instance, use.index);
     case NodeRole::decode: return fmt::format("{}.d-{}", instance, use.index);

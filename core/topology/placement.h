@@ -1,4 +1,5 @@
-// Which nodes the instances of a fleet stand on, and the names that follow from it. A pure function of topology and spec.
+// Which nodes the instances of a fleet stand on, and the names that follow from it. A pure function of topology and
+// spec.
 #pragma once
 
 #include <cstdint>

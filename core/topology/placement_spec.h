@@ -14,7 +14,9 @@ enum class PlacementRule : std::uint8_t {
   spread,        // the nodes of one instance on as many racks as possible
   rack_aligned,  // an instance begins in a fresh rack unless it fits into the rest of the current one
 };
-constexpr std::array<std::string_view, 3> enum_names(const PlacementRule*) { return {"pack", "spread", "rack_aligned"}; }
+constexpr std::array<std::string_view, 3> enum_names(const PlacementRule*) {
+  return {"pack", "spread", "rack_aligned"};
+}
 
 enum class RouterPlacement : std::uint8_t {
   hosts,  // on servers without GPUs, in turn

@@ -30,7 +30,8 @@ std::string extent(DomainRow::Extent e) {
 
 /// Pads by characters, not bytes: '…' is three bytes.
 std::string pad(const std::string& text, std::size_t width, bool right = true) {
-  const auto shown = static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+  const auto shown =
+      static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
   const std::string fill(width > shown ? width - shown : 0, ' ');
   return right ? fill + text : text + fill;
 }
@@ -51,8 +52,8 @@ std::string clip(const std::string& text, std::size_t width) {
 }
 
 std::string_view kind_label(Kind kind) {
-  constexpr std::array<std::string_view, kKindCount> labels{"power feed", "rack",  "host", "node",      "gpu",   "nic",
-                                                            "leaf",       "spine", "core", "xgmi link", "cable", "fabric link"};
+  constexpr std::array<std::string_view, kKindCount> labels{
+      "power feed", "rack", "host", "node", "gpu", "nic", "leaf", "spine", "core", "xgmi link", "cable", "fabric link"};
   return labels[static_cast<std::size_t>(kind)];
 }
 
@@ -61,27 +62,34 @@ void summary(std::string& out, const Topology& t, const Placement& p) {
   const NodeSpec& n = t.spec.node;
   const FabricSpec& f = t.spec.fabric;
   out += fmt::format("{}\n", clip(t.spec.name, 80));
-  out += fmt::format("  fleet    {} x {} = {}, {}\n", plural(l.nodes, "node"), plural(l.gpus, "GPU"), plural(l.gpu_count(), "GPU"),
-                     plural(t.spec.hosts, "host"));
+  out += fmt::format("  fleet    {} x {} = {}, {}\n", plural(l.nodes, "node"), plural(l.gpus, "GPU"),
+                     plural(l.gpu_count(), "GPU"), plural(t.spec.hosts, "host"));
   out += fmt::format("  node     {}\n", clip(n.name, 69));
-  out += fmt::format("  links    {}, {} of {}{}\n", l.mesh > 0 ? fmt::format("xGMI full mesh of {} a direction", rate(n.gpu.xgmi_bandwidth)) : "no xGMI",
-                     plural(l.nics, "NIC"), rate(n.nic.bandwidth), l.ports > 1 ? fmt::format(" on {} ports", l.ports) : "");
-  out += fmt::format("  fabric   {}: {}", enum_names(&f.kind)[static_cast<std::size_t>(f.kind)], plural(l.leaves, "leaf", "leaves"));
+  out += fmt::format(
+      "  links    {}, {} of {}{}\n",
+      l.mesh > 0 ? fmt::format("xGMI full mesh of {} a direction", rate(n.gpu.xgmi_bandwidth)) : "no xGMI",
+      plural(l.nics, "NIC"), rate(n.nic.bandwidth), l.ports > 1 ? fmt::format(" on {} ports", l.ports) : "");
+  out += fmt::format("  fabric   {}: {}", enum_names(&f.kind)[static_cast<std::size_t>(f.kind)],
+                     plural(l.leaves, "leaf", "leaves"));
   if (l.spines > 0) out += fmt::format(", {}", plural(l.spines, "spine"));
   if (l.cores > 0) out += fmt::format(", {}", plural(l.cores, "core"));
   if (l.planes > 1) out += fmt::format(" in {} planes", l.planes);
-  out += fmt::format("\n  leaf     {} of {} down", plural(leaf_downlinks(t.spec), "port"), rate(n.nic.bandwidth / l.ports));
+  out += fmt::format("\n  leaf     {} of {} down", plural(leaf_downlinks(t.spec), "port"),
+                     rate(n.nic.bandwidth / l.ports));
   if (l.spines > 0) out += fmt::format(", {} of {} up", l.uplinks(), rate(f.link_bandwidth));
   out += "\n";
-  out += fmt::format("  routes   cross-rail {}, {}, {}\n",
-                     l.kind == FabricKind::rail_optimised && f.cross_rail == CrossRail::forward ? "over the receiver's xGMI" : "over the fabric",
-                     n.nic_failover ? "NIC failover" : "no NIC failover", n.xgmi_transit ? "xGMI transit" : "no xGMI transit");
+  out += fmt::format(
+      "  routes   cross-rail {}, {}, {}\n",
+      l.kind == FabricKind::rail_optimised && f.cross_rail == CrossRail::forward ? "over the receiver's xGMI"
+                                                                                 : "over the fabric",
+      n.nic_failover ? "NIC failover" : "no NIC failover", n.xgmi_transit ? "xGMI transit" : "no xGMI transit");
   out += fmt::format("  racks    {} on {}\n", plural(t.graph.of_kind(Kind::rack).size(), "rack"),
                      plural(t.graph.of_kind(Kind::power).size(), "power feed"));
   out += fmt::format("  placed   {} of {}", plural(p.instances.size(), "instance"), shape(p.instances.front()));
   if (!p.spare_instances.empty()) out += fmt::format(", {}", plural(p.spare_instances.size(), "spare instance"));
   if (!p.spare_nodes.empty()) out += fmt::format(", {}", plural(p.spare_nodes.size(), "spare node"));
-  const auto unused = std::count_if(p.use.begin(), p.use.end(), [](const NodeUse& u) { return u.role == NodeRole::unused; });
+  const auto unused =
+      std::count_if(p.use.begin(), p.use.end(), [](const NodeUse& u) { return u.role == NodeRole::unused; });
   if (unused > 0) out += fmt::format(", {} unused", plural(static_cast<std::size_t>(unused), "node"));
   out += fmt::format(", {}\n", plural(p.routers.size(), "router"));
   out += fmt::format("  in all   {} components, {} links\n", t.graph.size(), t.graph.link_count());
@@ -89,8 +97,10 @@ void summary(std::string& out, const Topology& t, const Placement& p) {
 
 void bisection_text(std::string& out, const Bisection& b) {
   if (b.nodes_a == 0) return;
-  out += fmt::format("\nBisection  (first half of the nodes against the second)\n  {} | {}: {}, {}, {} of what the NICs of a half send\n", b.nodes_a,
-                     plural(b.nodes_b, "node"), rate(b.cut.capacity), plural(b.cut.links, "link"), percent(b.ratio()));
+  out += fmt::format(
+      "\nBisection  (first half of the nodes against the second)\n  {} | {}: {}, {}, {} of what the NICs of a half "
+      "send\n",
+      b.nodes_a, plural(b.nodes_b, "node"), rate(b.cut.capacity), plural(b.cut.links, "link"), percent(b.ratio()));
 }
 
 void domains_text(std::string& out, const Analysis& a) {
@@ -98,8 +108,9 @@ void domains_text(std::string& out, const Analysis& a) {
   out += "  kind            count       nodes        GPUs    switches        links\n";
   for (const DomainRow& r : a.domains) {
     if (r.nodes.max + r.gpus.max + r.switches.max + r.links.max == 0) continue;
-    out += fmt::format("  {}{}{}{}{}{}\n", pad(std::string(kind_label(r.kind)), 13, false), pad(std::to_string(r.count), 8),
-                       pad(extent(r.nodes), 12), pad(extent(r.gpus), 12), pad(extent(r.switches), 12), pad(extent(r.links), 13));
+    out += fmt::format("  {}{}{}{}{}{}\n", pad(std::string(kind_label(r.kind)), 13, false),
+                       pad(std::to_string(r.count), 8), pad(extent(r.nodes), 12), pad(extent(r.gpus), 12),
+                       pad(extent(r.switches), 12), pad(extent(r.links), 13));
   }
 }
 
@@ -125,8 +136,9 @@ void single_points_text(std::string& out, const Topology& t, const Analysis& a) 
   }
   if (!groups.empty()) out += "  kind            points of all       GPUs cut off   worst\n";
   for (const auto& [kind, g] : groups) {
-    out += fmt::format("  {}{} of {}{}   {}\n", pad(std::string(kind_label(kind)), 13, false), pad(std::to_string(g.count), 9),
-                       pad(std::to_string(t.graph.of_kind(kind).size()), 6, false), pad(extent({g.least, g.most}), 15), clip(t.graph.name(g.example), 28));
+    out += fmt::format("  {}{} of {}{}   {}\n", pad(std::string(kind_label(kind)), 13, false),
+                       pad(std::to_string(g.count), 9), pad(std::to_string(t.graph.of_kind(kind).size()), 6, false),
+                       pad(extent({g.least, g.most}), 15), clip(t.graph.name(g.example), 28));
   }
   if (s.xgmi_only_way) {
     out += fmt::format("  {}{} of {}{}   the only way of its two GPUs\n", pad("xgmi link", 13, false),
@@ -160,8 +172,9 @@ void cuts_text(std::string& out, const Analysis& a) {
   constexpr std::size_t kMost = 8;
   for (std::size_t i = 0; i < rows.size() && i < kMost; ++i) {
     const Row& r = rows[i];
-    out += fmt::format("  {}{}{}   {} inst-{}\n", pad(std::to_string(r.count), 9), pad(rate(r.cut->capacity), 13),
-                       pad(std::to_string(r.cut->links), 10), pad(std::string(name_of(r.cut->tier)), 18, false), r.first);
+    out +=
+        fmt::format("  {}{}{}   {} inst-{}\n", pad(std::to_string(r.count), 9), pad(rate(r.cut->capacity), 13),
+                    pad(std::to_string(r.cut->links), 10), pad(std::string(name_of(r.cut->tier)), 18, false), r.first);
   }
   if (rows.size() > kMost) out += fmt::format("  … {} more kinds of cut (--json has all)\n", rows.size() - kMost);
 }
@@ -172,12 +185,13 @@ void blast_text(std::string& out, const Topology& t, const Analysis& a) {
   out += "  kind        count   lost cut off   max  mean   GPUs  network  such\n";
   for (const BlastRow& r : a.blast.rows()) {
     if (r.kind == Kind::host) continue;  // routers are not instances
-    out += fmt::format("  {}{}{}{}{}{}{}{}  {}\n", pad(std::string(kind_label(r.kind)), 11, false), pad(std::to_string(r.count), 6),
-                       pad(r.gpus_lost_max ? std::to_string(r.gpus_lost_max) : "-", 7),
+    out += fmt::format("  {}{}{}{}{}{}{}{}  {}\n", pad(std::string(kind_label(r.kind)), 11, false),
+                       pad(std::to_string(r.count), 6), pad(r.gpus_lost_max ? std::to_string(r.gpus_lost_max) : "-", 7),
                        pad(r.gpus_cut_off_max ? std::to_string(r.gpus_cut_off_max) : "-", 8),
                        pad(r.instances_max ? std::to_string(r.instances_max) : "-", 6),
-                       pad(r.instances_mean > 0 ? fmt::format("{:.3g}", r.instances_mean) : "-", 6), pad(percent(r.gpu_share_max), 9),
-                       pad(percent(r.network_share_max), 8), r.instances_max ? clip(t.graph.name(r.worst), 15) : "-");
+                       pad(r.instances_mean > 0 ? fmt::format("{:.3g}", r.instances_mean) : "-", 6),
+                       pad(percent(r.gpu_share_max), 9), pad(percent(r.network_share_max), 8),
+                       r.instances_max ? clip(t.graph.name(r.worst), 15) : "-");
   }
   out += "  GPUs: of all placed ones. network: of the worst hit instance's own ways.\n";
 }
@@ -224,8 +238,8 @@ std::string component_text(const Topology& t, const Placement& p, const Analysis
   }
   if (const std::uint32_t l = t.graph[id].link; l != LinkIndex::kInvalid) {
     const Link& link = t.graph.link(l);
-    out += fmt::format("  joins      {} and {}, {} a direction, {}\n", t.graph.name(link.a), t.graph.name(link.b), rate(link.capacity),
-                       config::print_scalar(link.latency));
+    out += fmt::format("  joins      {} and {}, {} a direction, {}\n", t.graph.name(link.a), t.graph.name(link.b),
+                       rate(link.capacity), config::print_scalar(link.latency));
   }
   std::map<Kind, std::vector<ComponentId>> taken;
   for (const ComponentId c : t.graph.implied(id)) {
@@ -240,9 +254,10 @@ std::string component_text(const Topology& t, const Placement& p, const Analysis
   out += fmt::format("  hurts      {}\n", plural(hits.size(), "instance"));
   for (const Hit& h : hits) {
     const bool spare = h.instance >= p.instances.size();
-    out += fmt::format("    {:<14} {} lost, {} cut off, {} of its network\n",
-                       fmt::format("{}{}", spare ? "spare-inst-" : "inst-", spare ? h.instance - p.instances.size() : h.instance),
-                       plural(h.gpus_lost, "GPU"), h.gpus_cut_off, h.network_share == 0 ? "nothing" : percent(h.network_share));
+    out += fmt::format(
+        "    {:<14} {} lost, {} cut off, {} of its network\n",
+        fmt::format("{}{}", spare ? "spare-inst-" : "inst-", spare ? h.instance - p.instances.size() : h.instance),
+        plural(h.gpus_lost, "GPU"), h.gpus_cut_off, h.network_share == 0 ? "nothing" : percent(h.network_share));
   }
   return out;
 }
@@ -251,13 +266,23 @@ nlohmann::ordered_json to_json(const Topology& t, const Placement& p, const Anal
   using Json = nlohmann::ordered_json;
   Json out;
   const Layout& l = t.layout;
-  out["topology"] = {{"name", t.spec.name}, {"nodes", l.nodes}, {"gpus", l.gpu_count()}, {"gpus_per_node", l.gpus},
-                     {"nics_per_node", l.nics}, {"hosts", t.spec.hosts}, {"leaves", l.leaves}, {"spines", l.spines}, {"cores", l.cores},
-                     {"components", t.graph.size()}, {"links", t.graph.link_count()}};
+  out["topology"] = {{"name", t.spec.name},
+                     {"nodes", l.nodes},
+                     {"gpus", l.gpu_count()},
+                     {"gpus_per_node", l.gpus},
+                     {"nics_per_node", l.nics},
+                     {"hosts", t.spec.hosts},
+                     {"leaves", l.leaves},
+                     {"spines", l.spines},
+                     {"cores", l.cores},
+                     {"components", t.graph.size()},
+                     {"links", t.graph.link_count()}};
   Json instances = Json::array();
   for (std::size_t i = 0; i < p.instances.size(); ++i) {
-    Json one = {{"name", fmt::format("inst-{}", i)}, {"prefill", nodes_json(t, p.instances[i].prefill)},
-                {"decode", nodes_json(t, p.instances[i].decode)}, {"mixed", nodes_json(t, p.instances[i].mixed)}};
+    Json one = {{"name", fmt::format("inst-{}", i)},
+                {"prefill", nodes_json(t, p.instances[i].prefill)},
+                {"decode", nodes_json(t, p.instances[i].decode)},
+                {"mixed", nodes_json(t, p.instances[i].mixed)}};
     one["min_cut"] = a.instance_cuts[i].links > 0 ? cut_json(a.instance_cuts[i]) : Json(nullptr);
     instances.push_back(std::move(one));
   }
@@ -268,8 +293,12 @@ nlohmann::ordered_json to_json(const Topology& t, const Placement& p, const Anal
   Json domains = Json::array();
   const auto range = [](DomainRow::Extent e) { return Json::array({e.min, e.max}); };
   for (const DomainRow& r : a.domains) {
-    domains.push_back({{"kind", std::string(name_of(r.kind))}, {"count", r.count}, {"nodes", range(r.nodes)}, {"gpus", range(r.gpus)},
-                       {"switches", range(r.switches)}, {"links", range(r.links)}});
+    domains.push_back({{"kind", std::string(name_of(r.kind))},
+                       {"count", r.count},
+                       {"nodes", range(r.nodes)},
+                       {"gpus", range(r.gpus)},
+                       {"switches", range(r.switches)},
+                       {"links", range(r.links)}});
   }
   out["failure_domains"] = std::move(domains);
   out["single_points_of_failure"] = {{"articulation_points", cut_points_json(t, a.single_points.articulation_points)},
@@ -278,17 +307,26 @@ nlohmann::ordered_json to_json(const Topology& t, const Placement& p, const Anal
                                      {"xgmi_links_are_the_only_way_of_their_pair", a.single_points.xgmi_only_way}};
   Json blast = Json::array();
   for (const BlastRow& r : a.blast.rows()) {
-    blast.push_back({{"kind", std::string(name_of(r.kind))}, {"count", r.count}, {"harmless", r.harmless},
-                     {"gpus_lost_max", r.gpus_lost_max}, {"gpus_cut_off_max", r.gpus_cut_off_max}, {"instances_max", r.instances_max},
-                     {"instances_mean", r.instances_mean}, {"gpu_share_max", r.gpu_share_max},
-                     {"network_share_max", r.network_share_max}, {"worst", t.graph.name(r.worst)}});
+    blast.push_back({{"kind", std::string(name_of(r.kind))},
+                     {"count", r.count},
+                     {"harmless", r.harmless},
+                     {"gpus_lost_max", r.gpus_lost_max},
+                     {"gpus_cut_off_max", r.gpus_cut_off_max},
+                     {"instances_max", r.instances_max},
+                     {"instances_mean", r.instances_mean},
+                     {"gpu_share_max", r.gpu_share_max},
+                     {"network_share_max", r.network_share_max},
+                     {"worst", t.graph.name(r.worst)}});
   }
   out["blast_by_kind"] = std::move(blast);
   Json components = Json::object();
   for (std::uint32_t c = 0; c < t.graph.size(); ++c) {
     Json hits = Json::array();
     for (const Hit& h : a.blast.hits({c})) {
-      hits.push_back({{"instance", h.instance}, {"gpus_lost", h.gpus_lost}, {"gpus_cut_off", h.gpus_cut_off}, {"network_share", h.network_share}});
+      hits.push_back({{"instance", h.instance},
+                      {"gpus_lost", h.gpus_lost},
+                      {"gpus_cut_off", h.gpus_cut_off},
+                      {"network_share", h.network_share}});
     }
     if (!hits.empty()) components[t.graph.name({c})] = std::move(hits);
   }

@@ -19,7 +19,8 @@ std::string beside(const std::string& file, const std::string& relative) {
 /// Reads files inside files; `chain` is the list of files being read, against circles.
 class Reader {
  public:
-  Reader(const config::FileReader& reader, config::Diagnostics& diagnostics) : reader_(reader), diagnostics_(diagnostics) {}
+  Reader(const config::FileReader& reader, config::Diagnostics& diagnostics)
+      : reader_(reader), diagnostics_(diagnostics) {}
 
   /// A scalar names a file; a mapping may have `from: file`, whose content its own keys then override.
   template <class T>
@@ -69,7 +70,8 @@ class Reader {
     read(document, node["gpu"], join(what, "gpu"), out.gpu);
     read(document, node["nic"], join(what, "nic"), out.nic);
   }
-  void read_parts(const config::Document& document, const YAML::Node& node, const std::string& what, TopologySpec& out) {
+  void read_parts(const config::Document& document, const YAML::Node& node, const std::string& what,
+                  TopologySpec& out) {
     read(document, node["node"], join(what, "node"), out.node);
     read(document, node["fabric"], join(what, "fabric"), out.fabric);
   }
@@ -83,7 +85,8 @@ class Reader {
 /// Checks of one part against another; each points at the key to change, or at the topology where that is in a file.
 class Checker {
  public:
-  Checker(const TopologySpec& s, const config::Document& document, const YAML::Node& node, config::Diagnostics& diagnostics)
+  Checker(const TopologySpec& s, const config::Document& document, const YAML::Node& node,
+          config::Diagnostics& diagnostics)
       : s_(s), document_(document), node_(node), diagnostics_(diagnostics) {}
 
   void check() {
@@ -91,8 +94,10 @@ class Checker {
     switch (s_.fabric.kind) {
       case FabricKind::dual_tor:
         if (s_.node.nic.ports != 2) {
-          error({"node", "nic", "ports"}, fmt::format("a dual_tor fabric needs NICs with 2 ports, '{}' has {}", s_.node.nic.name,
-                                                      s_.node.nic.ports), "write 'nic: {ports: 2}' in the node");
+          error({"node", "nic", "ports"},
+                fmt::format("a dual_tor fabric needs NICs with 2 ports, '{}' has {}", s_.node.nic.name,
+                            s_.node.nic.ports),
+                "write 'nic: {ports: 2}' in the node");
         }
         break;
       case FabricKind::fat_tree: check_fat_tree(); break;
@@ -127,14 +132,15 @@ class Checker {
       return;
     }
     if (s_.node.nic.ports != 1) {
-      error({"node", "nic", "ports"}, fmt::format("a fat_tree fabric needs NICs with 1 port, '{}' has {}", s_.node.nic.name,
-                                                  s_.node.nic.ports));
+      error({"node", "nic", "ports"},
+            fmt::format("a fat_tree fabric needs NICs with 1 port, '{}' has {}", s_.node.nic.name, s_.node.nic.ports));
     }
     const std::uint64_t room = std::uint64_t{f.k} * f.k * f.k / 4;
     const std::uint64_t need = std::uint64_t{s_.nodes} * s_.node.nics;
     if (need > room) {
-      error({"nodes"}, fmt::format("{} nodes with {} NICs need {} ports, a fat tree of k = {} has {}", s_.nodes, s_.node.nics,
-                                   need, f.k, room),
+      error({"nodes"},
+            fmt::format("{} nodes with {} NICs need {} ports, a fat tree of k = {} has {}", s_.nodes, s_.node.nics,
+                        need, f.k, room),
             fmt::format("the smallest k that fits is {}", smallest_k(need)));
     }
   }
@@ -161,12 +167,14 @@ class Checker {
                         config::print_scalar(s_.node.nic.bandwidth / s_.node.nic.ports), f.oversubscription, up,
                         config::print_scalar(f.link_bandwidth)));
     } else if (f.spines > 0 && up % f.spines != 0) {
-      error({"fabric", "spines"}, fmt::format("{} uplinks of a leaf do not divide equally over {} spines", up, f.spines));
+      error({"fabric", "spines"},
+            fmt::format("{} uplinks of a leaf do not divide equally over {} spines", up, f.spines));
     }
   }
 
   void check_size() {
-    const std::uint64_t mesh = s_.node.xgmi == XgmiShape::none ? 0 : std::uint64_t{s_.node.gpus} * (s_.node.gpus - 1) / 2;
+    const std::uint64_t mesh =
+        s_.node.xgmi == XgmiShape::none ? 0 : std::uint64_t{s_.node.gpus} * (s_.node.gpus - 1) / 2;
     const std::uint64_t per_node = 1 + s_.node.gpus + mesh + std::uint64_t{s_.node.nics} * (1 + 2 * s_.node.nic.ports);
     constexpr std::uint64_t kMost = 20'000'000;
     if (per_node * s_.nodes > kMost) {
@@ -248,7 +256,8 @@ void describe(config::Fields& f, FabricSpec& s) {
   if (s.kind != FabricKind::fat_tree && f.has("k")) f.error("k", "'k' belongs to kind fat_tree only");
   if (s.kind == FabricKind::fat_tree) {
     for (const char* key : {"nodes_per_leaf", "oversubscription", "spines", "spine_planes", "cross_rail"}) {
-      if (f.has(key)) f.error(key, fmt::format("'{}' does not apply to kind fat_tree", key), "its size follows from 'k'");
+      if (f.has(key))
+        f.error(key, fmt::format("'{}' does not apply to kind fat_tree", key), "its size follows from 'k'");
     }
   }
 }

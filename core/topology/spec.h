@@ -1,5 +1,5 @@
-// What a user writes about hardware: device, node, fabric, racks and how many; topologies/README.md documents every key.
-// A spec is read with every error at its place, printed back complete, and turned into components by generate.h.
+// What a user writes about hardware: device, node, fabric, racks and how many; topologies/README.md documents every
+// key. A spec is read with every error at its place, printed back complete, and turned into components by generate.h.
 #pragma once
 
 #include <array>
@@ -32,8 +32,8 @@ struct NicSpec {
   /// reference architecture guide (publication 63916, 2024).
   BytesPerSecond bandwidth = 400_Gbps;
   std::uint32_t ports = 1;
-  /// Send or receive processing of one NIC, PCIe included. Assumed 800 ns: two of them and one switch give about 2.3 us,
-  /// the small-message one-way time usual on 400G RoCE NICs.
+  /// Send or receive processing of one NIC, PCIe included. Assumed 800 ns: two of them and one switch give about 2.3
+  /// us, the small-message one-way time usual on 400G RoCE NICs.
   Duration latency = 800_ns;
 };
 
@@ -99,8 +99,8 @@ struct TopologySpec {
   PlacementSpec placement;  // what `faultline topology` places; an experiment brings its own
 };
 
-/// These take part in config::Fields. `node`, `fabric`, `node.gpu` and `node.nic` may also be file names or mappings with
-/// a `from:` file under their own keys; that needs read_topology, not config::read.
+/// These take part in config::Fields. `node`, `fabric`, `node.gpu` and `node.nic` may also be file names or mappings
+/// with a `from:` file under their own keys; that needs read_topology, not config::read.
 void describe(config::Fields& f, GpuSpec& s);
 void describe(config::Fields& f, NicSpec& s);
 void describe(config::Fields& f, NodeSpec& s);
@@ -108,8 +108,8 @@ void describe(config::Fields& f, FabricSpec& s);
 void describe(config::Fields& f, RackSpec& s);
 void describe(config::Fields& f, TopologySpec& s);
 
-/// Reads a topology from a mapping, or from the file that a scalar names (relative to the document's folder), and checks
-/// that its parts fit together. Errors go to `diagnostics`; the result is meaningful only if there are none.
+/// Reads a topology from a mapping, or from the file that a scalar names (relative to the document's folder), and
+/// checks that its parts fit together. Errors go to `diagnostics`; the result is meaningful only if there are none.
 TopologySpec read_topology(const config::Document& document, const YAML::Node& node, const std::string& what,
                            const config::FileReader& reader, config::Diagnostics& diagnostics);
 /// Reads a whole file. Throws config::ConfigError with all errors.

@@ -54,15 +54,19 @@ class Builder {
   Topology build() {
     const Layout& l = t_.layout;
     const std::size_t links = l.core_link_base() + std::size_t{l.spines} * l.cores_per_spine;
-    t_.graph.reserve(links + l.nodes * (1 + l.gpus + l.nics) + l.leaves + l.spines + l.cores + s_.hosts + l.nodes, links);
+    t_.graph.reserve(links + l.nodes * (1 + l.gpus + l.nics) + l.leaves + l.spines + l.cores + s_.hosts + l.nodes,
+                     links);
     add_racks();
     for (std::uint32_t n = 0; n < l.nodes; ++n) add_node_devices(n);
-    for (std::uint32_t i = 0; i < l.leaves; ++i) leaves_.push_back(t_.graph.add(Kind::leaf, fmt::format("leaf-{}", i), leaf_rack(i)));
+    for (std::uint32_t i = 0; i < l.leaves; ++i)
+      leaves_.push_back(t_.graph.add(Kind::leaf, fmt::format("leaf-{}", i), leaf_rack(i)));
     for (std::uint32_t i = 0; i < l.spines; ++i) {
-      spines_.push_back(t_.graph.add(Kind::spine, fmt::format("spine-{}", i), spine_racks_[i / s_.racks.switches_per_rack]));
+      spines_.push_back(
+          t_.graph.add(Kind::spine, fmt::format("spine-{}", i), spine_racks_[i / s_.racks.switches_per_rack]));
     }
     for (std::uint32_t i = 0; i < l.cores; ++i) {
-      cores_.push_back(t_.graph.add(Kind::core, fmt::format("core-{}", i), core_racks_[i / s_.racks.switches_per_rack]));
+      cores_.push_back(
+          t_.graph.add(Kind::core, fmt::format("core-{}", i), core_racks_[i / s_.racks.switches_per_rack]));
     }
     for (std::uint32_t n = 0; n < l.nodes; ++n) add_node_links(n);
     add_uplinks();
@@ -93,10 +97,11 @@ class Builder {
     for (std::uint32_t i = 0; i < node_racks + switch_racks; ++i) {
       const std::uint32_t feed = i < node_racks ? i / per_feed : node_feeds + (i - node_racks) / per_feed;
       const ComponentId rack = t_.graph.add(Kind::rack, fmt::format("rack-{}", i), feeds[feed]);
-      (i < node_racks                               ? node_racks_
-       : i < node_racks + leaf_racks                ? leaf_racks_
-       : i < node_racks + leaf_racks + spine_racks  ? spine_racks_
-                                                    : core_racks_).push_back(rack);
+      (i < node_racks                              ? node_racks_
+       : i < node_racks + leaf_racks               ? leaf_racks_
+       : i < node_racks + leaf_racks + spine_racks ? spine_racks_
+                                                   : core_racks_)
+          .push_back(rack);
     }
   }
 
@@ -109,8 +114,10 @@ class Builder {
   void add_node_devices(std::uint32_t n) {
     const std::string name = fmt::format("node-{}", n);
     const ComponentId node = t_.graph.add(Kind::node, name, node_racks_[n / s_.racks.nodes_per_rack]);
-    for (std::uint32_t g = 0; g < t_.layout.gpus; ++g) gpus_.push_back(t_.graph.add(Kind::gpu, fmt::format("{}.gpu-{}", name, g), node));
-    for (std::uint32_t i = 0; i < t_.layout.nics; ++i) nics_.push_back(t_.graph.add(Kind::nic, fmt::format("{}.nic-{}", name, i), node));
+    for (std::uint32_t g = 0; g < t_.layout.gpus; ++g)
+      gpus_.push_back(t_.graph.add(Kind::gpu, fmt::format("{}.gpu-{}", name, g), node));
+    for (std::uint32_t i = 0; i < t_.layout.nics; ++i)
+      nics_.push_back(t_.graph.add(Kind::nic, fmt::format("{}.nic-{}", name, i), node));
   }
 
   void add_node_links(std::uint32_t n) {
@@ -131,8 +138,10 @@ class Builder {
     for (std::uint32_t i = 0; i < l.nics; ++i) {
       const ComponentId nic = nics_[n * l.nics + i];
       for (std::uint32_t p = 0; p < l.ports; ++p) {
-        t_.graph.add_link(Kind::cable, l.ports == 1 ? t_.graph.name(nic) + ".cable" : fmt::format("{}.cable-{}", t_.graph.name(nic), p),
-                          nic, nic, leaves_[l.leaf_of({n}, i, p)], s_.node.nic.bandwidth / l.ports, latency);
+        t_.graph.add_link(
+            Kind::cable,
+            l.ports == 1 ? t_.graph.name(nic) + ".cable" : fmt::format("{}.cable-{}", t_.graph.name(nic), p), nic, nic,
+            leaves_[l.leaf_of({n}, i, p)], s_.node.nic.bandwidth / l.ports, latency);
       }
     }
   }
@@ -150,7 +159,8 @@ class Builder {
     for (std::uint32_t leaf = 0; leaf < l.leaves; ++leaf) {
       const std::uint32_t first = (tree ? l.pod_of_leaf(leaf) : l.plane_of_leaf(leaf)) * l.spines_per_plane;
       for (std::uint32_t s = 0; s < l.spines_per_plane; ++s) {
-        for (std::uint32_t w = 0; w < l.parallel; ++w) add_fabric_link(leaves_[leaf], spines_[first + s], w, l.parallel);
+        for (std::uint32_t w = 0; w < l.parallel; ++w)
+          add_fabric_link(leaves_[leaf], spines_[first + s], w, l.parallel);
       }
     }
     for (std::uint32_t s = 0; s < l.spines && l.cores > 0; ++s) {

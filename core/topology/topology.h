@@ -18,24 +18,24 @@ struct NodeGpu {
   friend constexpr auto operator<=>(NodeGpu, NodeGpu) = default;
 };
 
-/// Sizes and index arithmetic. Links are numbered node by node (xGMI pairs (0,1) (0,2) … (1,2) …, then cables by NIC and
-/// port), then leaf uplinks leaf by leaf, then, in a fat tree, spine uplinks spine by spine.
+/// Sizes and index arithmetic. Links are numbered node by node (xGMI pairs (0,1) (0,2) … (1,2) …, then cables by NIC
+/// and port), then leaf uplinks leaf by leaf, then, in a fat tree, spine uplinks spine by spine.
 struct Layout {
   std::uint32_t nodes = 0, gpus = 0, nics = 0, ports = 0;  // gpus and nics of one node, ports of one NIC
   std::uint32_t mesh = 0;                                  // xGMI links of one node
   std::uint32_t leaves = 0, spines = 0, cores = 0;         // in total
-  std::uint32_t pods = 0;             // sets of leaves that serve the same nodes (fat tree: pods of k/2 leaves)
+  std::uint32_t pods = 0;  // sets of leaves that serve the same nodes (fat tree: pods of k/2 leaves)
   std::uint32_t leaves_per_pod = 0;
-  std::uint32_t planes = 1;           // disjoint sets of spines
-  std::uint32_t spines_per_plane = 0; // fat tree: per pod
-  std::uint32_t parallel = 1;         // links between a leaf and a spine it is connected to
-  std::uint32_t cores_per_spine = 0;  // fat tree only, else 0
-  bool rails_in_planes = false;       // spine planes are per rail
+  std::uint32_t planes = 1;            // disjoint sets of spines
+  std::uint32_t spines_per_plane = 0;  // fat tree: per pod
+  std::uint32_t parallel = 1;          // links between a leaf and a spine it is connected to
+  std::uint32_t cores_per_spine = 0;   // fat tree only, else 0
+  bool rails_in_planes = false;        // spine planes are per rail
 
   std::uint32_t gpu_count() const { return nodes * gpus; }
-  std::uint32_t rail_of(std::uint32_t gpu) const { return gpu * nics / gpus; }        // the GPU's own NIC
-  std::uint32_t first_gpu_of(std::uint32_t nic) const { return nic * gpus / nics; }   // the GPU that forwards for a rail
-  std::uint32_t uplinks() const { return spines_per_plane * parallel; }               // of a leaf
+  std::uint32_t rail_of(std::uint32_t gpu) const { return gpu * nics / gpus; }       // the GPU's own NIC
+  std::uint32_t first_gpu_of(std::uint32_t nic) const { return nic * gpus / nics; }  // the GPU that forwards for a rail
+  std::uint32_t uplinks() const { return spines_per_plane * parallel; }              // of a leaf
   std::uint32_t links_per_node() const { return mesh + nics * ports; }
   std::uint32_t fabric_link_base() const { return nodes * links_per_node(); }
   std::uint32_t core_link_base() const { return fabric_link_base() + leaves * uplinks(); }

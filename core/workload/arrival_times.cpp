@@ -38,15 +38,9 @@ class RenewalTimes final : public ArrivalTimes {
     Random r = stream_.at(index_++);
     double s = 0;
     switch (gap_) {
-      case Gap::exponential:
-        s = r.exponential(scale_);
-        break;
-      case Gap::gamma:
-        s = r.gamma(shape_, scale_);
-        break;
-      case Gap::weibull:
-        s = r.weibull(shape_, scale_);
-        break;
+      case Gap::exponential: s = r.exponential(scale_); break;
+      case Gap::gamma: s = r.gamma(shape_, scale_); break;
+      case Gap::weibull: s = r.weibull(shape_, scale_); break;
     }
     return at_ = advance(at_, duration_from_seconds(s));
   }

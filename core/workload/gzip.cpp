@@ -28,10 +28,8 @@ std::optional<std::string> unpack_gzip(std::string_view content, std::size_t unp
     status = inflate(&stream, Z_NO_FLUSH);
     out.append(buffer, sizeof buffer - stream.avail_out);
     const bool more = stream.avail_in > 0 || !content.empty();
-    if (status == Z_STREAM_END && more)
-      status = inflateReset(&stream);  // the next member of the file
-    else if (status == Z_OK && !more && stream.avail_out > 0)
-      good = false;  // cut off
+    if (status == Z_STREAM_END && more) status = inflateReset(&stream);      // the next member of the file
+    else if (status == Z_OK && !more && stream.avail_out > 0) good = false;  // cut off
   } while (good && status == Z_OK && out.size() <= unpacked_max);
   inflateEnd(&stream);
   if (!good || status != Z_STREAM_END || out.size() > unpacked_max) return std::nullopt;

@@ -36,19 +36,15 @@ class LengthSampler {
   Tokens draw(Random r) const {
     const std::int64_t min = spec_.min.v, max = spec_.max.v;
     switch (spec_.kind) {
-      case LengthKind::fixed:
-        return spec_.tokens;
+      case LengthKind::fixed: return spec_.tokens;
       case LengthKind::uniform:
         return Tokens{min + static_cast<std::int64_t>(r.below(static_cast<std::uint64_t>(max - min + 1)))};
-      case LengthKind::lognormal:
-        return clamped(r.lognormal(log_mean_, deviation_), min, max);
-      case LengthKind::exponential:
-        return clamped(r.exponential(spec_.mean), min, max);
+      case LengthKind::lognormal: return clamped(r.lognormal(log_mean_, deviation_), min, max);
+      case LengthKind::exponential: return clamped(r.exponential(spec_.mean), min, max);
       case LengthKind::geometric:
         // Trials until the first success: 1 + floor(ln u / ln(1 - p)), p = 1 / mean.
         return clamped(log_miss_ < 0 ? 1 + std::floor(stable::log(r.uniform_open()) / log_miss_) : 1, min, max);
-      case LengthKind::empirical:
-        return clamped(histogram_.draw(r), min, max);
+      case LengthKind::empirical: return clamped(histogram_.draw(r), min, max);
     }
     FAULTLINE_ASSERT(false, "kind={}", static_cast<int>(spec_.kind));
     return {};
@@ -136,10 +132,8 @@ std::unique_ptr<LengthSource> make_length_source(const LengthsSpec& spec, std::u
       if (!prompt || !output) return nullptr;
       return std::make_unique<IndependentLengths>(*std::move(prompt), *std::move(output), seed);
     }
-    case LengthsKind::azure_conversation:
-      return std::make_unique<MixtureLengths>(azure_conversation_lengths(), seed);
-    case LengthsKind::azure_code:
-      return std::make_unique<MixtureLengths>(azure_code_lengths(), seed);
+    case LengthsKind::azure_conversation: return std::make_unique<MixtureLengths>(azure_conversation_lengths(), seed);
+    case LengthsKind::azure_code: return std::make_unique<MixtureLengths>(azure_code_lengths(), seed);
     case LengthsKind::trace: {
       auto trace = read_trace({.path = spec.file, .format = spec.format}, reader, diagnostics);
       if (!trace) return nullptr;

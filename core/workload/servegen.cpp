@@ -164,12 +164,9 @@ void read_windows(std::string_view text, RowErrors& errors, Client& client) {
       continue;
     }
     const std::string_view pattern = table.text(3);
-    if (pattern == "Gamma")
-      window.pattern = ClientWindow::Pattern::gamma;
-    else if (pattern == "Weibull")
-      window.pattern = ClientWindow::Pattern::weibull;
-    else if (!pattern.empty())
-      table.error(3, "expected Gamma, Weibull or nothing (idle), got " + shown(pattern));
+    if (pattern == "Gamma") window.pattern = ClientWindow::Pattern::gamma;
+    else if (pattern == "Weibull") window.pattern = ClientWindow::Pattern::weibull;
+    else if (!pattern.empty()) table.error(3, "expected Gamma, Weibull or nothing (idle), got " + shown(pattern));
     if (pattern.empty() != (*rate == 0)) {
       table.error(3, fmt::format("a rate of {} {} a pattern", *rate, *rate == 0 ? "goes without" : "needs"));
       continue;

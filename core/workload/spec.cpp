@@ -32,9 +32,7 @@ void describe(config::Fields& f, ArrivalsSpec& s) {
   f.field("kind", s.kind);
   switch (s.kind) {
     case ArrivalKind::poisson:
-    case ArrivalKind::constant:
-      f.field("rate", s.rate, kRate);
-      break;
+    case ArrivalKind::constant: f.field("rate", s.rate, kRate); break;
     case ArrivalKind::gamma:
       f.field("rate", s.rate, kRate);
       f.field("cv", s.cv, kCv);
@@ -66,11 +64,8 @@ void describe(config::Fields& f, ArrivalsSpec& s) {
 void describe(config::Fields& f, LengthSpec& s) {
   f.field("kind", s.kind);
   switch (s.kind) {
-    case LengthKind::fixed:
-      f.field("tokens", s.tokens, kTokens);
-      return;
-    case LengthKind::uniform:
-      break;
+    case LengthKind::fixed: f.field("tokens", s.tokens, kTokens); return;
+    case LengthKind::uniform: break;
     case LengthKind::lognormal:
       f.field("mean", s.mean, kTokens);
       if (f.reading() || s.p50) f.field("p50", s.p50, kTokens);
@@ -82,12 +77,8 @@ void describe(config::Fields& f, LengthSpec& s) {
       }
       break;
     case LengthKind::exponential:
-    case LengthKind::geometric:
-      f.field("mean", s.mean, kTokens);
-      break;
-    case LengthKind::empirical:
-      f.required("file", s.file);
-      break;
+    case LengthKind::geometric: f.field("mean", s.mean, kTokens); break;
+    case LengthKind::empirical: f.required("file", s.file); break;
   }
   f.field("min", s.min, kTokens);
   f.field("max", s.max, kTokens);

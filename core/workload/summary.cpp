@@ -56,10 +56,8 @@ ArrivalSummary summarize(ArrivalSource& source) {
   std::int64_t minute = 0, in_minute = 0, in_minute_max = 0;
   Arrival a;
   while (source.next(a)) {
-    if (s.requests++ == 0)
-      s.first = a.at;
-    else
-      gaps.add(seconds(a.at - s.last));
+    if (s.requests++ == 0) s.first = a.at;
+    else gaps.add(seconds(a.at - s.last));
     s.last = a.at;
     const std::int64_t this_minute = (a.at - s.first).v / kMinute;
     if (this_minute != minute) {

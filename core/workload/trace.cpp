@@ -89,22 +89,12 @@ std::optional<Trace> parse_trace(std::string_view text, const TraceSpec& spec, c
     trace.format = *format;
   }
   switch (trace.format) {
-    case TraceFormat::azure:
-      read_azure(text, spec, errors, trace);
-      break;
-    case TraceFormat::csv:
-      read_own_csv(text, spec, errors, trace);
-      break;
-    case TraceFormat::burstgpt:
-      read_burstgpt(text, spec, errors, trace);
-      break;
-    case TraceFormat::mooncake:
-      read_mooncake(text, spec, errors, trace);
-      break;
+    case TraceFormat::azure: read_azure(text, spec, errors, trace); break;
+    case TraceFormat::csv: read_own_csv(text, spec, errors, trace); break;
+    case TraceFormat::burstgpt: read_burstgpt(text, spec, errors, trace); break;
+    case TraceFormat::mooncake: read_mooncake(text, spec, errors, trace); break;
     case TraceFormat::servegen:
-    case TraceFormat::detect:
-      errors.whole_file("a ServeGen trace is a folder, not a file");
-      break;
+    case TraceFormat::detect: errors.whole_file("a ServeGen trace is a folder, not a file"); break;
   }
   if (errors.count() == 0 && trace.rows.empty()) errors.whole_file("the trace has no requests");
   if (errors.count() > 0) return std::nullopt;

@@ -31,7 +31,10 @@ int run(int argc, char** argv) {
     } else if (word == "--seconds" && has_value) {
       seconds = std::strtod(argv[++i], nullptr);
     } else {
-      std::fprintf(stderr, "bench_kernels: unknown or incomplete option '%s'; known: --shapes LIST, --log FILE, --device NAME, --seconds S, --graph\n", word.c_str());
+      std::fprintf(stderr,
+                   "bench_kernels: unknown or incomplete option '%s'; known: --shapes LIST, --log FILE, --device NAME, "
+                   "--seconds S, --graph\n",
+                   word.c_str());
       return 2;
     }
   }

@@ -7,7 +7,8 @@
 namespace faultline::kernels::bench::FAULTLINE_PLAIN {
 namespace {
 
-void mla_decode(const std::uint8_t* q, const std::uint8_t* cache, int tokens, int heads, float scale, const float* table, float* scores, float* out) {
+void mla_decode(const std::uint8_t* q, const std::uint8_t* cache, int tokens, int heads, float scale,
+                const float* table, float* scores, float* out) {
   for (int h = 0; h < heads; ++h) {
     float largest = -3e38F;
     for (int t = 0; t < tokens; ++t) {
@@ -24,7 +25,8 @@ void mla_decode(const std::uint8_t* q, const std::uint8_t* cache, int tokens, in
   }
 }
 
-void route(const float* logits, const float* bias, int experts, int groups, int top_groups, int top_k, float route_scale, int* ids, float* weights, float* work) {
+void route(const float* logits, const float* bias, int experts, int groups, int top_groups, int top_k,
+           float route_scale, int* ids, float* weights, float* work) {
   float *score = work, *choice = work + experts, *group = work + 2 * experts;
   for (int e = 0; e < experts; ++e) {
     score[e] = 1.0F / (1.0F + std::exp(-logits[e]));

@@ -25,7 +25,8 @@ EmulatedDevice::~EmulatedDevice() {
 Outcome<void*> EmulatedDevice::allocate(std::size_t bytes) {
   if (capturing()) return Failure{"allocate", 0, "not allowed while a graph is captured"};
   const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-  // The end is what kernels overrun: it stands at the guard page, to within the 16 bytes that vector loads need aligned.
+  // The end is what kernels overrun: it stands at the guard page, to within the 16 bytes that vector loads need
+  // aligned.
   const std::size_t rounded = (bytes + 15) / 16 * 16;
   const std::size_t body = (rounded + page - 1) / page * page;
   void* base = mmap(nullptr, body + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

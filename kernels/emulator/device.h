@@ -1,5 +1,5 @@
-// The emulator as a Device: the model step and the kernel tests run on it as on a GPU. Memory ends at guard pages, so an
-// access past a buffer's end stops the program; so does one before its beginning.
+// The emulator as a Device: the model step and the kernel tests run on it as on a GPU. Memory ends at guard pages, so
+// an access past a buffer's end stops the program; so does one before its beginning.
 #pragma once
 
 #include <memory>

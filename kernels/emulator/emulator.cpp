@@ -264,8 +264,8 @@ void register_lds(void* memory, std::size_t bytes, std::size_t element) {
 
 void fail(std::string&& why) {
   Machine& m = machine();
-  m.error = "block (" + std::to_string(m.block[0]) + ", " + std::to_string(m.block[1]) + ", " + std::to_string(m.block[2]) +
-            "): ";
+  m.error = "block (" + std::to_string(m.block[0]) + ", " + std::to_string(m.block[1]) + ", " +
+            std::to_string(m.block[2]) + "): ";
   m.error += why;
   std::string().swap(why);
   switch_to(m.fibers[m.current].context, m.main);

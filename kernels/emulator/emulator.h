@@ -1,10 +1,10 @@
-// Runs the gfx942 implementation of the tile layer on the CPU, for tests: the same index arithmetic, LDS traffic and barriers
-// that the GPU will run. 256 fibers make a block, 64 of them a wave. One thread of the host at a time uses it.
+// Runs the gfx942 implementation of the tile layer on the CPU, for tests: the same index arithmetic, LDS traffic and
+// barriers that the GPU will run. 256 fibers make a block, 64 of them a wave. One thread of the host at a time uses it.
 //
-// What it does beyond running: the order of lanes and of waves is shuffled by the seed anew at every barrier; LDS starts as
-// NaN (0x80 for bytes, all ones for the rest); LDS indices are checked; a launch fails when fibers wait at different
-// barriers or wave operations, or when some end while others wait; the FP8 conversion is the hardware's, which does not
-// saturate. Faults can be planted, so that tests show that they would be noticed.
+// What it does beyond running: the order of lanes and of waves is shuffled by the seed anew at every barrier; LDS
+// starts as NaN (0x80 for bytes, all ones for the rest); LDS indices are checked; a launch fails when fibers wait at
+// different barriers or wave operations, or when some end while others wait; the FP8 conversion is the hardware's,
+// which does not saturate. Faults can be planted, so that tests show that they would be noticed.
 #pragma once
 
 #include <cstddef>
@@ -34,9 +34,9 @@ class Fault : public std::runtime_error {
 };
 
 struct LaunchStatistics {
-  std::size_t lds_bytes = 0;     // of the arrays that the kernel used
-  std::uint64_t barriers = 0;    // of all blocks
-  std::uint64_t switches = 0;    // fiber switches
+  std::size_t lds_bytes = 0;   // of the arrays that the kernel used
+  std::uint64_t barriers = 0;  // of all blocks
+  std::uint64_t switches = 0;  // fiber switches
 };
 
 /// Runs `body` once for each thread of each block. Throws Fault.
@@ -52,8 +52,8 @@ void block_barrier();
 void* wave_slot(int lane);
 /// Waits for the wave; the last lane to come runs `collective` on the slots, if given.
 void wave_meet(void (*collective)(void* slots));
-/// To be called when the calling lane has read its slot: its next operation uses the other set, so that a lane that runs
-/// ahead does not overwrite what its neighbours have still to read.
+/// To be called when the calling lane has read its slot: its next operation uses the other set, so that a lane that
+/// runs ahead does not overwrite what its neighbours have still to read.
 void next_set();
 void register_lds(void* memory, std::size_t bytes, std::size_t element);
 /// Takes the text over: the calling fiber is abandoned, what its stack owns is never freed.

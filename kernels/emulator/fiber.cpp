@@ -47,7 +47,8 @@ void prepare(Context& context, void* stack, std::size_t bytes, void (*entry)()) 
   context.stack_size = bytes;
   context.fake_stack = nullptr;
 #if defined(FAULTLINE_ASAN)
-  __asan_unpoison_memory_region(stack, bytes);  // what the last fiber here left: it never returned from its first function
+  __asan_unpoison_memory_region(stack,
+                                bytes);  // what the last fiber here left: it never returned from its first function
 #endif
 #if defined(__x86_64__)
   auto* top = static_cast<char*>(stack) + bytes;

@@ -1,5 +1,5 @@
-// MFMA as an operation of a whole wave, with the register layout of the hardware written down once more, independently of
-// tile/gpu.h: source AMD Instinct MI300 ISA reference, "Matrix arithmetic instructions", and confirmed by what the
+// MFMA as an operation of a whole wave, with the register layout of the hardware written down once more, independently
+// of tile/gpu.h: source AMD Instinct MI300 ISA reference, "Matrix arithmetic instructions", and confirmed by what the
 // AMD matrix instruction calculator prints for v_mfma_f32_16x16x32_fp8_fp8 and v_mfma_f32_32x32x16_fp8_fp8.
 #include <array>
 #include <cstring>
@@ -21,7 +21,8 @@ const std::array<float, 256>& fnuz_values() {
   return table;
 }
 
-// n x n result; each lane carries `per_lane` consecutive K elements of row/column lane % n, starting at (lane / n) * per_lane.
+// n x n result; each lane carries `per_lane` consecutive K elements of row/column lane % n, starting at (lane / n) *
+// per_lane.
 template <int N, int PerLane, bool IsBf16>
 void multiply(char* slots) {
   constexpr int kGroups = 64 / N, kK = kGroups * PerLane, kRegisters = N * N / 64;
@@ -53,7 +54,8 @@ void multiply(char* slots) {
     for (int j = 0; j < N; ++j) std::memcpy(&c[j], slots + (group * N + j) * kSlotBytes + 16 + 4 * reg, 4);
     for (int k = 0; k < kK; ++k)
       for (int j = 0; j < N; ++j) c[j] += a[i][k] * b[k][j];
-    // Two buffers are not needed: row i touches only register `reg` of its lanes, or swaps within a pair of planted rows.
+    // Two buffers are not needed: row i touches only register `reg` of its lanes, or swaps within a pair of planted
+    // rows.
     if (target == reg) {
       for (int j = 0; j < N; ++j) std::memcpy(slots + (group * N + j) * kSlotBytes + 16 + 4 * reg, &c[j], 4);
     } else if (reg % 2 == 0) {

@@ -80,7 +80,9 @@ T atomic_add_shared(T* p, T v) {
   return old;
 }
 template <class T>
-T atomic_add_global(T* p, T v) { return atomic_add_shared(p, v); }
+T atomic_add_global(T* p, T v) {
+  return atomic_add_shared(p, v);
+}
 inline void atomic_or_global(std::uint32_t* p, std::uint32_t v) { *p |= v; }
 inline std::uint32_t load_system(const std::uint32_t* p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
 inline void store_system(std::uint32_t* p, std::uint32_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
@@ -89,7 +91,9 @@ inline void pause() {}
 // The operands of the 64 lanes meet in the slots: a (8 bytes), b (8), then c. Defined in emulator/matrix.cpp.
 void mfma_collective(void* slots, bool wide, bool bf16);
 template <bool Wide, bool IsBf16>
-void mfma_entry(void* slots) { mfma_collective(slots, Wide, IsBf16); }
+void mfma_entry(void* slots) {
+  mfma_collective(slots, Wide, IsBf16);
+}
 
 template <class T, bool Wide, class V>
 __attribute__((always_inline)) inline V mfma(std::uint64_t a, std::uint64_t b, V c) {
@@ -103,8 +107,12 @@ __attribute__((always_inline)) inline V mfma(std::uint64_t a, std::uint64_t b, V
   return c;
 }
 template <class T>
-__attribute__((always_inline)) inline f4 mfma16(std::uint64_t a, std::uint64_t b, f4 c) { return mfma<T, false>(a, b, c); }
+__attribute__((always_inline)) inline f4 mfma16(std::uint64_t a, std::uint64_t b, f4 c) {
+  return mfma<T, false>(a, b, c);
+}
 template <class T>
-__attribute__((always_inline)) inline f16v mfma32(std::uint64_t a, std::uint64_t b, f16v c) { return mfma<T, true>(a, b, c); }
+__attribute__((always_inline)) inline f16v mfma32(std::uint64_t a, std::uint64_t b, f16v c) {
+  return mfma<T, true>(a, b, c);
+}
 
 }  // namespace faultline::kernels::emulated

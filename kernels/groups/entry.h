@@ -8,12 +8,12 @@
 
 #if defined(FAULTLINE_TILE_GFX942) || defined(FAULTLINE_TILE_SM90)
 
-#define FAULTLINE_ENTRY(name, Args, call)                                               \
-  FAULTLINE_KERNEL(name)(faultline::kernels::Args args) {                         \
-    using namespace faultline::kernels;                                                 \
-    using namespace faultline::kernels::FAULTLINE_TILE_NAMESPACE;                       \
-    const Block b{};                                                                    \
-    call;                                                                               \
+#define FAULTLINE_ENTRY(name, Args, call)                         \
+  FAULTLINE_KERNEL(name)(faultline::kernels::Args args) {         \
+    using namespace faultline::kernels;                           \
+    using namespace faultline::kernels::FAULTLINE_TILE_NAMESPACE; \
+    const Block b{};                                              \
+    call;                                                         \
   }
 #define FAULTLINE_TABLE(group, list)
 
@@ -22,35 +22,35 @@
 #include "kernels/groups/table.h"
 
 #if defined(FAULTLINE_TILE_EMULATOR)
-#define FAULTLINE_RUN(call)                                                             \
-  emulator::launch(grid.x, grid.y, grid.z, grid.seed, [&] {                             \
-    const Block b{};                                                                    \
-    call;                                                                               \
+#define FAULTLINE_RUN(call)                                 \
+  emulator::launch(grid.x, grid.y, grid.z, grid.seed, [&] { \
+    const Block b{};                                        \
+    call;                                                   \
   })
 #else
-#define FAULTLINE_RUN(call)                                                             \
-  for (int z = 0; z < grid.z; ++z)                                                      \
-    for (int y = 0; y < grid.y; ++y)                                                    \
-      for (int x = 0; x < grid.x; ++x) {                                                \
-        const Block b{x, y, z};                                                         \
-        call;                                                                           \
+#define FAULTLINE_RUN(call)              \
+  for (int z = 0; z < grid.z; ++z)       \
+    for (int y = 0; y < grid.y; ++y)     \
+      for (int x = 0; x < grid.x; ++x) { \
+        const Block b{x, y, z};          \
+        call;                            \
       }
 #endif
 
-#define FAULTLINE_ENTRY(name, Args, call)                                               \
-  namespace faultline::kernels::FAULTLINE_TILE_NAMESPACE {                              \
-  static void fl_##name(const void* raw, const Grid& grid) {                            \
-    const Args& args = *static_cast<const Args*>(raw);                                  \
-    FAULTLINE_RUN(call);                                                                \
-  }                                                                                     \
+#define FAULTLINE_ENTRY(name, Args, call)                    \
+  namespace faultline::kernels::FAULTLINE_TILE_NAMESPACE {   \
+  static void fl_##name(const void* raw, const Grid& grid) { \
+    const Args& args = *static_cast<const Args*>(raw);       \
+    FAULTLINE_RUN(call);                                     \
+  }                                                          \
   }
 #define FAULTLINE_ROW(name, Args) {#name, sizeof(Args), fl_##name},
-#define FAULTLINE_TABLE(group, list)                                                    \
-  namespace faultline::kernels::FAULTLINE_TILE_NAMESPACE {                              \
-  std::span<const Entry> table_##group() {                                              \
-    static const Entry table[] = {list(FAULTLINE_ROW)};                                 \
-    return table;                                                                       \
-  }                                                                                     \
+#define FAULTLINE_TABLE(group, list)                       \
+  namespace faultline::kernels::FAULTLINE_TILE_NAMESPACE { \
+  std::span<const Entry> table_##group() {                 \
+    static const Entry table[] = {list(FAULTLINE_ROW)};    \
+    return table;                                          \
+  }                                                        \
   }
 
 #endif

@@ -6,18 +6,19 @@
 
 namespace faultline::kernels::model {
 
-/// MLA's inner widths are fixed by the kernels: kv_lora 512, rope 64, nope 128, v 128 (those of DeepSeek-V2, V3, R1, Kimi K2).
+/// MLA's inner widths are fixed by the kernels: kv_lora 512, rope 64, nope 128, v 128 (those of DeepSeek-V2, V3, R1,
+/// Kimi K2).
 inline constexpr int kLatent = 512, kRope = 64, kNope = 128, kValue = 128, kCached = kLatent + kRope;
 
 struct Config {
-  int hidden = 256;         // multiple of 128
+  int hidden = 256;  // multiple of 128
   int layers = 4;
-  int dense_layers = 1;     // the first ones have a dense MLP
+  int dense_layers = 1;  // the first ones have a dense MLP
   int vocabulary = 512;
   int heads = 4;
-  int q_lora = 256;         // multiple of 128
-  int dense_inter = 256;    // multiple of 128
-  int expert_inter = 128;   // multiple of 128
+  int q_lora = 256;        // multiple of 128
+  int dense_inter = 256;   // multiple of 128
+  int expert_inter = 128;  // multiple of 128
   int experts = 16;
   int top_k = 4;
   int groups = 4, top_groups = 2;

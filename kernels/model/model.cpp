@@ -86,8 +86,10 @@ struct Model::Parts {
   // Inputs of a step
   Buffer ids, position, slot, pages, q_start, q_len, kv_len, last_row, zero_row;
   // Activations
-  Buffer residual, x, normed, fp8, fp8_scale, down, q_fp8, q_scale, latent, q, q_nope, q_all, attended, heads_out, kv, q_cat, k_cat, partial, peaks;
-  Buffer router_logits, route_ids, route_weights, mid, mid_scale, pair_out, order, tile_expert, tile_count, status, gemm_partial;
+  Buffer residual, x, normed, fp8, fp8_scale, down, q_fp8, q_scale, latent, q, q_nope, q_all, attended, heads_out, kv,
+      q_cat, k_cat, partial, peaks;
+  Buffer router_logits, route_ids, route_weights, mid, mid_scale, pair_out, order, tile_expert, tile_count, status,
+      gemm_partial;
   Buffer last_hidden, logits, sample_scratch, sample_token, temperature, top_k, top_p, seed, sample_position;
 
   int tokens = 0, sequences = 0, q_len_max = 0, kv_len_max = 0;
@@ -123,7 +125,8 @@ struct Model::Parts {
     }
     Experts e;
     e.inter = w2.front().k;
-    e.w13 = Buffer::of(device, a), e.w13_scale = Buffer::of(device, as), e.w2 = Buffer::of(device, b), e.w2_scale = Buffer::of(device, bs);
+    e.w13 = Buffer::of(device, a), e.w13_scale = Buffer::of(device, as), e.w2 = Buffer::of(device, b),
+    e.w2_scale = Buffer::of(device, bs);
     return e;
   }
 };
@@ -133,15 +136,18 @@ Model::~Model() = default;
 Model::Model(Device& device, const Config& config, const WeightSource& source, const Limits& limits)
     : config_(config), limits_(limits), device_(device), parts_(std::make_unique<Parts>(device)) {
   if (const std::string p = problem(config); !p.empty()) throw std::invalid_argument("model: " + p);
-  if (limits.tokens < 1 || limits.sequences < 1 || limits.positions < 1 || limits.pages < 1) throw std::invalid_argument("model: a limit below 1");
+  if (limits.tokens < 1 || limits.sequences < 1 || limits.positions < 1 || limits.pages < 1)
+    throw std::invalid_argument("model: a limit below 1");
   Parts& p = *parts_;
   const Fp8Format format = device.fp8_format();
   const Config& c = config;
   auto get = [&](const std::string& name, int n, int k) { return for_device(source.matrix(name, n, k), format); };
   auto norm = [&](const std::string& name, int n) { return Buffer::of(device, widened(source.bf16(name, n))); };
-  p.embedding = Buffer::of(device, source.bf16("model.embed_tokens.weight", static_cast<std::int64_t>(c.vocabulary) * c.hidden));
+  p.embedding =
+      Buffer::of(device, source.bf16("model.embed_tokens.weight", static_cast<std::int64_t>(c.vocabulary) * c.hidden));
   p.final_norm = norm("model.norm.weight", c.hidden);
-  p.head = p.upload_bf16(source.bf16("lm_head.weight", static_cast<std::int64_t>(c.vocabulary) * c.hidden), c.vocabulary, c.hidden);
+  p.head = p.upload_bf16(source.bf16("lm_head.weight", static_cast<std::int64_t>(c.vocabulary) * c.hidden),
+                         c.vocabulary, c.hidden);
   p.angles = Buffer::of(device, reference::angle_table(limits.positions, kRope, c.rope_base));
 
   for (int l = 0; l < c.layers; ++l) {
@@ -151,7 +157,8 @@ Model::Model(Device& device, const Config& config, const WeightSource& source, c
     layer.post_norm = norm(prefix + "post_attention_layernorm.weight", c.hidden);
     layer.q_norm = norm(a + "q_a_layernorm.weight", c.q_lora);
     layer.kv_norm = norm(a + "kv_a_layernorm.weight", kLatent);
-    layer.qkv_down = p.upload(stacked(get(a + "q_a_proj", c.q_lora, c.hidden), get(a + "kv_a_proj_with_mqa", kCached, c.hidden)));
+    layer.qkv_down =
+        p.upload(stacked(get(a + "q_a_proj", c.q_lora, c.hidden), get(a + "kv_a_proj_with_mqa", kCached, c.hidden)));
     layer.q_up = p.upload(get(a + "q_b_proj", c.heads * (kNope + kRope), c.q_lora));
     layer.out = p.upload(get(a + "o_proj", c.hidden, c.heads * kValue));
     // kv_b_proj in bf16: absorbed it meets bf16 activations. FP8 values times a scale round once, to 2^-8.
@@ -160,7 +167,8 @@ Model::Model(Device& device, const Config& config, const WeightSource& source, c
     for (int r = 0; r < kv.n; ++r)
       for (int k = 0; k < kLatent; ++k) {
         const auto at = static_cast<std::size_t>(r) * kLatent + static_cast<std::size_t>(k);
-        all[at] = float_to_bf16(fp8_decode(kv.codes[at], Fp8Format::fn) * kv.scales[static_cast<std::size_t>(r / 128 * (kLatent / 128) + k / 128)]);
+        all[at] = float_to_bf16(fp8_decode(kv.codes[at], Fp8Format::fn) *
+                                kv.scales[static_cast<std::size_t>(r / 128 * (kLatent / 128) + k / 128)]);
       }
     layer.kv_up = p.upload_bf16(all, kv.n, kLatent);
     std::vector<std::uint8_t> absorb_bytes, value_bytes;
@@ -168,9 +176,12 @@ Model::Model(Device& device, const Config& config, const WeightSource& source, c
       const std::uint16_t* head = all.data() + static_cast<std::size_t>(h) * (kNope + kValue) * kLatent;
       std::vector<std::uint16_t> turned(static_cast<std::size_t>(kLatent) * kNope);
       for (int d = 0; d < kNope; ++d)
-        for (int k = 0; k < kLatent; ++k) turned[static_cast<std::size_t>(k) * kNope + static_cast<std::size_t>(d)] = head[static_cast<std::size_t>(d) * kLatent + static_cast<std::size_t>(k)];
+        for (int k = 0; k < kLatent; ++k)
+          turned[static_cast<std::size_t>(k) * kNope + static_cast<std::size_t>(d)] =
+              head[static_cast<std::size_t>(d) * kLatent + static_cast<std::size_t>(k)];
       auto append = [](std::vector<std::uint8_t>& to, const std::uint16_t* from, int n, int k) {
-        const std::span<const std::uint8_t> bytes(reinterpret_cast<const std::uint8_t*>(from), static_cast<std::size_t>(n) * static_cast<std::size_t>(k) * 2);
+        const std::span<const std::uint8_t> bytes(reinterpret_cast<const std::uint8_t*>(from),
+                                                  static_cast<std::size_t>(n) * static_cast<std::size_t>(k) * 2);
         const auto s = shuffle_weights(bytes, n, k * 2);
         to.insert(to.end(), s.begin(), s.end());
       };
@@ -181,8 +192,10 @@ Model::Model(Device& device, const Config& config, const WeightSource& source, c
     layer.v_up = Buffer::of(device, value_bytes);
 
     std::vector<Fp8Matrix> w13, w2;
-    auto add_mlp = [&](const std::string& name, int inter, int pieces) {  // a wide shared MLP becomes `pieces` synthetic experts
-      const auto gate = get(name + ".gate_proj", inter, c.hidden), up = get(name + ".up_proj", inter, c.hidden), down = get(name + ".down_proj", c.hidden, inter);
+    auto add_mlp = [&](const std::string& name, int inter,
+                       int pieces) {  // a wide shared MLP becomes `pieces` synthetic experts
+      const auto gate = get(name + ".gate_proj", inter, c.hidden), up = get(name + ".up_proj", inter, c.hidden),
+                 down = get(name + ".down_proj", c.hidden, inter);
       const int width = inter / pieces;
       for (int i = 0; i < pieces; ++i) {
         w13.push_back(stacked(rows_of(gate, i * width, width), rows_of(up, i * width, width)));
@@ -194,7 +207,8 @@ Model::Model(Device& device, const Config& config, const WeightSource& source, c
       layer.mlp = p.upload_experts(w13, w2);
       layer.mlp.shared = 1;
     } else {
-      layer.router = p.upload_bf16(source.bf16(m + ".gate.weight", static_cast<std::int64_t>(c.experts) * c.hidden), c.experts, c.hidden);
+      layer.router = p.upload_bf16(source.bf16(m + ".gate.weight", static_cast<std::int64_t>(c.experts) * c.hidden),
+                                   c.experts, c.hidden);
       layer.router_bias = Buffer::of(device, source.f32(m + ".gate.e_score_correction_bias", c.experts));
       for (int e = 0; e < c.experts; ++e) add_mlp(m + ".experts." + std::to_string(e), c.expert_inter, 1);
       if (c.shared_experts > 0) add_mlp(m + ".shared_experts", c.shared_experts * c.expert_inter, c.shared_experts);
@@ -203,76 +217,104 @@ Model::Model(Device& device, const Config& config, const WeightSource& source, c
       layer.mlp.shared = c.shared_experts;
     }
     p.layers.push_back(std::move(layer));
-    p.cache.emplace_back(device, static_cast<std::size_t>(limits.pages) * kPageTokens * kCached * (limits.cache == CacheFormat::fp8 ? 1 : 2));
+    p.cache.emplace_back(device, static_cast<std::size_t>(limits.pages) * kPageTokens * kCached *
+                                     (limits.cache == CacheFormat::fp8 ? 1 : 2));
     require(device.fill(p.cache.back().data(), 0, p.cache.back().bytes()));
   }
 
-  const auto t = static_cast<std::size_t>(limits.tokens), s = static_cast<std::size_t>(limits.sequences), h = static_cast<std::size_t>(c.hidden), heads = static_cast<std::size_t>(c.heads);
+  const auto t = static_cast<std::size_t>(limits.tokens), s = static_cast<std::size_t>(limits.sequences),
+             h = static_cast<std::size_t>(c.hidden), heads = static_cast<std::size_t>(c.heads);
   auto floats = [&](std::size_t n) { return Buffer(device, n * 4); };
   auto halves = [&](std::size_t n) { return Buffer(device, n * 2); };
-  p.ids = floats(t), p.position = floats(t), p.slot = floats(t), p.pages = floats(s * static_cast<std::size_t>(groups_of(limits.positions) * 2));
+  p.ids = floats(t), p.position = floats(t), p.slot = floats(t),
+  p.pages = floats(s * static_cast<std::size_t>(groups_of(limits.positions) * 2));
   p.q_start = floats(s), p.q_len = floats(s), p.kv_len = floats(s), p.last_row = floats(s);
   p.residual = halves(t * h), p.x = halves(t * h), p.normed = halves(t * h);
   const std::size_t widest = std::max(h, heads * kValue);
   p.fp8 = Buffer(device, t * widest), p.fp8_scale = floats(t * widest / 128);
-  p.down = halves(t * static_cast<std::size_t>(c.q_lora + kCached)), p.q_fp8 = Buffer(device, t * static_cast<std::size_t>(c.q_lora)), p.q_scale = floats(t * static_cast<std::size_t>(c.q_lora) / 128);
-  p.latent = halves(t * kLatent), p.q = halves(t * heads * (kNope + kRope)), p.q_nope = halves(t * heads * kLatent), p.q_all = halves(t * heads * kCached);
+  p.down = halves(t * static_cast<std::size_t>(c.q_lora + kCached)),
+  p.q_fp8 = Buffer(device, t * static_cast<std::size_t>(c.q_lora)),
+  p.q_scale = floats(t * static_cast<std::size_t>(c.q_lora) / 128);
+  p.latent = halves(t * kLatent), p.q = halves(t * heads * (kNope + kRope)), p.q_nope = halves(t * heads * kLatent),
+  p.q_all = halves(t * heads * kCached);
   p.attended = halves(t * heads * kLatent), p.heads_out = halves(t * heads * kValue);
   const std::size_t padded = t + kPageTokens;  // flat keys and values are read to the end of a tile
-  p.kv = halves(padded * heads * (kNope + kValue)), p.q_cat = halves(t * heads * (kNope + kRope)), p.k_cat = halves(padded * heads * (kNope + kRope));
+  p.kv = halves(padded * heads * (kNope + kValue)), p.q_cat = halves(t * heads * (kNope + kRope)),
+  p.k_cat = halves(padded * heads * (kNope + kRope));
   const auto splits = static_cast<std::size_t>(attention_splits(limits.positions));
   p.partial = floats(splits * t * heads * kLatent), p.peaks = floats(splits * t * heads * 2);
   const int inter = std::max(c.dense_layers > 0 ? c.dense_inter : 0, c.dense_layers < c.layers ? c.expert_inter : 0);
-  const int slots = c.dense_layers < c.layers ? c.top_k + c.shared_experts : 1, experts = std::max(1, c.experts + c.shared_experts);
+  const int slots = c.dense_layers < c.layers ? c.top_k + c.shared_experts : 1,
+            experts = std::max(1, c.experts + c.shared_experts);
   const std::size_t pairs = t * static_cast<std::size_t>(slots);
-  p.router_logits = floats(t * static_cast<std::size_t>(std::max(c.experts, 1))), p.route_ids = floats(pairs), p.route_weights = floats(pairs);
-  p.mid = Buffer(device, pairs * static_cast<std::size_t>(inter)), p.mid_scale = floats(pairs * static_cast<std::size_t>(inter) / 128), p.pair_out = floats(pairs * h);
+  p.router_logits = floats(t * static_cast<std::size_t>(std::max(c.experts, 1))), p.route_ids = floats(pairs),
+  p.route_weights = floats(pairs);
+  p.mid = Buffer(device, pairs * static_cast<std::size_t>(inter)),
+  p.mid_scale = floats(pairs * static_cast<std::size_t>(inter) / 128), p.pair_out = floats(pairs * h);
   // Either tile height may be chosen for fewer tokens than the limit: 64 rows bound both.
-  p.order = floats((pairs + static_cast<std::size_t>(experts) * 64) * 2), p.tile_expert = floats(pairs + static_cast<std::size_t>(experts)), p.tile_count = floats(4), p.status = floats(4);
+  p.order = floats((pairs + static_cast<std::size_t>(experts) * 64) * 2),
+  p.tile_expert = floats(pairs + static_cast<std::size_t>(experts)), p.tile_count = floats(4), p.status = floats(4);
   std::size_t partial = 4;
   for (const Layer& layer : p.layers)
-    for (const Linear* linear : {&layer.qkv_down, &layer.q_up, &layer.out}) partial = std::max(partial, gemm_partial_floats(limits.tokens, linear->n, linear->k));
+    for (const Linear* linear : {&layer.qkv_down, &layer.q_up, &layer.out})
+      partial = std::max(partial, gemm_partial_floats(limits.tokens, linear->n, linear->k));
   partial = std::max(partial, gemm_partial_floats(limits.tokens, c.heads * (kNope + kValue), kLatent * 2));
   partial = std::max(partial, gemm_partial_floats(limits.tokens, std::max(1, c.experts), c.hidden * 2));
   partial = std::max(partial, gemm_partial_floats(limits.sequences, c.vocabulary, c.hidden * 2));
   p.gemm_partial = floats(partial);
-  p.last_hidden = halves(s * h), p.logits = floats(s * static_cast<std::size_t>(c.vocabulary)), p.sample_scratch = Buffer(device, sample_scratch_bytes(static_cast<int>(s), c.vocabulary)), p.sample_token = floats(s);
-  p.temperature = Buffer::of(device, std::vector<float>(s, 0.0F)), p.top_k = Buffer::of(device, std::vector<int>(s, 0)), p.top_p = Buffer::of(device, std::vector<float>(s, 1.0F));
-  p.seed = Buffer::of(device, std::vector<std::uint64_t>(s, 0)), p.sample_position = Buffer::of(device, std::vector<std::uint64_t>(s, 0));
+  p.last_hidden = halves(s * h), p.logits = floats(s * static_cast<std::size_t>(c.vocabulary)),
+  p.sample_scratch = Buffer(device, sample_scratch_bytes(static_cast<int>(s), c.vocabulary)),
+  p.sample_token = floats(s);
+  p.temperature = Buffer::of(device, std::vector<float>(s, 0.0F)), p.top_k = Buffer::of(device, std::vector<int>(s, 0)),
+  p.top_p = Buffer::of(device, std::vector<float>(s, 1.0F));
+  p.seed = Buffer::of(device, std::vector<std::uint64_t>(s, 0)),
+  p.sample_position = Buffer::of(device, std::vector<std::uint64_t>(s, 0));
   for (Buffer* b : {&p.kv, &p.k_cat, &p.status}) require(device.fill(b->data(), 0, b->bytes()));
 }
 
 void Model::prepare(const std::vector<SequenceInput>& sequences) {
   Parts& p = *parts_;
-  if (sequences.empty() || static_cast<int>(sequences.size()) > limits_.sequences) throw std::invalid_argument("step: " + std::to_string(sequences.size()) + " sequences, at most " + std::to_string(limits_.sequences));
+  if (sequences.empty() || static_cast<int>(sequences.size()) > limits_.sequences)
+    throw std::invalid_argument("step: " + std::to_string(sequences.size()) + " sequences, at most " +
+                                std::to_string(limits_.sequences));
   const int pages_ld = groups_of(limits_.positions) * 2;
-  std::vector<int> ids, position, slot, pages(sequences.size() * static_cast<std::size_t>(pages_ld), -1), q_start, q_len, kv_len, last;
+  std::vector<int> ids, position, slot, pages(sequences.size() * static_cast<std::size_t>(pages_ld), -1), q_start,
+      q_len, kv_len, last;
   p.q_len_max = p.kv_len_max = 0;
   p.context = 0;
   p.whole_prefill = true;
   for (std::size_t s = 0; s < sequences.size(); ++s) {
     const SequenceInput& in = sequences[s];
     const int fresh = static_cast<int>(in.tokens.size()), length = in.cached + fresh;
-    if (fresh < 1 || in.cached < 0 || length > limits_.positions) throw std::invalid_argument("step: sequence " + std::to_string(s) + " has " + std::to_string(fresh) + " new and " + std::to_string(in.cached) + " cached tokens");
-    if (static_cast<int>(in.pages.size()) * kPageTokens < length) throw std::invalid_argument("step: sequence " + std::to_string(s) + " of " + std::to_string(length) + " tokens has " + std::to_string(in.pages.size()) + " pages");
+    if (fresh < 1 || in.cached < 0 || length > limits_.positions)
+      throw std::invalid_argument("step: sequence " + std::to_string(s) + " has " + std::to_string(fresh) +
+                                  " new and " + std::to_string(in.cached) + " cached tokens");
+    if (static_cast<int>(in.pages.size()) * kPageTokens < length)
+      throw std::invalid_argument("step: sequence " + std::to_string(s) + " of " + std::to_string(length) +
+                                  " tokens has " + std::to_string(in.pages.size()) + " pages");
     q_start.push_back(static_cast<int>(ids.size()));
     q_len.push_back(fresh);
     kv_len.push_back(length);
     for (int i = 0; i < fresh; ++i) {
       const int at = in.cached + i, page = in.pages[static_cast<std::size_t>(at / kPageTokens)];
-      if (page < 0 || page >= limits_.pages) throw std::invalid_argument("step: page " + std::to_string(page) + " of " + std::to_string(limits_.pages));
+      if (page < 0 || page >= limits_.pages)
+        throw std::invalid_argument("step: page " + std::to_string(page) + " of " + std::to_string(limits_.pages));
       ids.push_back(in.tokens[static_cast<std::size_t>(i)]);
       position.push_back(at);
       slot.push_back(page * kPageTokens + at % kPageTokens);
     }
-    for (int i = 0; i * kPageTokens < length; ++i) pages[s * static_cast<std::size_t>(pages_ld) + static_cast<std::size_t>(i)] = in.pages[static_cast<std::size_t>(i)];
+    for (int i = 0; i * kPageTokens < length; ++i)
+      pages[s * static_cast<std::size_t>(pages_ld) + static_cast<std::size_t>(i)] =
+          in.pages[static_cast<std::size_t>(i)];
     last.push_back(static_cast<int>(ids.size()) - 1);
     p.q_len_max = std::max(p.q_len_max, fresh);
     p.kv_len_max = std::max(p.kv_len_max, length);
     p.context += length;
     p.whole_prefill = p.whole_prefill && in.cached == 0 && fresh > 1;
   }
-  if (static_cast<int>(ids.size()) > limits_.tokens) throw std::invalid_argument("step: " + std::to_string(ids.size()) + " tokens, at most " + std::to_string(limits_.tokens));
+  if (static_cast<int>(ids.size()) > limits_.tokens)
+    throw std::invalid_argument("step: " + std::to_string(ids.size()) + " tokens, at most " +
+                                std::to_string(limits_.tokens));
   p.tokens = static_cast<int>(ids.size());
   p.sequences = static_cast<int>(sequences.size());
   auto put = [](Buffer& b, const std::vector<int>& v) { b.write(v.data(), v.size() * sizeof(int)); };
@@ -312,13 +354,16 @@ Outcome<> Model::launch(std::vector<OpRecord>* log) {
   };
   auto linear = [&](const Linear& w, const std::uint8_t* a, const float* scale, void* out) {
     GemmArgs g{};
-    g.a = a, g.w = w.weight.data(), g.a_scale = scale, g.w_scale = w.scale.data<float>(), g.out = out, g.partial = p.gemm_partial.data<float>();
+    g.a = a, g.w = w.weight.data(), g.a_scale = scale, g.w_scale = w.scale.data<float>(), g.out = out,
+    g.partial = p.gemm_partial.data<float>();
     g.m = t, g.n = w.n, g.k_bytes = w.k, g.lda = w.k, g.ldo = w.n;
     return gemm_fp8_blocks(device_, g);
   };
-  auto normalise = [&](const std::uint16_t* x, int width, int ld, const Buffer& weight, std::uint16_t* out, std::uint8_t* fp8, float* scale, bool add) {
+  auto normalise = [&](const std::uint16_t* x, int width, int ld, const Buffer& weight, std::uint16_t* out,
+                       std::uint8_t* fp8, float* scale, bool add) {
     NormArgs n{};
-    n.x = x, n.weight = weight.data<float>(), n.out = out, n.out_fp8 = fp8, n.scale = scale, n.m = t, n.h = width, n.ldx = ld, n.group = 1, n.eps = c.norm_epsilon;
+    n.x = x, n.weight = weight.data<float>(), n.out = out, n.out_fp8 = fp8, n.scale = scale, n.m = t, n.h = width,
+    n.ldx = ld, n.group = 1, n.eps = c.norm_epsilon;
     if (add) n.residual = n.residual_out = p.residual.data<std::uint16_t>();
     return rms_norm(device_, n);
   };
@@ -326,36 +371,54 @@ Outcome<> Model::launch(std::vector<OpRecord>* log) {
   const float softmax = 1.0F / std::sqrt(static_cast<float>(kNope + kRope));
   // FN codes stand for twice the FNUZ value: half the scale gives the same cache bytes on every device.
   const float unit = device_.fp8_format() == Fp8Format::fn ? 0.5F : 1.0F;
-  const float q_scale = fp8_cache ? limits_.query_scale * unit : 1.0F, kv_scale = fp8_cache ? limits_.cache_scale * unit : 1.0F;
+  const float q_scale = fp8_cache ? limits_.query_scale * unit : 1.0F,
+              kv_scale = fp8_cache ? limits_.cache_scale * unit : 1.0F;
   auto* down = p.down.data<std::uint16_t>();
   const int down_width = c.q_lora + kCached;
 
-  op(row_record("embed", t), [&] { return embed(device_, {p.embedding.data<std::uint16_t>(), p.ids.data<int>(), p.residual.data<std::uint16_t>(), t, c.hidden, c.vocabulary}); });
+  op(row_record("embed", t), [&] {
+    return embed(device_, {p.embedding.data<std::uint16_t>(), p.ids.data<int>(), p.residual.data<std::uint16_t>(), t,
+                           c.hidden, c.vocabulary});
+  });
   for (int l = 0; l < c.layers; ++l) {
     const Layer& layer = p.layers[static_cast<std::size_t>(l)];
     op(row_record("attention_norm", t), [&] {
-      return l == 0 ? normalise(p.residual.data<std::uint16_t>(), c.hidden, c.hidden, layer.input_norm, nullptr, p.fp8.data(), p.fp8_scale.data<float>(), false)
-                    : normalise(p.x.data<std::uint16_t>(), c.hidden, c.hidden, layer.input_norm, nullptr, p.fp8.data(), p.fp8_scale.data<float>(), true);
+      return l == 0 ? normalise(p.residual.data<std::uint16_t>(), c.hidden, c.hidden, layer.input_norm, nullptr,
+                                p.fp8.data(), p.fp8_scale.data<float>(), false)
+                    : normalise(p.x.data<std::uint16_t>(), c.hidden, c.hidden, layer.input_norm, nullptr, p.fp8.data(),
+                                p.fp8_scale.data<float>(), true);
     });
-    op(gemm_record("qkv_down", "fp8", t, down_width, c.hidden), [&] { return linear(layer.qkv_down, p.fp8.data(), p.fp8_scale.data<float>(), down); });
+    op(gemm_record("qkv_down", "fp8", t, down_width, c.hidden),
+       [&] { return linear(layer.qkv_down, p.fp8.data(), p.fp8_scale.data<float>(), down); });
     op(row_record("latent_norm", t), [&]() -> Outcome<> {
-      if (auto done = normalise(down, c.q_lora, down_width, layer.q_norm, nullptr, p.q_fp8.data(), p.q_scale.data<float>(), false); !done) return done;
-      return normalise(down + c.q_lora, kLatent, down_width, layer.kv_norm, p.latent.data<std::uint16_t>(), nullptr, nullptr, false);
+      if (auto done = normalise(down, c.q_lora, down_width, layer.q_norm, nullptr, p.q_fp8.data(),
+                                p.q_scale.data<float>(), false);
+          !done)
+        return done;
+      return normalise(down + c.q_lora, kLatent, down_width, layer.kv_norm, p.latent.data<std::uint16_t>(), nullptr,
+                       nullptr, false);
     });
-    op(gemm_record("q_up", "fp8", t, q_width, c.q_lora), [&] { return linear(layer.q_up, p.q_fp8.data(), p.q_scale.data<float>(), p.q.data()); });
+    op(gemm_record("q_up", "fp8", t, q_width, c.q_lora),
+       [&] { return linear(layer.q_up, p.q_fp8.data(), p.q_scale.data<float>(), p.q.data()); });
 
     MlaCacheArgs cache{};
-    cache.q_nope = p.q_nope.data<std::uint16_t>(), cache.q_rope = p.q.data<std::uint16_t>() + kNope, cache.latent = p.latent.data<std::uint16_t>(), cache.k_rope = down + c.q_lora + kLatent;
-    cache.angles = p.angles.data<float>(), cache.position = p.position.data<int>(), cache.slot = p.slot.data<int>(), cache.q_out = p.q_all.data(), cache.cache = p.cache[static_cast<std::size_t>(l)].data(), cache.status = status;
-    cache.m = t, cache.heads = p.whole_prefill ? 0 : heads, cache.slots = limits_.pages * kPageTokens, cache.positions = limits_.positions;
-    cache.q_nope_row = heads * kLatent, cache.q_rope_row = q_width, cache.q_rope_head = kNope + kRope, cache.latent_row = kLatent, cache.k_rope_row = down_width;
+    cache.q_nope = p.q_nope.data<std::uint16_t>(), cache.q_rope = p.q.data<std::uint16_t>() + kNope,
+    cache.latent = p.latent.data<std::uint16_t>(), cache.k_rope = down + c.q_lora + kLatent;
+    cache.angles = p.angles.data<float>(), cache.position = p.position.data<int>(), cache.slot = p.slot.data<int>(),
+    cache.q_out = p.q_all.data(), cache.cache = p.cache[static_cast<std::size_t>(l)].data(), cache.status = status;
+    cache.m = t, cache.heads = p.whole_prefill ? 0 : heads, cache.slots = limits_.pages * kPageTokens,
+    cache.positions = limits_.positions;
+    cache.q_nope_row = heads * kLatent, cache.q_rope_row = q_width, cache.q_rope_head = kNope + kRope,
+    cache.latent_row = kLatent, cache.k_rope_row = down_width;
     cache.q_inverse = 1.0F / q_scale, cache.cache_inverse = 1.0F / kv_scale;
     AttentionArgs a{};
-    a.q_start = p.q_start.data<int>(), a.q_len = p.q_len.data<int>(), a.kv_len = p.kv_len.data<int>(), a.status = status;
+    a.q_start = p.q_start.data<int>(), a.q_len = p.q_len.data<int>(), a.kv_len = p.kv_len.data<int>(),
+    a.status = status;
     a.partial = p.partial.data<float>(), a.peaks = p.peaks.data<float>();
     a.sequences = p.sequences, a.tokens = t, a.heads = heads, a.causal = 1;
     OpRecord attention_record;
-    attention_record.sequences = p.sequences, attention_record.tokens = t, attention_record.context = p.context, attention_record.heads = heads;
+    attention_record.sequences = p.sequences, attention_record.tokens = t, attention_record.context = p.context,
+    attention_record.heads = heads;
     if (p.whole_prefill) {
       op(row_record("rope_cache", t), [&] { return mla_cache(device_, cache, fp8_cache); });
       op(gemm_record("kv_up", "bf16", t, heads * (kNope + kValue), kLatent), [&] {
@@ -365,13 +428,17 @@ Outcome<> Model::launch(std::vector<OpRecord>* log) {
         return gemm_bf16(device_, g);
       });
       op(row_record("rope_concat", t), [&] {
-        return mla_concat(device_, {p.q.data<std::uint16_t>(), p.kv.data<std::uint16_t>(), down + c.q_lora + kLatent, p.angles.data<float>(), p.position.data<int>(), p.q_cat.data<std::uint16_t>(), p.k_cat.data<std::uint16_t>(), status, t, heads, down_width, limits_.positions});
+        return mla_concat(device_, {p.q.data<std::uint16_t>(), p.kv.data<std::uint16_t>(), down + c.q_lora + kLatent,
+                                    p.angles.data<float>(), p.position.data<int>(), p.q_cat.data<std::uint16_t>(),
+                                    p.k_cat.data<std::uint16_t>(), status, t, heads, down_width, limits_.positions});
       });
-      a.q = p.q_cat.data(), a.k = p.k_cat.data(), a.v = p.kv.data() + kNope * 2, a.kv_start = a.q_start, a.out = p.heads_out.data<std::uint16_t>();
+      a.q = p.q_cat.data(), a.k = p.k_cat.data(), a.v = p.kv.data() + kNope * 2, a.kv_start = a.q_start,
+      a.out = p.heads_out.data<std::uint16_t>();
       a.q_head = a.k_head = (kNope + kRope) * 2, a.q_token = a.k_token = a.q_head * static_cast<std::size_t>(heads);
       a.v_head = (kNope + kValue) * 2, a.v_token = a.v_head * static_cast<std::size_t>(heads);
       a.kv_heads = heads, a.splits = 1, a.score_scale = softmax * kLog2e, a.v_scale = 1;
-      attention_record.name = "mla_prefill", attention_record.kind = "prefill_attention", attention_record.precision = "bf16";
+      attention_record.name = "mla_prefill", attention_record.kind = "prefill_attention",
+      attention_record.precision = "bf16";
       op(attention_record, [&] { return attention(device_, AttentionKind::mla_prefill_bf16, a, p.q_len_max); });
     } else {
       op(gemm_record("q_absorb", "bf16", t, kLatent, kNope, heads), [&] {
@@ -383,14 +450,21 @@ Outcome<> Model::launch(std::vector<OpRecord>* log) {
       });
       op(row_record("rope_cache", t), [&] { return mla_cache(device_, cache, fp8_cache); });
       const auto line = static_cast<std::size_t>(kCached * (fp8_cache ? 1 : 2));
-      a.q = p.q_all.data(), a.k = a.v = p.cache[static_cast<std::size_t>(l)].data(), a.pages = p.pages.data<int>(), a.out = p.attended.data<std::uint16_t>();
-      a.q_head = line, a.q_token = line * static_cast<std::size_t>(heads), a.k_token = a.v_token = line, a.k_page = a.v_page = line * kPageTokens;
+      a.q = p.q_all.data(), a.k = a.v = p.cache[static_cast<std::size_t>(l)].data(), a.pages = p.pages.data<int>(),
+      a.out = p.attended.data<std::uint16_t>();
+      a.q_head = line, a.q_token = line * static_cast<std::size_t>(heads), a.k_token = a.v_token = line,
+      a.k_page = a.v_page = line * kPageTokens;
       a.pages_ld = groups_of(limits_.positions) * 2, a.page_count = limits_.pages, a.kv_heads = 1;
-      // By the limit, not by the batch: a captured step stays right as sequences grow, and a sequence's result does not depend on others.
+      // By the limit, not by the batch: a captured step stays right as sequences grow, and a sequence's result does not
+      // depend on others.
       a.split_tokens = kSplitTokens, a.splits = attention_splits(limits_.positions);
       a.score_scale = softmax * kLog2e * q_scale * kv_scale, a.v_scale = kv_scale;
-      attention_record.name = "mla_decode", attention_record.kind = "decode_attention", attention_record.precision = fp8_cache ? "fp8" : "bf16";
-      op(attention_record, [&] { return attention(device_, fp8_cache ? AttentionKind::mla_decode_fp8 : AttentionKind::mla_decode_bf16, a, p.q_len_max); });
+      attention_record.name = "mla_decode", attention_record.kind = "decode_attention",
+      attention_record.precision = fp8_cache ? "fp8" : "bf16";
+      op(attention_record, [&] {
+        return attention(device_, fp8_cache ? AttentionKind::mla_decode_fp8 : AttentionKind::mla_decode_bf16, a,
+                         p.q_len_max);
+      });
       op(gemm_record("v_up", "bf16", t, kValue, kLatent, heads), [&] {
         GemmArgs g{};
         g.a = p.attended.data(), g.w = layer.v_up.data(), g.out = p.heads_out.data();
@@ -400,45 +474,70 @@ Outcome<> Model::launch(std::vector<OpRecord>* log) {
       });
     }
     op(gemm_record("attention_out", "fp8", t, c.hidden, heads * kValue), [&]() -> Outcome<> {
-      if (auto done = quantize(device_, {p.heads_out.data<std::uint16_t>(), p.fp8.data(), p.fp8_scale.data<float>(), t, heads * kValue, heads * kValue, heads * kValue, 1}); !done) return done;
+      if (auto done = quantize(device_, {p.heads_out.data<std::uint16_t>(), p.fp8.data(), p.fp8_scale.data<float>(), t,
+                                         heads * kValue, heads * kValue, heads * kValue, 1});
+          !done)
+        return done;
       return linear(layer.out, p.fp8.data(), p.fp8_scale.data<float>(), p.x.data());
     });
-    op(row_record("mlp_norm", t), [&] { return normalise(p.x.data<std::uint16_t>(), c.hidden, c.hidden, layer.post_norm, p.normed.data<std::uint16_t>(), p.fp8.data(), p.fp8_scale.data<float>(), true); });
+    op(row_record("mlp_norm", t), [&] {
+      return normalise(p.x.data<std::uint16_t>(), c.hidden, c.hidden, layer.post_norm, p.normed.data<std::uint16_t>(),
+                       p.fp8.data(), p.fp8_scale.data<float>(), true);
+    });
 
     MoeArgs m{};
-    m.x = p.fp8.data(), m.x_scale = p.fp8_scale.data<float>(), m.ids = p.route_ids.data<int>(), m.weights = p.route_weights.data<float>();
-    m.w13 = layer.mlp.w13.data(), m.w13_scale = layer.mlp.w13_scale.data<float>(), m.w2 = layer.mlp.w2.data(), m.w2_scale = layer.mlp.w2_scale.data<float>();
-    m.mid = p.mid.data(), m.mid_scale = p.mid_scale.data<float>(), m.y = p.pair_out.data<float>(), m.out = p.x.data<std::uint16_t>();
-    m.order = p.order.data<int>(), m.tile_expert = p.tile_expert.data<int>(), m.tile_count = p.tile_count.data<int>(), m.status = status;
-    m.m = t, m.hidden = c.hidden, m.inter = layer.mlp.inter, m.experts = layer.mlp.experts, m.shared = layer.mlp.shared, m.top_k = layer.mlp.experts > 0 ? c.top_k : 0;
+    m.x = p.fp8.data(), m.x_scale = p.fp8_scale.data<float>(), m.ids = p.route_ids.data<int>(),
+    m.weights = p.route_weights.data<float>();
+    m.w13 = layer.mlp.w13.data(), m.w13_scale = layer.mlp.w13_scale.data<float>(), m.w2 = layer.mlp.w2.data(),
+    m.w2_scale = layer.mlp.w2_scale.data<float>();
+    m.mid = p.mid.data(), m.mid_scale = p.mid_scale.data<float>(), m.y = p.pair_out.data<float>(),
+    m.out = p.x.data<std::uint16_t>();
+    m.order = p.order.data<int>(), m.tile_expert = p.tile_expert.data<int>(), m.tile_count = p.tile_count.data<int>(),
+    m.status = status;
+    m.m = t, m.hidden = c.hidden, m.inter = layer.mlp.inter, m.experts = layer.mlp.experts, m.shared = layer.mlp.shared,
+    m.top_k = layer.mlp.experts > 0 ? c.top_k : 0;
     const bool routed = layer.mlp.experts > 0;
     if (routed) {
       op(gemm_record("router", "bf16", t, c.experts, c.hidden), [&] {
         GemmArgs g{};
-        g.a = p.normed.data(), g.w = layer.router.data(), g.out = p.router_logits.data(), g.partial = p.gemm_partial.data<float>();
+        g.a = p.normed.data(), g.w = layer.router.data(), g.out = p.router_logits.data(),
+        g.partial = p.gemm_partial.data<float>();
         g.m = t, g.n = c.experts, g.k_bytes = c.hidden * 2, g.lda = c.hidden * 2, g.ldo = c.experts, g.out_is_float = 1;
         return gemm_bf16(device_, g);
       });
       op(row_record("top_k", t), [&] {
-        return router(device_, {p.router_logits.data<float>(), layer.router_bias.data<float>(), p.route_ids.data<int>(), p.route_weights.data<float>(), t, c.experts, c.groups, c.top_groups, c.top_k, c.route_scale});
+        return router(device_,
+                      {p.router_logits.data<float>(), layer.router_bias.data<float>(), p.route_ids.data<int>(),
+                       p.route_weights.data<float>(), t, c.experts, c.groups, c.top_groups, c.top_k, c.route_scale});
       });
     }
     OpRecord moe_record;
     moe_record.name = routed ? "experts" : "mlp", moe_record.kind = "grouped_gemm", moe_record.precision = "fp8";
-    moe_record.m = static_cast<std::int64_t>(t) * (m.top_k + m.shared), moe_record.n = 2 * m.inter, moe_record.k = c.hidden, moe_record.groups = m.experts + m.shared, moe_record.tokens = t;
+    moe_record.m = static_cast<std::int64_t>(t) * (m.top_k + m.shared), moe_record.n = 2 * m.inter,
+    moe_record.k = c.hidden, moe_record.groups = m.experts + m.shared, moe_record.tokens = t;
     op(moe_record, [&] { return fused_moe(device_, m); });
   }
-  op(row_record("final_norm", t), [&] { return normalise(p.x.data<std::uint16_t>(), c.hidden, c.hidden, p.final_norm, p.normed.data<std::uint16_t>(), nullptr, nullptr, true); });
+  op(row_record("final_norm", t), [&] {
+    return normalise(p.x.data<std::uint16_t>(), c.hidden, c.hidden, p.final_norm, p.normed.data<std::uint16_t>(),
+                     nullptr, nullptr, true);
+  });
   op(gemm_record("head", "bf16", p.sequences, c.vocabulary, c.hidden), [&]() -> Outcome<> {
     // Only the last new token of each sequence: gathered as an embedding is.
-    if (auto done = embed(device_, {p.normed.data<std::uint16_t>(), p.last_row.data<int>(), p.last_hidden.data<std::uint16_t>(), p.sequences, c.hidden, t}); !done) return done;
+    if (auto done = embed(device_, {p.normed.data<std::uint16_t>(), p.last_row.data<int>(),
+                                    p.last_hidden.data<std::uint16_t>(), p.sequences, c.hidden, t});
+        !done)
+      return done;
     GemmArgs g{};
     g.a = p.last_hidden.data(), g.w = p.head.data(), g.out = p.logits.data(), g.partial = p.gemm_partial.data<float>();
-    g.m = p.sequences, g.n = c.vocabulary, g.k_bytes = c.hidden * 2, g.lda = c.hidden * 2, g.ldo = c.vocabulary, g.out_is_float = 1;
+    g.m = p.sequences, g.n = c.vocabulary, g.k_bytes = c.hidden * 2, g.lda = c.hidden * 2, g.ldo = c.vocabulary,
+    g.out_is_float = 1;
     return gemm_bf16(device_, g);
   });
   op(row_record("sample", p.sequences), [&] {
-    return sample(device_, {p.logits.data<float>(), p.temperature.data<float>(), p.top_k.data<int>(), p.top_p.data<float>(), p.seed.data<std::uint64_t>(), p.sample_position.data<std::uint64_t>(), p.sample_scratch.data<std::uint32_t>(), p.sample_token.data<int>(), p.sequences, c.vocabulary});
+    return sample(device_,
+                  {p.logits.data<float>(), p.temperature.data<float>(), p.top_k.data<int>(), p.top_p.data<float>(),
+                   p.seed.data<std::uint64_t>(), p.sample_position.data<std::uint64_t>(),
+                   p.sample_scratch.data<std::uint32_t>(), p.sample_token.data<int>(), p.sequences, c.vocabulary});
   });
   return failed;
 }
@@ -494,7 +593,15 @@ std::vector<std::vector<int>> generate(Model& model, const std::vector<std::vect
 
 std::string op_log_line(const OpRecord& r, const std::string& device) {
   nlohmann::ordered_json json{{"op", r.name}, {"kind", r.kind}, {"precision", r.precision}};
-  for (const auto& [name, v] : {std::pair{"m", r.m}, {"n", r.n}, {"k", r.k}, {"batch", r.batch == 1 ? 0 : r.batch}, {"groups", r.groups}, {"sequences", r.sequences}, {"tokens", r.tokens}, {"context", r.context}, {"heads", r.heads}})
+  for (const auto& [name, v] : {std::pair{"m", r.m},
+                                {"n", r.n},
+                                {"k", r.k},
+                                {"batch", r.batch == 1 ? 0 : r.batch},
+                                {"groups", r.groups},
+                                {"sequences", r.sequences},
+                                {"tokens", r.tokens},
+                                {"context", r.context},
+                                {"heads", r.heads}})
     if (v != 0) json[name] = v;
   json["ns"] = std::llround(r.nanoseconds);
   json["device"] = device;

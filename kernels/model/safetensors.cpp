@@ -19,15 +19,19 @@ constexpr std::uint64_t kHeaderLimit = 100'000'000;  // the reference implementa
 constexpr std::size_t kMaxDimensions = 8;
 
 std::uint64_t type_size(const std::string& type) {
-  static const std::map<std::string, std::uint64_t> sizes{{"F8_E4M3", 1}, {"F8_E5M2", 1}, {"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"BF16", 2}, {"F16", 2},
-                                                          {"U16", 2},     {"I16", 2},     {"F32", 4},  {"I32", 4}, {"U32", 4}, {"F64", 8},  {"I64", 8}, {"U64", 8}};
+  static const std::map<std::string, std::uint64_t> sizes{
+      {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"BF16", 2}, {"F16", 2}, {"U16", 2},
+      {"I16", 2},     {"F32", 4},     {"I32", 4},  {"U32", 4}, {"F64", 8}, {"I64", 8},  {"U64", 8}};
   const auto found = sizes.find(type);
   return found == sizes.end() ? 0 : found->second;
 }
 
 Tensor parse_tensor(const std::string& name, const nlohmann::json& entry, std::span<const std::uint8_t> data) {
-  auto refuse = [&](const std::string& why) -> BadFile { return BadFile("safetensors: tensor '" + name + "': " + why); };
-  if (!entry.is_object() || !entry.contains("dtype") || !entry.contains("shape") || !entry.contains("data_offsets")) throw refuse("lacks dtype, shape or data_offsets");
+  auto refuse = [&](const std::string& why) -> BadFile {
+    return BadFile("safetensors: tensor '" + name + "': " + why);
+  };
+  if (!entry.is_object() || !entry.contains("dtype") || !entry.contains("shape") || !entry.contains("data_offsets"))
+    throw refuse("lacks dtype, shape or data_offsets");
   const auto &dtype = entry["dtype"], &shape = entry["shape"], &offsets = entry["data_offsets"];
   if (!dtype.is_string()) throw refuse("dtype is not a string");
   Tensor t;
@@ -43,10 +47,15 @@ Tensor parse_tensor(const std::string& name, const nlohmann::json& entry, std::s
     if (__builtin_mul_overflow(bytes, n, &bytes)) throw refuse("the shape overflows");
     t.shape.push_back(static_cast<std::int64_t>(n));
   }
-  if (!offsets.is_array() || offsets.size() != 2 || !offsets[0].is_number_unsigned() || !offsets[1].is_number_unsigned()) throw refuse("data_offsets are not two non-negative integers");
+  if (!offsets.is_array() || offsets.size() != 2 || !offsets[0].is_number_unsigned() ||
+      !offsets[1].is_number_unsigned())
+    throw refuse("data_offsets are not two non-negative integers");
   const auto begin = offsets[0].get<std::uint64_t>(), end = offsets[1].get<std::uint64_t>();
-  if (begin > end || end > data.size()) throw refuse("bytes " + std::to_string(begin) + " … " + std::to_string(end) + " are outside the file's " + std::to_string(data.size()));
-  if (end - begin != bytes) throw refuse("has " + std::to_string(end - begin) + " bytes, its shape needs " + std::to_string(bytes));
+  if (begin > end || end > data.size())
+    throw refuse("bytes " + std::to_string(begin) + " … " + std::to_string(end) + " are outside the file's " +
+                 std::to_string(data.size()));
+  if (end - begin != bytes)
+    throw refuse("has " + std::to_string(end - begin) + " bytes, its shape needs " + std::to_string(bytes));
   t.bytes = data.subspan(begin, end - begin);
   return t;
 }
@@ -65,18 +74,22 @@ std::map<std::string, Tensor> parse_safetensors(std::span<const std::uint8_t> fi
   if (file.size() < 8) throw BadFile("safetensors: " + std::to_string(file.size()) + " bytes are too few for a header");
   std::uint64_t length = 0;
   for (int i = 7; i >= 0; --i) length = length << 8 | file[static_cast<std::size_t>(i)];
-  if (length > kHeaderLimit || length > file.size() - 8) throw BadFile("safetensors: a header of " + std::to_string(length) + " bytes in a file of " + std::to_string(file.size()));
+  if (length > kHeaderLimit || length > file.size() - 8)
+    throw BadFile("safetensors: a header of " + std::to_string(length) + " bytes in a file of " +
+                  std::to_string(file.size()));
   const auto text = file.subspan(8, length);
   const auto data = file.subspan(8 + length);
   // A repeated key would silently hide a tensor.
   std::set<std::string> seen;
   bool repeated = false;
-  const auto header = nlohmann::json::parse(text.begin(), text.end(),
-                                            [&](int depth, nlohmann::json::parse_event_t event, nlohmann::json& value) {
-                                              if (depth == 1 && event == nlohmann::json::parse_event_t::key) repeated = !seen.insert(value.get<std::string>()).second || repeated;
-                                              return true;
-                                            },
-                                            false);
+  const auto header = nlohmann::json::parse(
+      text.begin(), text.end(),
+      [&](int depth, nlohmann::json::parse_event_t event, nlohmann::json& value) {
+        if (depth == 1 && event == nlohmann::json::parse_event_t::key)
+          repeated = !seen.insert(value.get<std::string>()).second || repeated;
+        return true;
+      },
+      false);
   if (!header.is_object()) throw BadFile("safetensors: the header is not a JSON object");
   if (repeated) throw BadFile("safetensors: a tensor is named twice");
   std::map<std::string, Tensor> out;
@@ -126,11 +139,13 @@ Checkpoint::Checkpoint(const std::string& folder) {
   std::set<std::string> names;
   if (std::ifstream(folder + "/model.safetensors.index.json")) {
     const auto index = nlohmann::json::parse(read_text(folder + "/model.safetensors.index.json"), nullptr, false);
-    if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object()) throw BadFile(folder + "/model.safetensors.index.json has no weight_map");
+    if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object())
+      throw BadFile(folder + "/model.safetensors.index.json has no weight_map");
     for (const auto& [tensor, file] : index["weight_map"].items()) {
       if (!file.is_string()) throw BadFile("index: the file of '" + tensor + "' is not a string");
       const auto name = file.get<std::string>();
-      if (name.empty() || name.find('/') != std::string::npos || name.find('\0') != std::string::npos) throw BadFile("index: '" + name + "' is not the name of a file in the folder");
+      if (name.empty() || name.find('/') != std::string::npos || name.find('\0') != std::string::npos)
+        throw BadFile("index: '" + name + "' is not the name of a file in the folder");
       home[tensor] = name;
       names.insert(name);
     }

@@ -1,6 +1,6 @@
-// Reads safetensors files: 8 bytes of header length, a JSON header, then the tensors' bytes. Never trusts the file: lengths,
-// types, shapes and offsets are checked against the size before anything is read.
-// Source of the format: https://github.com/huggingface/safetensors, README, "Format".
+// Reads safetensors files: 8 bytes of header length, a JSON header, then the tensors' bytes. Never trusts the file:
+// lengths, types, shapes and offsets are checked against the size before anything is read. Source of the format:
+// https://github.com/huggingface/safetensors, README, "Format".
 #pragma once
 
 #include <cstdint>
@@ -28,7 +28,8 @@ struct Tensor {
 /// Tensors by name; spans point into `file`. Throws BadFile. Limits: header at most 100 MB, at most 8 dimensions.
 std::map<std::string, Tensor> parse_safetensors(std::span<const std::uint8_t> file);
 
-/// A folder with config.json and either model.safetensors or shards with model.safetensors.index.json. Files are mapped, not copied.
+/// A folder with config.json and either model.safetensors or shards with model.safetensors.index.json. Files are
+/// mapped, not copied.
 class Checkpoint {
  public:
   explicit Checkpoint(const std::string& folder);  // throws BadFile

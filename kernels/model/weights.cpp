@@ -26,20 +26,25 @@ class Seeded : public WeightSource {
     m.codes.resize(count);
     for (std::size_t i = 0; i < count; ++i) m.codes[i] = fp8_encode(normal(key, i) * 100.0F, Fp8Format::fn);
     const int rows = (n + 127) / 128, columns = (k + 127) / 128;
-    // What is added to the residual stream is a third of it, as in trained models: a change of one expert stays a small change.
+    // What is added to the residual stream is a third of it, as in trained models: a change of one expert stays a small
+    // change.
     const float size = name.ends_with("o_proj") || name.ends_with("down_proj") ? 0.3F : 1.0F;
     // Variance 1/k keeps a unit vector's size; blocks differ by up to a factor of 2 so that a wrong scale shows.
     for (int b = 0; b < rows * columns; ++b)
-      m.scales.push_back(size * (0.75F + 0.5F * uniform(key ^ 0x5ca1e, static_cast<std::uint64_t>(b))) / 100.0F / std::sqrt(static_cast<float>(k)));
+      m.scales.push_back(size * (0.75F + 0.5F * uniform(key ^ 0x5ca1e, static_cast<std::uint64_t>(b))) / 100.0F /
+                         std::sqrt(static_cast<float>(k)));
     return m;
   }
   std::vector<std::uint16_t> bf16(const std::string& name, std::int64_t count) const override {
     const std::uint64_t key = key_of(name);
     const bool norm = name.find("norm") != std::string::npos;
     // Router rows and the head see unit vectors; a small deviation keeps their logits in a natural range.
-    const float size = name.find("embed") != std::string::npos ? 1.0F : name.find("gate") != std::string::npos ? 0.15F : 0.1F;
+    const float size = name.find("embed") != std::string::npos  ? 1.0F
+                       : name.find("gate") != std::string::npos ? 0.15F
+                                                                : 0.1F;
     std::vector<std::uint16_t> out(static_cast<std::size_t>(count));
-    for (std::size_t i = 0; i < out.size(); ++i) out[i] = float_to_bf16(norm ? 1.0F + 0.1F * normal(key, i) : size * normal(key, i));
+    for (std::size_t i = 0; i < out.size(); ++i)
+      out[i] = float_to_bf16(norm ? 1.0F + 0.1F * normal(key, i) : size * normal(key, i));
     return out;
   }
   std::vector<float> f32(const std::string& name, std::int64_t count) const override {
@@ -55,7 +60,9 @@ class Seeded : public WeightSource {
     for (const char c : name) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
     return mix(h ^ mix(seed_));
   }
-  static float uniform(std::uint64_t key, std::uint64_t i) { return static_cast<float>(mix(key + 0x9e3779b97f4a7c15ULL * (i + 1)) >> 40) * 0x1p-24F; }
+  static float uniform(std::uint64_t key, std::uint64_t i) {
+    return static_cast<float>(mix(key + 0x9e3779b97f4a7c15ULL * (i + 1)) >> 40) * 0x1p-24F;
+  }
   // Sum of four uniforms: bounded and close enough to normal for weights.
   static float normal(std::uint64_t key, std::uint64_t i) {
     const std::uint64_t r = mix(key + 0x9e3779b97f4a7c15ULL * (i + 1));
@@ -82,12 +89,16 @@ class FromCheckpoint : public WeightSource {
   }
   std::vector<std::uint16_t> bf16(const std::string& name, std::int64_t count) const override {
     const Tensor& t = checkpoint_->tensor(name);
-    if (t.type != "BF16" || product(t) != count) throw BadFile("tensor '" + name + "' is " + t.type + " of " + std::to_string(product(t)) + " values, BF16 of " + std::to_string(count) + " expected");
+    if (t.type != "BF16" || product(t) != count)
+      throw BadFile("tensor '" + name + "' is " + t.type + " of " + std::to_string(product(t)) + " values, BF16 of " +
+                    std::to_string(count) + " expected");
     return copy<std::uint16_t>(t);
   }
   std::vector<float> f32(const std::string& name, std::int64_t count) const override {
     const Tensor& t = checkpoint_->tensor(name);
-    if (t.type != "F32" || product(t) != count) throw BadFile("tensor '" + name + "' is " + t.type + " of " + std::to_string(product(t)) + " values, F32 of " + std::to_string(count) + " expected");
+    if (t.type != "F32" || product(t) != count)
+      throw BadFile("tensor '" + name + "' is " + t.type + " of " + std::to_string(product(t)) + " values, F32 of " +
+                    std::to_string(count) + " expected");
     return copy<float>(t);
   }
 
@@ -110,7 +121,9 @@ class FromCheckpoint : public WeightSource {
       for (const auto d : s) out += (out.empty() ? "" : " x ") + std::to_string(d);
       return out;
     };
-    if (t.type != type || t.shape != shape) throw BadFile("tensor '" + name + "' is " + t.type + " " + text(t.shape) + ", " + type + " " + text(shape) + " expected");
+    if (t.type != type || t.shape != shape)
+      throw BadFile("tensor '" + name + "' is " + t.type + " " + text(t.shape) + ", " + type + " " + text(shape) +
+                    " expected");
     return t;
   }
   std::shared_ptr<const Checkpoint> checkpoint_;
@@ -119,7 +132,9 @@ class FromCheckpoint : public WeightSource {
 }  // namespace
 
 std::unique_ptr<WeightSource> seeded_weights(std::uint64_t seed) { return std::make_unique<Seeded>(seed); }
-std::unique_ptr<WeightSource> checkpoint_weights(std::shared_ptr<const Checkpoint> checkpoint) { return std::make_unique<FromCheckpoint>(std::move(checkpoint)); }
+std::unique_ptr<WeightSource> checkpoint_weights(std::shared_ptr<const Checkpoint> checkpoint) {
+  return std::make_unique<FromCheckpoint>(std::move(checkpoint));
+}
 
 std::vector<TensorSpec> tensors_of(const Config& c) {
   std::vector<TensorSpec> out;

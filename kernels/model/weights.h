@@ -1,5 +1,6 @@
-// Where a model's weights come from, by DeepSeek-V3's published names ("model.layers.3.mlp.experts.7.up_proj.weight"): a seeded
-// generator, or a checkpoint. Matrices are FP8 FN codes with one scale for each 128 x 128 block (…weight_scale_inv), as published.
+// Where a model's weights come from, by DeepSeek-V3's published names ("model.layers.3.mlp.experts.7.up_proj.weight"):
+// a seeded generator, or a checkpoint. Matrices are FP8 FN codes with one scale for each 128 x 128 block
+// (…weight_scale_inv), as published.
 #pragma once
 
 #include <cstdint>

@@ -1,8 +1,9 @@
 // Attention over a cache, one text for MLA decode (FP8 and BF16 cache), MLA prefill and GQA decode and prefill.
-// A block takes kM rows of one sequence and one KV head (a row: one query head of one new token) through the tokens of one
-// split, 64 at a time: scores, running maximum, probabilities, values. Grid: row tiles x KV heads x sequences * splits.
-// Roofline of MLA decode: a cached token is 576 bytes (FP8) and 2 x (576 + 512) operations for each of `heads` rows: 3.8 operations a
-// byte and head. Memory-bound on MI300X below about 130 heads, so a DP-attention decode rank (128 heads) sits at the ridge.
+// A block takes kM rows of one sequence and one KV head (a row: one query head of one new token) through the tokens of
+// one split, 64 at a time: scores, running maximum, probabilities, values. Grid: row tiles x KV heads x sequences *
+// splits. Roofline of MLA decode: a cached token is 576 bytes (FP8) and 2 x (576 + 512) operations for each of `heads`
+// rows: 3.8 operations a byte and head. Memory-bound on MI300X below about 130 heads, so a DP-attention decode rank
+// (128 heads) sits at the ridge.
 #pragma once
 
 #include "kernels/ops/attention_args.h"
@@ -15,7 +16,7 @@ inline constexpr float kMasked = -3e38F;
 template <class T, int kM, int kDq, int kDv, bool kInside>
 FAULTLINE_DEV void attention(const Block& b, const AttentionArgs& p) {
   constexpr int kP = kPageTokens, kLineQ = kDq * T::kBytes + kPad, kLineP = kP * T::kBytes + kPad;
-  constexpr int kScratch = kTurnedBytes<kDv> > kM * kP * 4 ? kTurnedBytes<kDv> : kM * kP * 4;
+  constexpr int kScratch = kTurnedBytes < kDv >> kM * kP * 4 ? kTurnedBytes<kDv> : kM * kP * 4;
   const int group = p.heads / p.kv_heads, head = b.y();
   const int sequence = b.z() / p.splits, split = b.z() % p.splits;
   const int new_tokens = p.q_len[sequence], rows = new_tokens * group, row0 = b.x() * kM;
@@ -36,9 +37,11 @@ FAULTLINE_DEV void attention(const Block& b, const AttentionArgs& p) {
   Lds<std::uint8_t> probability = Block::shared<std::uint8_t, kM * kLineP, 1>();
   StagedRows<T, kDq, 0> keys;
   StagedRows<T, kDv, StagedRows<T, kDq, 0>::kBytes> values;
-  Lds<std::uint8_t> scratch = Block::scratch<kScratch, keys.kBytes + (kInside ? 0 : values.kBytes)>();  // scores, then values being turned
+  Lds<std::uint8_t> scratch =
+      Block::scratch<kScratch, keys.kBytes + (kInside ? 0 : values.kBytes)>();  // scores, then values being turned
   Lds<float> score = lds_as<float>(scratch);
-  Lds<float> peak = Block::shared<float, kM, 3>(), sum = Block::shared<float, kM, 4>(), shrink = Block::shared<float, kM, 5>();
+  Lds<float> peak = Block::shared<float, kM, 3>(), sum = Block::shared<float, kM, 4>(),
+             shrink = Block::shared<float, kM, 5>();
   Lds<int> sees = Block::shared<int, kM, 6>();
 
   constexpr int kChunks = kDq * T::kBytes / 16;

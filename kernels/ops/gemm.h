@@ -1,7 +1,7 @@
-// Matrix products. Tiles of kM rows x 128 columns; weights pre-shuffled, so that only A goes through LDS. All row heights use
-// the same 32x32x16 MFMA in the same order of K (sm_90: m16n8k32), hence the same bits for a row in any batch.
-// Roofline: 2 m n k operations over n k bytes of weights: memory-bound below m = peak / bandwidth = 2615e12 / 5.3e12 / 2
-// = 247 rows on MI300X (FP8 dense peak and HBM3 bandwidth of the data sheet).
+// Matrix products. Tiles of kM rows x 128 columns; weights pre-shuffled, so that only A goes through LDS. All row
+// heights use the same 32x32x16 MFMA in the same order of K (sm_90: m16n8k32), hence the same bits for a row in any
+// batch. Roofline: 2 m n k operations over n k bytes of weights: memory-bound below m = peak / bandwidth = 2615e12
+// / 5.3e12 / 2 = 247 rows on MI300X (FP8 dense peak and HBM3 bandwidth of the data sheet).
 #pragma once
 
 #include "kernels/ops/gemm_args.h"
@@ -35,8 +35,11 @@ FAULTLINE_DEV void gemm(const Block& b, const GemmArgs& p, int row0) {
     b.zero(current);
     if constexpr (kScaling == Scaling::blocks) {
       b.template mma_stream_scaled<T, kM, kTileColumns, 0>(
-          current, row, valid, w, blocks, column0, first, last, [&](int step) { return p.w_scale + column * steps + step; },
-          [&](int step, int i) { return p.a_scale + static_cast<std::size_t>(step) * p.m + row0 + (i < valid ? i : valid - 1); });
+          current, row, valid, w, blocks, column0, first, last,
+          [&](int step) { return p.w_scale + column * steps + step; },
+          [&](int step, int i) {
+            return p.a_scale + static_cast<std::size_t>(step) * p.m + row0 + (i < valid ? i : valid - 1);
+          });
     } else {
       b.template mma_stream<T, kM, kTileColumns, 0>(current, row, valid, w, blocks, column0, first, last, NoFold{});
     }
@@ -59,7 +62,8 @@ template <class T, int kM, Scaling kScaling>
 FAULTLINE_DEV void gemm(const Block& b, const GemmArgs& p) {
   gemm<T, kM, kScaling>(b, p, b.x() * kM);
 }
-/// 128 rows a block with block scales: on gfx942 one half after the other, because three accumulators of 128 rows would spill.
+/// 128 rows a block with block scales: on gfx942 one half after the other, because three accumulators of 128 rows would
+/// spill.
 template <class T>
 FAULTLINE_DEV void gemm_tall_blocks(const Block& b, const GemmArgs& p) {
   for (int row0 = b.x() * 128; row0 < p.m && row0 < b.x() * 128 + 128; row0 += kTallScaledRows)
@@ -90,7 +94,8 @@ FAULTLINE_DEV void quantize(const Block& b, const QuantizeArgs& p) {
     const std::uint16_t* x = p.x + static_cast<std::size_t>(r) * p.ldx + static_cast<std::size_t>(g) * span;
     std::uint8_t* out = p.out + static_cast<std::size_t>(r) * p.ldo + static_cast<std::size_t>(g) * span;
     const float largest = w.max_of(span, [&](int i) { return __builtin_fabsf(from_bf16(x[i])); });
-    const float poison = w.sum_of(span, [&](int i) { return from_bf16(x[i]) * 0.0F; });  // NaN when any is NaN or infinite
+    const float poison =
+        w.sum_of(span, [&](int i) { return from_bf16(x[i]) * 0.0F; });  // NaN when any is NaN or infinite
     const float scale = largest / kFp8Target + poison;
     const float inverse = largest > 0 ? kFp8Target / largest : 0.0F;
     w.each(span, [&](int i) { out[i] = to_fp8(from_bf16(x[i]) * inverse); });

@@ -6,14 +6,14 @@
 namespace faultline::kernels {
 
 /// out[m][n] = sum over K of a[m][k] * w[n][k], scaled.
-/// Shapes: a: m rows of lda bytes; w: pre-shuffled (ops/shuffle.h), n padded to 128; out: m x ldo elements, float or bf16.
-/// Range:  m >= 0 (0: nothing is written), n >= 1, K * element bytes a multiple of 128.
-/// Scales: per row and channel (PTPC): a_scale[m], w_scale[n].  Blocks: a_scale[k/128][m], w_scale[ceil(n/128)][k/128].  BF16: none.
-/// Batches: batch b of blocks reads a + b * a_stride, w + b * w_stride, writes out + b * out_stride (bytes; elements for out).
-/// K is summed in `splits` parts, each in order, then the parts in order: gemm_splits(n, k) gives the number, whatever m is,
-/// so a row's result never depends on the batch. parallel: parts go to different blocks and meet in gemm_reduce through
-/// partial[splits][m][n] (one batch only); otherwise a block does all parts. Both give the same bits.
-/// A row whose scale is NaN gives NaN in that row only.
+/// Shapes: a: m rows of lda bytes; w: pre-shuffled (ops/shuffle.h), n padded to 128; out: m x ldo elements, float or
+/// bf16. Range:  m >= 0 (0: nothing is written), n >= 1, K * element bytes a multiple of 128. Scales: per row and
+/// channel (PTPC): a_scale[m], w_scale[n].  Blocks: a_scale[k/128][m], w_scale[ceil(n/128)][k/128].  BF16: none.
+/// Batches: batch b of blocks reads a + b * a_stride, w + b * w_stride, writes out + b * out_stride (bytes; elements
+/// for out). K is summed in `splits` parts, each in order, then the parts in order: gemm_splits(n, k) gives the number,
+/// whatever m is, so a row's result never depends on the batch. parallel: parts go to different blocks and meet in
+/// gemm_reduce through partial[splits][m][n] (one batch only); otherwise a block does all parts. Both give the same
+/// bits. A row whose scale is NaN gives NaN in that row only.
 struct GemmArgs {
   const std::uint8_t* a;
   const std::uint8_t* w;

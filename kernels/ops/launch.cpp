@@ -5,7 +5,8 @@
 namespace faultline::kernels {
 namespace {
 
-// Blocks that fill a device: the compute units of MI300X (data sheet) or of the GPU at hand; a CPU and the emulator do as MI300X does.
+// Blocks that fill a device: the compute units of MI300X (data sheet) or of the GPU at hand; a CPU and the emulator do
+// as MI300X does.
 constexpr int kFillBlocks = 304;
 int fill_blocks(const Device& device) {
   const int units = device.limits().compute_units;
@@ -23,7 +24,8 @@ Outcome<> check(const char* kernel, const GemmArgs& a) {
   if (a.k_bytes < kStepBytes || a.k_bytes % kStepBytes != 0) {
     return bad(kernel, number("k_bytes", a.k_bytes) + " must be a positive multiple of 128");
   }
-  if (a.lda < a.k_bytes || a.lda % 16 != 0) return bad(kernel, number("lda", a.lda) + " must be a multiple of 16, not below k_bytes");
+  if (a.lda < a.k_bytes || a.lda % 16 != 0)
+    return bad(kernel, number("lda", a.lda) + " must be a multiple of 16, not below k_bytes");
   if (a.ldo < a.n) return bad(kernel, number("ldo", a.ldo) + " is below n");
   return Done{};
 }
@@ -38,8 +40,8 @@ Outcome<> run_gemm(Device& device, GemmArgs& a, int batches, const GemmKernels& 
   const int fill = fill_blocks(device);
   a.splits = gemm_splits(a.n, a.k_bytes, fill);
   const int columns = tiles(a.n, kTileColumns);
-  // A CPU core unpacks the weights once for each tile of rows, so tall tiles pay early there; a GPU first needs enough blocks. The bits of a
-  // row are the same with all of them.
+  // A CPU core unpacks the weights once for each tile of rows, so tall tiles pay early there; a GPU first needs enough
+  // blocks. The bits of a row are the same with all of them.
   const int tall_from = device.limits().compute_units > 1 ? 512 : 64;
   const int rows = a.m > tall_from ? 128 : a.m > 32 ? 64 : 32;
   const Kernel kernel = rows == 128 ? kernels.tall : rows == 64 ? kernels.middle : kernels.low;
@@ -61,24 +63,28 @@ int gemm_splits(int n, int k_bytes, int fill_blocks) {
 }
 
 std::size_t gemm_partial_floats(int m, int n, int k_bytes) {
-  return static_cast<std::size_t>(gemm_splits(n, k_bytes, kFillBlocks)) * static_cast<std::size_t>(m) * static_cast<std::size_t>(n);
+  return static_cast<std::size_t>(gemm_splits(n, k_bytes, kFillBlocks)) * static_cast<std::size_t>(m) *
+         static_cast<std::size_t>(n);
 }
 
 Outcome<> gemm_fp8(Device& device, GemmArgs a) {
   if (auto fits = check("gemm_fp8", a); !fits) return fits;
-  return run_gemm(device, a, 1, {Kernel::gemm_fp8_m128, Kernel::gemm_fp8_m64, Kernel::gemm_fp8_m32, Kernel::gemm_fp8_reduce});
+  return run_gemm(device, a, 1,
+                  {Kernel::gemm_fp8_m128, Kernel::gemm_fp8_m64, Kernel::gemm_fp8_m32, Kernel::gemm_fp8_reduce});
 }
 
 Outcome<> gemm_fp8_blocks(Device& device, GemmArgs a) {
   if (auto fits = check("gemm_fp8_blocks", a); !fits) return fits;
-  return run_gemm(device, a, 1, {Kernel::gemm_fp8_blocks_m128, Kernel::gemm_fp8_blocks_m64, Kernel::gemm_fp8_blocks_m32,
-                                 Kernel::gemm_plain_reduce});
+  return run_gemm(device, a, 1,
+                  {Kernel::gemm_fp8_blocks_m128, Kernel::gemm_fp8_blocks_m64, Kernel::gemm_fp8_blocks_m32,
+                   Kernel::gemm_plain_reduce});
 }
 
 Outcome<> gemm_bf16(Device& device, GemmArgs a, int batches) {
   if (auto fits = check("gemm_bf16", a); !fits) return fits;
   if (batches < 0) return bad("gemm_bf16", number("batches", batches) + " is negative");
-  return run_gemm(device, a, batches, {Kernel::gemm_bf16_m128, Kernel::gemm_bf16_m64, Kernel::gemm_bf16_m32, Kernel::gemm_plain_reduce});
+  return run_gemm(device, a, batches,
+                  {Kernel::gemm_bf16_m128, Kernel::gemm_bf16_m64, Kernel::gemm_bf16_m32, Kernel::gemm_plain_reduce});
 }
 
 Outcome<> quantize(Device& device, const QuantizeArgs& a) {
@@ -91,9 +97,11 @@ Outcome<> quantize(Device& device, const QuantizeArgs& a) {
 
 Outcome<> rms_norm(Device& device, const NormArgs& a) {
   if (a.m < 0 || a.h < 1) return bad("rms_norm", number("m", a.m) + ", " + number("h", a.h));
-  if (a.out_fp8 != nullptr && a.group != 0 && a.h % kScaleGroup != 0) return bad("rms_norm", number("h", a.h) + " is not a multiple of 128");
+  if (a.out_fp8 != nullptr && a.group != 0 && a.h % kScaleGroup != 0)
+    return bad("rms_norm", number("h", a.h) + " is not a multiple of 128");
   if (a.out_fp8 != nullptr && a.scale == nullptr) return bad("rms_norm", "FP8 output without scales");
-  if (a.residual != nullptr && a.residual_out == nullptr) return bad("rms_norm", "a residual without a place for the sum");
+  if (a.residual != nullptr && a.residual_out == nullptr)
+    return bad("rms_norm", "a residual without a place for the sum");
   if (a.m == 0) return Done{};
   return device.launch(Kernel::rms_norm_rows, {tiles(a.m, 4), 1, 1}, a);
 }
@@ -129,7 +137,8 @@ Outcome<> attention(Device& device, AttentionKind kind, const AttentionArgs& a, 
   if (a.splits < 1 || (a.splits > 1 && (a.split_tokens < kPageTokens || a.split_tokens % kPageTokens != 0))) {
     return bad("attention", number("split_tokens", a.split_tokens) + " must be a positive multiple of 64");
   }
-  if (a.splits > 1 && (a.partial == nullptr || a.peaks == nullptr)) return bad("attention", "splits without partial and peaks");
+  if (a.splits > 1 && (a.partial == nullptr || a.peaks == nullptr))
+    return bad("attention", "splits without partial and peaks");
   if (a.pages == nullptr && a.kv_start == nullptr) return bad("attention", "neither pages nor kv_start");
   if (a.pages != nullptr && a.page_count < 1) return bad("attention", number("page_count", a.page_count));
   const bool latent = kind == AttentionKind::mla_decode_fp8 || kind == AttentionKind::mla_decode_bf16;
@@ -152,7 +161,8 @@ Outcome<> attention(Device& device, AttentionKind kind, const AttentionArgs& a, 
     return {Kernel::gqa_prefill_bf16, Kernel::gqa_merge, 64};
   }();
   const int rows = q_len_max * (a.heads / a.kv_heads);
-  if (auto done = device.launch(row.kernel, {tiles(rows, row.rows), a.kv_heads, a.sequences * a.splits}, a); !done || a.splits == 1) {
+  if (auto done = device.launch(row.kernel, {tiles(rows, row.rows), a.kv_heads, a.sequences * a.splits}, a);
+      !done || a.splits == 1) {
     return done;
   }
   return device.launch(row.merge, {tiles(q_len_max * a.heads, 4), a.sequences, 1}, a);
@@ -160,13 +170,16 @@ Outcome<> attention(Device& device, AttentionKind kind, const AttentionArgs& a, 
 
 Outcome<> router(Device& device, const RouterArgs& a) {
   if (a.m < 0) return bad("router", number("m", a.m) + " is negative");
-  if (a.experts < 1 || a.experts > kMaxExperts) return bad("router", number("experts", a.experts) + " is outside 1 … 1024");
-  if (a.groups < 1 || a.groups > 64 || a.experts % a.groups != 0) return bad("router", number("groups", a.groups) + " does not divide the experts");
+  if (a.experts < 1 || a.experts > kMaxExperts)
+    return bad("router", number("experts", a.experts) + " is outside 1 … 1024");
+  if (a.groups < 1 || a.groups > 64 || a.experts % a.groups != 0)
+    return bad("router", number("groups", a.groups) + " does not divide the experts");
   if (a.groups > 1 && (a.experts / a.groups < 2 || a.top_groups < 1 || a.top_groups > a.groups)) {
     return bad("router", number("top_groups", a.top_groups) + " of " + number("groups", a.groups));
   }
   const int reachable = a.groups > 1 ? a.experts / a.groups * a.top_groups : a.experts;
-  if (a.top_k < 1 || a.top_k > 32 || a.top_k > reachable) return bad("router", number("top_k", a.top_k) + " of " + std::to_string(reachable));
+  if (a.top_k < 1 || a.top_k > 32 || a.top_k > reachable)
+    return bad("router", number("top_k", a.top_k) + " of " + std::to_string(reachable));
   if (a.m == 0) return Done{};
   return device.launch(Kernel::router_top_k, {tiles(a.m, 4), 1, 1}, a);
 }
@@ -180,8 +193,10 @@ std::size_t moe_order_ints(int pairs, int experts) {
 
 Outcome<> fused_moe(Device& device, MoeArgs a) {
   if (a.m < 0) return bad("fused_moe", number("m", a.m) + " is negative");
-  if (a.hidden < 128 || a.hidden % 128 != 0) return bad("fused_moe", number("hidden", a.hidden) + " must be a multiple of 128");
-  if (a.inter < 128 || a.inter % 128 != 0) return bad("fused_moe", number("inter", a.inter) + " must be a multiple of 128");
+  if (a.hidden < 128 || a.hidden % 128 != 0)
+    return bad("fused_moe", number("hidden", a.hidden) + " must be a multiple of 128");
+  if (a.inter < 128 || a.inter % 128 != 0)
+    return bad("fused_moe", number("inter", a.inter) + " must be a multiple of 128");
   if (a.experts < 0 || a.shared < 0 || a.experts + a.shared < 1 || a.experts + a.shared > kMaxExperts) {
     return bad("fused_moe", number("experts", a.experts) + ", " + number("shared", a.shared));
   }
@@ -192,8 +207,14 @@ Outcome<> fused_moe(Device& device, MoeArgs a) {
   a.max_tiles = moe_max_tiles(pairs, experts, a.tile_rows);
   const bool high = a.tile_rows == 64;
   if (auto done = device.launch(Kernel::moe_sort_pairs, {1, 1, 1}, a); !done) return done;
-  if (auto done = device.launch(high ? Kernel::moe_gate_up_m64 : Kernel::moe_gate_up_m32, {a.inter / 128, a.max_tiles, 1}, a); !done) return done;
-  if (auto done = device.launch(high ? Kernel::moe_down_m64 : Kernel::moe_down_m32, {a.hidden / 128, a.max_tiles, 1}, a); !done) return done;
+  if (auto done =
+          device.launch(high ? Kernel::moe_gate_up_m64 : Kernel::moe_gate_up_m32, {a.inter / 128, a.max_tiles, 1}, a);
+      !done)
+    return done;
+  if (auto done =
+          device.launch(high ? Kernel::moe_down_m64 : Kernel::moe_down_m32, {a.hidden / 128, a.max_tiles, 1}, a);
+      !done)
+    return done;
   return device.launch(Kernel::moe_combine_pairs, {tiles(a.hidden, 1024), a.m, 1}, a);
 }
 
@@ -213,7 +234,8 @@ Outcome<> ep_combine(Device& device, const ExchangeArgs& a) {
 
 Outcome<> sample(Device& device, const SampleArgs& a) {
   if (a.m < 0) return bad("sample", number("m", a.m) + " is negative");
-  if (a.vocabulary < 1 || a.vocabulary > 1 << 20) return bad("sample", number("vocabulary", a.vocabulary) + " is outside 1 … 2^20");
+  if (a.vocabulary < 1 || a.vocabulary > 1 << 20)
+    return bad("sample", number("vocabulary", a.vocabulary) + " is outside 1 … 2^20");
   if (auto done = device.launch(Kernel::sample_peaks, {kSampleParts, a.m, 1}, a); !done) return done;
   if (auto done = device.launch(Kernel::sample_weights, {kSampleParts, a.m, 1}, a); !done) return done;
   if (auto done = device.launch(Kernel::sample_candidates, {kSampleParts, a.m, 1}, a); !done) return done;

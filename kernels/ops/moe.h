@@ -124,7 +124,7 @@ FAULTLINE_DEV void moe_gate_up(const Block& b, const MoeArgs& p) {
   b.each(kM, [&](int i) { token[i] = order[i < valid ? i : valid - 1] / slots; });
   b.barrier();
   auto row = [&](int i) { return p.x + static_cast<std::size_t>(token[i]) * p.hidden; };
-  Lds<float> value = lds_as<float>(Block::scratch<kM * (kN + 1) * 4, kStreamBytes<kM>>());
+  Lds<float> value = lds_as<float>(Block::scratch<kM*(kN + 1) * 4, kStreamBytes<kM>>());
   auto product = [&](StreamAcc<kM, kN>& total, int column) {
     b.zero(total);
     b.template mma_stream_scaled<Fp8, kM, kN, 0>(

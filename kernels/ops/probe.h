@@ -7,7 +7,8 @@ namespace faultline::kernels::FAULTLINE_TILE_NAMESPACE {
 
 FAULTLINE_DEV void probe_copy(const Block& b, const CopyArgs& p) {
   constexpr int kPiece = 4096;
-  for (std::uint64_t first = static_cast<std::uint64_t>(b.x()) * kPiece; first < p.chunks; first += static_cast<std::uint64_t>(p.blocks) * kPiece) {
+  for (std::uint64_t first = static_cast<std::uint64_t>(b.x()) * kPiece; first < p.chunks;
+       first += static_cast<std::uint64_t>(p.blocks) * kPiece) {
     const int here = p.chunks - first < kPiece ? static_cast<int>(p.chunks - first) : kPiece;
     b.each(here, [&](int i) { copy16(p.to + (first + i) * 16, p.from + (first + i) * 16); });
   }

@@ -1,7 +1,8 @@
-// Work requests and doorbells written by device code, for NICs with mlx5 work queue entries: the GPU-initiated mode of an exchange.
-// Layout: NVIDIA's mlx5 programmer's manual, as rdma-core's mlx5dv.h has it (control, remote address and data segment of 16
-// bytes each, big-endian). UNPROVEN: no machine of this project has such a NIC beside a GPU; the descriptors are compared with rdma-core's
-// own in the emulator, the doorbell's order of writes is not observable there.
+// Work requests and doorbells written by device code, for NICs with mlx5 work queue entries: the GPU-initiated mode of
+// an exchange. Layout: NVIDIA's mlx5 programmer's manual, as rdma-core's mlx5dv.h has it (control, remote address and
+// data segment of 16 bytes each, big-endian). UNPROVEN: no machine of this project has such a NIC beside a GPU; the
+// descriptors are compared with rdma-core's own in the emulator, the doorbell's order of writes is not observable
+// there.
 #pragma once
 
 #include "kernels/ops/rdma_write_args.h"
@@ -30,8 +31,8 @@ FAULTLINE_DEV void write_rdma_wqe(const RdmaQueue& q, std::uint32_t index, const
   at[11] = big_endian(static_cast<std::uint32_t>(w.local));
 }
 
-/// One block posts the whole list: threads share the descriptors, one of them rings. Descriptors must be visible before the doorbell
-/// record, and that before the doorbell.
+/// One block posts the whole list: threads share the descriptors, one of them rings. Descriptors must be visible before
+/// the doorbell record, and that before the doorbell.
 FAULTLINE_DEV void rdma_write(const Block& b, const RdmaWriteArgs& p) {
   const std::uint32_t first = *p.queue.posted;
   b.each(static_cast<int>(p.count), [&](int i) {

@@ -1,17 +1,19 @@
-// What a kernel needs in order to post RDMA writes by itself: a send queue of an mlx5 NIC, mapped to the device, and the list of writes.
+// What a kernel needs in order to post RDMA writes by itself: a send queue of an mlx5 NIC, mapped to the device, and
+// the list of writes.
 #pragma once
 
 #include <cstdint>
 
 namespace faultline::kernels {
 
-/// The send queue as the provider describes it (mlx5dv_init_obj): all pointers are device-accessible. One kernel at a time uses it.
+/// The send queue as the provider describes it (mlx5dv_init_obj): all pointers are device-accessible. One kernel at a
+/// time uses it.
 struct RdmaQueue {
-  std::uint32_t* wqes = nullptr;            // ring of `slots` blocks of 64 bytes
-  std::uint32_t* doorbell_record = nullptr; // the word of the send queue (dbrec[1])
-  std::uint64_t* doorbell = nullptr;        // the BlueFlame register of the UAR page
-  std::uint32_t* posted = nullptr;          // producer counter, kept between launches
-  std::uint32_t slots = 0;                  // a power of two
+  std::uint32_t* wqes = nullptr;             // ring of `slots` blocks of 64 bytes
+  std::uint32_t* doorbell_record = nullptr;  // the word of the send queue (dbrec[1])
+  std::uint64_t* doorbell = nullptr;         // the BlueFlame register of the UAR page
+  std::uint32_t* posted = nullptr;           // producer counter, kept between launches
+  std::uint32_t slots = 0;                   // a power of two
   std::uint32_t qp_number = 0;
 };
 

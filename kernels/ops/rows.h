@@ -1,4 +1,5 @@
-// Norms, rotary positions with cache writes, embedding. All memory-bound: one pass over the row from memory, the later ones from cache.
+// Norms, rotary positions with cache writes, embedding. All memory-bound: one pass over the row from memory, the later
+// ones from cache.
 #pragma once
 
 #include "kernels/ops/rows_args.h"
@@ -62,8 +63,10 @@ FAULTLINE_DEV void mla_cache(const Block& b, const MlaCacheArgs& p) {
     b.once([&] { atomic_or_global(p.status, static_cast<std::uint32_t>(kStatusPageOutOfRange)); });
     return;
   }
-  const std::uint16_t* plain = query ? p.q_nope + t * p.q_nope_row + static_cast<std::size_t>(h) * kLatent : p.latent + t * p.latent_row;
-  const std::uint16_t* turn = query ? p.q_rope + t * p.q_rope_row + static_cast<std::size_t>(h) * p.q_rope_head : p.k_rope + t * p.k_rope_row;
+  const std::uint16_t* plain =
+      query ? p.q_nope + t * p.q_nope_row + static_cast<std::size_t>(h) * kLatent : p.latent + t * p.latent_row;
+  const std::uint16_t* turn =
+      query ? p.q_rope + t * p.q_rope_row + static_cast<std::size_t>(h) * p.q_rope_head : p.k_rope + t * p.k_rope_row;
   void* out = query ? p.q_out : p.cache;
   const std::size_t first = (query ? t * p.heads + h : static_cast<std::size_t>(slot)) * kAll;
   const float inverse = query ? p.q_inverse : p.cache_inverse;
@@ -115,7 +118,8 @@ FAULTLINE_DEV void gqa_cache(const Block& b, const GqaCacheArgs& p) {
     return;
   }
   std::uint16_t* q = p.q + (t * p.heads + b.x()) * kDim;
-  const std::size_t from_k = (t * p.kv_heads + h) * kDim, to_k = (static_cast<std::size_t>(slot) * p.kv_heads + h) * kDim;
+  const std::size_t from_k = (t * p.kv_heads + h) * kDim,
+                    to_k = (static_cast<std::size_t>(slot) * p.kv_heads + h) * kDim;
   const std::uint16_t* from = h < 0 ? q : p.k + from_k;
   std::uint16_t* to = h < 0 ? q : p.k_cache + to_k;
   b.each(kHalf, [&](int d) {
@@ -133,7 +137,8 @@ FAULTLINE_DEV void embed(const Block& b, const EmbedArgs& p) {
   const int id = p.ids[b.x()];
   const bool known = id >= 0 && id < p.vocabulary;
   b.each(p.h, [&](int c) {
-    p.out[static_cast<std::size_t>(b.x()) * p.h + c] = known ? p.table[static_cast<std::size_t>(id) * p.h + c] : std::uint16_t{0};
+    p.out[static_cast<std::size_t>(b.x()) * p.h + c] =
+        known ? p.table[static_cast<std::size_t>(id) * p.h + c] : std::uint16_t{0};
   });
 }
 

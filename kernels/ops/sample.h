@@ -1,6 +1,7 @@
-// Sampling with counter-based random numbers and integer weights; rules in rows_args.h, SampleArgs. Four kernels: the largest logit of
-// each part of a row; the weights' sums and a histogram of them; the tokens that can be kept, when they are few; then one block a row keeps
-// and draws. Few tokens are ranked in LDS; otherwise the row's weights are written down and passed over several times.
+// Sampling with counter-based random numbers and integer weights; rules in rows_args.h, SampleArgs. Four kernels: the
+// largest logit of each part of a row; the weights' sums and a histogram of them; the tokens that can be kept, when
+// they are few; then one block a row keeps and draws. Few tokens are ranked in LDS; otherwise the row's weights are
+// written down and passed over several times.
 #pragma once
 
 #include "kernels/ops/rows_args.h"
@@ -52,12 +53,13 @@ inline constexpr int kPieces = 64;       // a row is cut into this many pieces f
 inline constexpr int kBins = 2048;       // 11 bits of the 31-bit weight, then 10, then 10
 inline constexpr int kCandidates = 512;  // tokens that are ranked in LDS: each is compared with all others
 
-/// What the kernels pass on about a row: the best logit and the mass of each piece, the histogram of the weights' upper bits.
+/// What the kernels pass on about a row: the best logit and the mass of each piece, the histogram of the weights' upper
+/// bits.
 struct SampleRow {
   std::uint64_t bin_mass[kBins];
   std::uint64_t piece_sum[kPieces];
   std::uint32_t bin_count[kBins];
-  std::uint64_t group_mass[kPieces];   // of kBins / kPieces bins each
+  std::uint64_t group_mass[kPieces];  // of kBins / kPieces bins each
   std::uint32_t few_weight[kCandidates];
   int few_index[kCandidates];
   std::uint32_t few, gathered;  // candidates found; whether they were looked for
@@ -77,9 +79,14 @@ FAULTLINE_DEV int piece_size(const SampleArgs& p, int q) {
 FAULTLINE_DEV bool keeps_part(const SampleArgs& p, int r) {
   return (p.top_k[r] > 0 && p.top_k[r] < p.vocabulary) || p.top_p[r] < 1.0F;
 }
-/// With top_k up to the number of pieces the k-th largest of the pieces' best logits bounds what can be kept: no histogram is needed.
-FAULTLINE_DEV bool bounded_by_pieces(const SampleArgs& p, int r) { return p.top_k[r] > 0 && p.top_k[r] <= kPieces && p.top_k[r] < p.vocabulary; }
-FAULTLINE_DEV float bounded(float logit) { return logit > 3e38F ? 3e38F : logit; }  // infinity wins, and stays subtractable
+/// With top_k up to the number of pieces the k-th largest of the pieces' best logits bounds what can be kept: no
+/// histogram is needed.
+FAULTLINE_DEV bool bounded_by_pieces(const SampleArgs& p, int r) {
+  return p.top_k[r] > 0 && p.top_k[r] <= kPieces && p.top_k[r] < p.vocabulary;
+}
+FAULTLINE_DEV float bounded(float logit) {
+  return logit > 3e38F ? 3e38F : logit;
+}  // infinity wins, and stays subtractable
 
 /// The largest logit of a row, lower indices first; index -1: the row holds nothing but NaN and minus infinity.
 FAULTLINE_DEV Best largest_of(const Block& b, const SampleRow& row) {
@@ -166,9 +173,10 @@ FAULTLINE_DEV void sample_weigh(const Block& b, const SampleArgs& p) {
   });
 }
 
-/// How many of the `equal` tokens of a threshold weight are needed: enough for the count, or for the mass; never more than there are.
-FAULTLINE_DEV std::uint32_t ties_kept(std::uint32_t weight, std::uint64_t above, std::uint64_t above_mass, std::uint64_t equal, const Kept& limit,
-                                      std::uint64_t count, std::uint64_t mass) {
+/// How many of the `equal` tokens of a threshold weight are needed: enough for the count, or for the mass; never more
+/// than there are.
+FAULTLINE_DEV std::uint32_t ties_kept(std::uint32_t weight, std::uint64_t above, std::uint64_t above_mass,
+                                      std::uint64_t equal, const Kept& limit, std::uint64_t count, std::uint64_t mass) {
   const std::uint64_t there = weight == limit.weight && limit.ties < equal ? limit.ties : equal;
   const std::uint64_t by_count = count - above, lacking = mass > above_mass ? mass - above_mass : 0;
   const std::uint64_t by_mass = weight > 0 ? (lacking + weight - 1) / weight : there;
@@ -184,11 +192,13 @@ FAULTLINE_DEV std::uint64_t wanted_mass(float top_p, std::uint64_t total) {
 
 /// Finds the threshold: the largest weight such that the weights not below it number `count` or sum up to `mass`.
 /// Goes down the bits of the weight in three rounds of counting. `limit` restricts to what an earlier call kept.
-FAULTLINE_DEV Kept threshold(const Block& b, const std::uint32_t* weights, int n, const Kept& limit, std::uint64_t count, std::uint64_t mass) {
+FAULTLINE_DEV Kept threshold(const Block& b, const std::uint32_t* weights, int n, const Kept& limit,
+                             std::uint64_t count, std::uint64_t mass) {
   Lds<std::uint32_t> bin_count = Block::shared<std::uint32_t, kBins, 10>();
   Lds<std::uint64_t> bin_mass = Block::shared<std::uint64_t, kBins, 11>();
   Lds<std::uint64_t> found = Block::shared<std::uint64_t, 4, 12>();  // prefix, count above, mass above
-  Lds<std::uint64_t> group_count = Block::shared<std::uint64_t, kPieces, 13>(), group_mass = Block::shared<std::uint64_t, kPieces, 14>();
+  Lds<std::uint64_t> group_count = Block::shared<std::uint64_t, kPieces, 13>(),
+                     group_mass = Block::shared<std::uint64_t, kPieces, 14>();
   constexpr int kShift[3] = {20, 10, 0}, kWidth[3] = {11, 10, 10};
   const int piece = (n + kPieces - 1) / kPieces;
   b.barrier();
@@ -237,8 +247,8 @@ FAULTLINE_DEV Kept threshold(const Block& b, const std::uint32_t* weights, int n
     b.barrier();
     b.once([&] {
       std::uint64_t c = found[1], s = found[2];
-      // Weights equal to an earlier threshold count in full here, though kept in part: they are the lowest, so the search
-      // ends in their bin either way.
+      // Weights equal to an earlier threshold count in full here, though kept in part: they are the lowest, so the
+      // search ends in their bin either way.
       int g = kPieces - 1;
       for (; g > 0 && c + group_count[g] < count && s + group_mass[g] < mass; --g) {
         c += group_count[g];
@@ -263,13 +273,14 @@ FAULTLINE_DEV Kept threshold(const Block& b, const std::uint32_t* weights, int n
   return kept;
 }
 
-/// The smallest weight of the histogram's lowest bin that may hold kept tokens; `there`: how many tokens are not below it. 0: not known
-/// from the histogram, which knows nothing of bin 0.
+/// The smallest weight of the histogram's lowest bin that may hold kept tokens; `there`: how many tokens are not below
+/// it. 0: not known from the histogram, which knows nothing of bin 0.
 struct Low {
   std::uint32_t weight, there;
 };
 FAULTLINE_DEV Low lowest_bin(const Block& b, const SampleRow& row, std::uint64_t count, std::uint64_t mass) {
-  Lds<std::uint64_t> group_count = Block::shared<std::uint64_t, kPieces, 20>(), group_mass = Block::shared<std::uint64_t, kPieces, 21>();
+  Lds<std::uint64_t> group_count = Block::shared<std::uint64_t, kPieces, 20>(),
+                     group_mass = Block::shared<std::uint64_t, kPieces, 21>();
   Lds<std::uint32_t> low = Block::shared<std::uint32_t, 4, 22>();
   Lds<std::uint64_t> bin_mass = Block::shared<std::uint64_t, kBins / kPieces, 23>();
   Lds<std::uint32_t> bin_count = Block::shared<std::uint32_t, kBins / kPieces, 24>();
@@ -347,7 +358,8 @@ FAULTLINE_DEV void sample_gather(const Block& b, const SampleArgs& p) {
     near = (bound[0] - largest.value) * sharp - 0.01F;  // equal weights may come from logits a rounding apart
   } else {
     const std::uint64_t total = mass_of_row(b, *row);
-    low = lowest_bin(b, *row, some ? static_cast<std::uint64_t>(k) : kAll, some ? kAll : wanted_mass(p.top_p[r], total));
+    low =
+        lowest_bin(b, *row, some ? static_cast<std::uint64_t>(k) : kAll, some ? kAll : wanted_mass(p.top_p[r], total));
     int power = -11;
     for (std::uint32_t bin = low.weight >> 20; bin != 0; bin >>= 1) ++power;
     near = static_cast<float>(power) - 0.01F;
@@ -380,7 +392,8 @@ FAULTLINE_DEV void draw_of_few(const Block& b, const SampleArgs& p, int r, const
     index[i] = row.few_index[i];
   });
   b.barrier();
-  // All candidates are kept where fewer than k have a weight; top_p counts from the mass of the whole row unless top_k cut it.
+  // All candidates are kept where fewer than k have a weight; top_p counts from the mass of the whole row unless top_k
+  // cut it.
   std::uint64_t all_mass = 0;
   if (bounded_by_pieces(p, r)) {
     for (int i = 0; i < here; ++i) all_mass += weight[i];
@@ -445,8 +458,10 @@ FAULTLINE_DEV void draw_of_few(const Block& b, const SampleArgs& p, int r, const
 
 /// Keeps and draws: one block a row.
 FAULTLINE_DEV void sample(const Block& b, const SampleArgs& p) {
-  Lds<std::uint64_t> piece_sum = Block::shared<std::uint64_t, kPieces, 2>(), small_sum = Block::shared<std::uint64_t, kPieces, 3>();
-  Lds<std::uint32_t> piece_ties = Block::shared<std::uint32_t, kPieces, 4>(), small_ties = Block::shared<std::uint32_t, kPieces, 5>();
+  Lds<std::uint64_t> piece_sum = Block::shared<std::uint64_t, kPieces, 2>(),
+                     small_sum = Block::shared<std::uint64_t, kPieces, 3>();
+  Lds<std::uint32_t> piece_ties = Block::shared<std::uint32_t, kPieces, 4>(),
+                     small_ties = Block::shared<std::uint32_t, kPieces, 5>();
   Lds<std::uint64_t> aim = Block::shared<std::uint64_t, 4, 6>();  // piece, what is left of the target, ties before it
   const int n = p.vocabulary, piece = (n + kPieces - 1) / kPieces, r = b.x();
   std::uint32_t* weights = p.scratch + static_cast<std::size_t>(r) * n;
@@ -470,7 +485,8 @@ FAULTLINE_DEV void sample(const Block& b, const SampleArgs& p) {
   const int k = p.top_k[r];
   const bool some = k > 0 && k < n;
   const float sharp = 1.44269504F / p.temperature[r];
-  b.sweep(p.logits + static_cast<std::size_t>(r) * n, n, [&](int i, float logit) { weights[i] = integer_exp2((bounded(logit) - best.value) * sharp); });
+  b.sweep(p.logits + static_cast<std::size_t>(r) * n, n,
+          [&](int i, float logit) { weights[i] = integer_exp2((bounded(logit) - best.value) * sharp); });
   b.barrier();
   if (some) kept = threshold(b, weights, n, kept, static_cast<std::uint64_t>(k), kAll);
   if (p.top_p[r] < 1.0F) kept = threshold(b, weights, n, kept, kAll, wanted_mass(p.top_p[r], kept.total));
@@ -483,7 +499,8 @@ FAULTLINE_DEV void sample(const Block& b, const SampleArgs& p) {
       const std::uint32_t v = weights[first + i];
       return v > kept.weight ? v : 0;
     });
-    ties = static_cast<std::uint32_t>(w.total_of(size, [&](int i) -> std::uint64_t { return weights[first + i] == kept.weight ? 1 : 0; }));
+    ties = static_cast<std::uint32_t>(
+        w.total_of(size, [&](int i) -> std::uint64_t { return weights[first + i] == kept.weight ? 1 : 0; }));
   };
   auto find = [&](Lds<std::uint64_t> sums, Lds<std::uint32_t> counts, std::uint64_t left, std::uint64_t ties_before) {
     int q = 0;

@@ -19,7 +19,8 @@ std::vector<std::uint8_t> shuffle_weights(std::span<const std::uint8_t> weights,
   std::vector<std::uint8_t> out(shuffled_bytes(n, k_bytes), 0);
   for (int row = 0; row < n; ++row)
     for (int k = 0; k < k_bytes; k += 16)
-      std::memcpy(out.data() + shuffled_offset(row, k, k_bytes), weights.data() + static_cast<std::size_t>(row) * line + k, 16);
+      std::memcpy(out.data() + shuffled_offset(row, k, k_bytes),
+                  weights.data() + static_cast<std::size_t>(row) * line + k, 16);
   return out;
 }
 

@@ -1,5 +1,6 @@
-// The whole model in double precision, written from the published description and independent of the kernels: no absorbed
-// projections, no cache, no tiles, activations never rounded; every token attends to all before it. Weights are exactly those stored.
+// The whole model in double precision, written from the published description and independent of the kernels: no
+// absorbed projections, no cache, no tiles, activations never rounded; every token attends to all before it. Weights
+// are exactly those stored.
 #pragma once
 
 #include "kernels/model/weights.h"

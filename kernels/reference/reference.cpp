@@ -32,12 +32,14 @@ Matrix rms_norm(const Matrix& x, const std::vector<float>& weight, int m, int h,
     double squares = 0;
     for (int c = 0; c < h; ++c) squares += x[at(i, h, c)] * x[at(i, h, c)];
     const double inverse = 1.0 / std::sqrt(squares / h + eps);
-    for (int c = 0; c < h; ++c) out[at(i, h, c)] = x[at(i, h, c)] * inverse * static_cast<double>(weight[static_cast<std::size_t>(c)]);
+    for (int c = 0; c < h; ++c)
+      out[at(i, h, c)] = x[at(i, h, c)] * inverse * static_cast<double>(weight[static_cast<std::size_t>(c)]);
   }
   return out;
 }
 
-std::vector<double> attend(std::span<const double> q, const Matrix& k, const Matrix& v, int n, int dq, int dv, double softmax_scale) {
+std::vector<double> attend(std::span<const double> q, const Matrix& k, const Matrix& v, int n, int dq, int dv,
+                           double softmax_scale) {
   std::vector<double> out(static_cast<std::size_t>(dv), 0.0);
   if (n <= 0) return out;
   std::vector<double> p(static_cast<std::size_t>(n));
@@ -51,11 +53,13 @@ std::vector<double> attend(std::span<const double> q, const Matrix& k, const Mat
   double sum = 0;
   for (double& x : p) sum += x = std::exp(x - peak);
   for (int t = 0; t < n; ++t)
-    for (int d = 0; d < dv; ++d) out[static_cast<std::size_t>(d)] += p[static_cast<std::size_t>(t)] / sum * v[at(t, dv, d)];
+    for (int d = 0; d < dv; ++d)
+      out[static_cast<std::size_t>(d)] += p[static_cast<std::size_t>(t)] / sum * v[at(t, dv, d)];
   return out;
 }
 
-Routed route(std::span<const float> logits, std::span<const float> bias, int groups, int top_groups, int top_k, double route_scale) {
+Routed route(std::span<const float> logits, std::span<const float> bias, int groups, int top_groups, int top_k,
+             double route_scale) {
   const int experts = static_cast<int>(logits.size());
   std::vector<double> score, choice;
   for (int e = 0; e < experts; ++e) {
@@ -88,7 +92,8 @@ Routed route(std::span<const float> logits, std::span<const float> bias, int gro
     out.ids.push_back(allowed[static_cast<std::size_t>(k)]);
     sum += score[static_cast<std::size_t>(out.ids.back())];
   }
-  for (const int e : out.ids) out.weights.push_back(sum > 0 ? score[static_cast<std::size_t>(e)] / sum * route_scale : 0.0);
+  for (const int e : out.ids)
+    out.weights.push_back(sum > 0 ? score[static_cast<std::size_t>(e)] / sum * route_scale : 0.0);
   return out;
 }
 
@@ -116,7 +121,8 @@ std::vector<float> angle_table(int positions, int n, double base) {
   return table;
 }
 
-int sample(std::span<const float> logits, float temperature, int top_k, float top_p, std::uint64_t seed, std::uint64_t position) {
+int sample(std::span<const float> logits, float temperature, int top_k, float top_p, std::uint64_t seed,
+           std::uint64_t position) {
   constexpr float kLargest = 3e38F;
   int best = -1;
   for (int i = 0; i < static_cast<int>(logits.size()); ++i) {
@@ -138,13 +144,16 @@ int sample(std::span<const float> logits, float temperature, int top_k, float to
     if (!(x > -31.0F)) continue;
     const float whole = std::nearbyint(x), f = x - whole;
     float p = 1.535336188319500e-4F;
-    for (const float c : {1.339887440266574e-3F, 9.618437357674640e-3F, 5.550332471162809e-2F, 2.402264791363012e-1F, 6.931472028550421e-1F, 1.0F})
+    for (const float c : {1.339887440266574e-3F, 9.618437357674640e-3F, 5.550332471162809e-2F, 2.402264791363012e-1F,
+                          6.931472028550421e-1F, 1.0F})
       p = std::fma(p, f, c);
     const auto weight = static_cast<std::uint64_t>(p * 1073741824.0F) >> static_cast<int>(-whole);
     if (weight > 0) candidates.push_back({weight, i});
   }
-  std::stable_sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) { return a.weight > b.weight; });
-  if (top_k > 0 && static_cast<std::size_t>(top_k) < candidates.size()) candidates.resize(static_cast<std::size_t>(top_k));
+  std::stable_sort(candidates.begin(), candidates.end(),
+                   [](const Candidate& a, const Candidate& b) { return a.weight > b.weight; });
+  if (top_k > 0 && static_cast<std::size_t>(top_k) < candidates.size())
+    candidates.resize(static_cast<std::size_t>(top_k));
   std::uint64_t total = 0;
   for (const Candidate& c : candidates) total += c.weight;
   if (top_p < 1.0F) {
@@ -157,7 +166,8 @@ int sample(std::span<const float> logits, float temperature, int top_k, float to
     candidates.resize(kept);
     total = sum;
   }
-  std::sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) { return a.index < b.index; });
+  std::sort(candidates.begin(), candidates.end(),
+            [](const Candidate& a, const Candidate& b) { return a.index < b.index; });
   auto mix = [](std::uint64_t z) {
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;

@@ -71,8 +71,12 @@ std::optional<Bytes> metadata_note(Bytes elf) {
 
 std::span<const CodeObject> gfx942_code() {
 #if defined(FAULTLINE_HAS_GFX942)
-#define FAULTLINE_OBJECT(group) {#group, {faultline_gfx942_##group##_begin, faultline_gfx942_##group##_end}}
-  static const CodeObject objects[] = {FAULTLINE_OBJECT(gemm), FAULTLINE_OBJECT(attention), FAULTLINE_OBJECT(moe), FAULTLINE_OBJECT(rows)};
+#define FAULTLINE_OBJECT(group)                                                  \
+  {                                                                              \
+#group, { faultline_gfx942_##group##_begin, faultline_gfx942_##group##_end } \
+  }
+  static const CodeObject objects[] = {FAULTLINE_OBJECT(gemm), FAULTLINE_OBJECT(attention), FAULTLINE_OBJECT(moe),
+                                       FAULTLINE_OBJECT(rows)};
 #undef FAULTLINE_OBJECT
   return objects;
 #else
@@ -82,8 +86,12 @@ std::span<const CodeObject> gfx942_code() {
 
 std::span<const CodeObject> sm_90_code() {
 #if defined(FAULTLINE_HAS_SM90)
-#define FAULTLINE_OBJECT(group) {#group, {faultline_sm_90_##group##_begin, faultline_sm_90_##group##_end}}
-  static const CodeObject objects[] = {FAULTLINE_OBJECT(gemm), FAULTLINE_OBJECT(attention), FAULTLINE_OBJECT(moe), FAULTLINE_OBJECT(rows)};
+#define FAULTLINE_OBJECT(group)                                                \
+  {                                                                            \
+#group, { faultline_sm_90_##group##_begin, faultline_sm_90_##group##_end } \
+  }
+  static const CodeObject objects[] = {FAULTLINE_OBJECT(gemm), FAULTLINE_OBJECT(attention), FAULTLINE_OBJECT(moe),
+                                       FAULTLINE_OBJECT(rows)};
 #undef FAULTLINE_OBJECT
   return objects;
 #else
@@ -94,7 +102,8 @@ std::span<const CodeObject> sm_90_code() {
 int KernelResources::waves_per_simd() const {
   const int granules = std::max(1, (vgprs + 7) / 8);
   const int by_registers = std::min(8, 64 / granules);
-  const int by_lds = lds_bytes == 0 ? 8 : std::min(8, 65536 / lds_bytes);  // a block of 256 threads puts one wave on each SIMD
+  const int by_lds =
+      lds_bytes == 0 ? 8 : std::min(8, 65536 / lds_bytes);  // a block of 256 threads puts one wave on each SIMD
   return std::min(by_registers, by_lds);
 }
 
@@ -103,10 +112,13 @@ std::vector<KernelResources> read_resources(Bytes object) {
   const auto note = metadata_note(object);
   if (!note) return out;
   const auto document = nlohmann::json::from_msgpack(note->begin(), note->end(), true, false);
-  if (!document.is_object() || !document.contains("amdhsa.kernels") || !document["amdhsa.kernels"].is_array()) return out;
+  if (!document.is_object() || !document.contains("amdhsa.kernels") || !document["amdhsa.kernels"].is_array())
+    return out;
   for (const auto& kernel : document["amdhsa.kernels"]) {
     if (!kernel.is_object()) continue;
-    auto number = [&](const char* key) { return kernel.contains(key) && kernel[key].is_number_integer() ? kernel[key].get<int>() : 0; };
+    auto number = [&](const char* key) {
+      return kernel.contains(key) && kernel[key].is_number_integer() ? kernel[key].get<int>() : 0;
+    };
     KernelResources r;
     if (kernel.contains(".name") && kernel[".name"].is_string()) r.name = kernel[".name"].get<std::string>();
     if (r.name.starts_with("fl_")) r.name.erase(0, 3);

@@ -27,9 +27,9 @@ struct KernelResources {
   int scratch_bytes = 0;
   int vgpr_spills = 0, sgpr_spills = 0;
 
-  /// Waves of this kernel that one SIMD of CDNA3 holds: 512 registers a lane, in granules of 8, at most 8 waves; and what LDS
-  /// (64 KiB a compute unit, blocks of 4 waves over 4 SIMDs) allows. Source: AMD Instinct MI300 ISA reference, "Register
-  /// allocation"; LLVM AMDGPU usage, "Code object v5 metadata".
+  /// Waves of this kernel that one SIMD of CDNA3 holds: 512 registers a lane, in granules of 8, at most 8 waves; and
+  /// what LDS (64 KiB a compute unit, blocks of 4 waves over 4 SIMDs) allows. Source: AMD Instinct MI300 ISA reference,
+  /// "Register allocation"; LLVM AMDGPU usage, "Code object v5 metadata".
   int waves_per_simd() const;
 };
 

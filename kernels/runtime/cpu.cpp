@@ -5,14 +5,15 @@
 
 namespace faultline::kernels {
 
-#define FAULTLINE_DECLARE_LEVEL(level)              \
-  namespace level {                                 \
-  std::span<const Entry> table_gemm();              \
-  std::span<const Entry> table_attention();         \
-  std::span<const Entry> table_moe();               \
-  std::span<const Entry> table_rows();              \
+#define FAULTLINE_DECLARE_LEVEL(level)      \
+  namespace level {                         \
+  std::span<const Entry> table_gemm();      \
+  std::span<const Entry> table_attention(); \
+  std::span<const Entry> table_moe();       \
+  std::span<const Entry> table_rows();      \
   }
-#define FAULTLINE_LEVEL_TABLES(level) {level::table_gemm(), level::table_attention(), level::table_moe(), level::table_rows()}
+#define FAULTLINE_LEVEL_TABLES(level) \
+  { level::table_gemm(), level::table_attention(), level::table_moe(), level::table_rows() }
 
 #if defined(__x86_64__)
 FAULTLINE_DECLARE_LEVEL(cpu_v2)
@@ -57,11 +58,17 @@ std::unique_ptr<Device> make_cpu_device(CpuLevel level) {
   for (const CpuLevel l : cpu_levels()) known = known || l == level;
   if (!known) throw std::invalid_argument(std::string("this CPU does not run level ") + name(level));
 #if defined(__x86_64__)
-  if (level == CpuLevel::v2) return std::make_unique<HostDevice>("cpu x86-64-v2", std::vector<std::span<const Entry>>FAULTLINE_LEVEL_TABLES(cpu_v2));
-  if (level == CpuLevel::v3) return std::make_unique<HostDevice>("cpu x86-64-v3", std::vector<std::span<const Entry>>FAULTLINE_LEVEL_TABLES(cpu_v3));
-  return std::make_unique<HostDevice>("cpu x86-64-v4", std::vector<std::span<const Entry>>FAULTLINE_LEVEL_TABLES(cpu_v4));
+  if (level == CpuLevel::v2)
+    return std::make_unique<HostDevice>("cpu x86-64-v2",
+                                        std::vector<std::span<const Entry>> FAULTLINE_LEVEL_TABLES(cpu_v2));
+  if (level == CpuLevel::v3)
+    return std::make_unique<HostDevice>("cpu x86-64-v3",
+                                        std::vector<std::span<const Entry>> FAULTLINE_LEVEL_TABLES(cpu_v3));
+  return std::make_unique<HostDevice>("cpu x86-64-v4",
+                                      std::vector<std::span<const Entry>> FAULTLINE_LEVEL_TABLES(cpu_v4));
 #else
-  return std::make_unique<HostDevice>("cpu portable", std::vector<std::span<const Entry>>FAULTLINE_LEVEL_TABLES(cpu_portable));
+  return std::make_unique<HostDevice>("cpu portable",
+                                      std::vector<std::span<const Entry>> FAULTLINE_LEVEL_TABLES(cpu_portable));
 #endif
 }
 

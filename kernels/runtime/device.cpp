@@ -12,7 +12,7 @@ std::span<const KernelInfo> kernel_infos() {
 #define FAULTLINE_ROWS(name, Args) {#name, "rows", sizeof(Args)},
       // in the order of FAULTLINE_KERNELS_ALL
       FAULTLINE_KERNELS_GEMM(FAULTLINE_GEMM) FAULTLINE_KERNELS_ATTENTION(FAULTLINE_ATTENTION)
-      FAULTLINE_KERNELS_MOE(FAULTLINE_MOE) FAULTLINE_KERNELS_ROWS(FAULTLINE_ROWS)
+          FAULTLINE_KERNELS_MOE(FAULTLINE_MOE) FAULTLINE_KERNELS_ROWS(FAULTLINE_ROWS)
 #undef FAULTLINE_GEMM
 #undef FAULTLINE_ATTENTION
 #undef FAULTLINE_MOE
@@ -65,7 +65,8 @@ std::unique_ptr<Device> open_device(const std::string& which) {
   for (const CpuLevel level : {CpuLevel::portable, CpuLevel::v2, CpuLevel::v3, CpuLevel::v4})
     if (which == std::string("cpu:") + kernels::name(level)) return make_cpu_device(level);
   if (which != "auto" && which != "gpu") {
-    throw std::invalid_argument("unknown device '" + which + "'; known: auto, gpu, cpu, cpu:v2, cpu:v3, cpu:v4, cpu:portable");
+    throw std::invalid_argument("unknown device '" + which +
+                                "'; known: auto, gpu, cpu, cpu:v2, cpu:v3, cpu:v4, cpu:portable");
   }
   auto gpu = open_gpu();
   if (gpu) return std::move(gpu.value());

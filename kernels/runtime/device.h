@@ -1,5 +1,5 @@
-// A place where kernels run: MI300X through HIP, H100 through the CUDA driver, or this machine's CPU. The model step and the
-// benchmark are written against this interface; tests add the emulator.
+// A place where kernels run: MI300X through HIP, H100 through the CUDA driver, or this machine's CPU. The model step
+// and the benchmark are written against this interface; tests add the emulator.
 //
 // One stream, in order. Not thread-safe: a device belongs to one thread. Launches may return before the kernel has run;
 // synchronize waits and reports what went wrong since the last call.
@@ -87,7 +87,8 @@ class Device {
 class Buffer {
  public:
   Buffer() = default;
-  Buffer(Device& device, std::size_t bytes, bool shared = false);  // throws std::runtime_error when the device has no memory
+  Buffer(Device& device, std::size_t bytes,
+         bool shared = false);  // throws std::runtime_error when the device has no memory
   Buffer(Buffer&& other) noexcept;
   Buffer& operator=(Buffer&& other) noexcept;
   ~Buffer();
@@ -132,11 +133,12 @@ std::vector<CpuLevel> cpu_levels();
 std::unique_ptr<Device> make_cpu_device();
 std::unique_ptr<Device> make_cpu_device(CpuLevel level);  // throws std::invalid_argument when the machine lacks it
 
-/// The first GPU that can run our code, else why there is none: no library, no device, or a device of another architecture.
+/// The first GPU that can run our code, else why there is none: no library, no device, or a device of another
+/// architecture.
 Outcome<std::unique_ptr<Device>> open_gpu(int ordinal = 0);
 
-/// "auto" (a GPU, else the CPU), "gpu", "cpu", "cpu:v3". Throws std::invalid_argument for another word, std::runtime_error when
-/// "gpu" is asked for and there is none.
+/// "auto" (a GPU, else the CPU), "gpu", "cpu", "cpu:v3". Throws std::invalid_argument for another word,
+/// std::runtime_error when "gpu" is asked for and there is none.
 std::unique_ptr<Device> open_device(const std::string& which);
 
 }  // namespace faultline::kernels

@@ -1,5 +1,5 @@
-// HIP and CUDA devices behind one interface. The libraries are opened at run time; a machine without them is not an error
-// but a Failure that says what was looked for.
+// HIP and CUDA devices behind one interface. The libraries are opened at run time; a machine without them is not an
+// error but a Failure that says what was looked for.
 #include <dlfcn.h>
 
 #include <algorithm>
@@ -50,9 +50,15 @@ struct Hip {
   static constexpr unsigned kHostFlags = kHipHostPortableMapped, kStreamFlags = kHipStreamNonBlocking;
   static constexpr int kCapture = kHipCaptureThreadLocal;
   static std::string error(const Table& t, int code) { return t.error_string(code); }
-  static int copy(const Table& t, void* to, const void* from, std::size_t n, void* stream) { return t.copy(to, from, n, kHipCopyDefault, stream); }
-  static int fill(const Table& t, void* to, std::uint8_t byte, std::size_t n, void* stream) { return t.fill(to, byte, n, stream); }
-  static int instantiate(const Table& t, void** exec, void* graph) { return t.graph_instantiate(exec, graph, nullptr, nullptr, 0); }
+  static int copy(const Table& t, void* to, const void* from, std::size_t n, void* stream) {
+    return t.copy(to, from, n, kHipCopyDefault, stream);
+  }
+  static int fill(const Table& t, void* to, std::uint8_t byte, std::size_t n, void* stream) {
+    return t.fill(to, byte, n, stream);
+  }
+  static int instantiate(const Table& t, void** exec, void* graph) {
+    return t.graph_instantiate(exec, graph, nullptr, nullptr, 0);
+  }
   static void load(Library& library, Table& t, std::string& missing) {
 #define FAULTLINE_FIND(member, symbol, result, parameters) library.find(t.member, #symbol, missing);
     FAULTLINE_HIP_TABLE(FAULTLINE_FIND)
@@ -65,7 +71,9 @@ struct Hip {
   static constexpr Fp8Format kFormat = Fp8Format::fnuz;
   // MI300X data sheet: FP8 2614.9 and BF16 1307.4 TFLOP/s dense, 5.3 TB/s.
   static constexpr DeviceLimits kLimits{2614.9e12, 1307.4e12, 5.3e12, 304};
-  static int context(const Table& t, int ordinal, int& device, void*&) { return device = ordinal, t.set_device(ordinal); }
+  static int context(const Table& t, int ordinal, int& device, void*&) {
+    return device = ordinal, t.set_device(ordinal);
+  }
   static void leave(const Table&, int) {}
   static int dynamic_shared(const Table&, void*, int) { return 0; }
   static constexpr bool kDynamicShared = false;
@@ -80,8 +88,12 @@ struct Cuda {
     const char* text = nullptr;
     return t.error_string(code, &text) == 0 && text != nullptr ? text : "unknown error";
   }
-  static int copy(const Table& t, void* to, const void* from, std::size_t n, void* stream) { return t.copy(to, from, n, stream); }
-  static int fill(const Table& t, void* to, std::uint8_t byte, std::size_t n, void* stream) { return t.fill(to, byte, n, stream); }
+  static int copy(const Table& t, void* to, const void* from, std::size_t n, void* stream) {
+    return t.copy(to, from, n, stream);
+  }
+  static int fill(const Table& t, void* to, std::uint8_t byte, std::size_t n, void* stream) {
+    return t.fill(to, byte, n, stream);
+  }
   static int instantiate(const Table& t, void** exec, void* graph) { return t.graph_instantiate(exec, graph, 0); }
   static void load(Library& library, Table& t, std::string& missing) { FAULTLINE_CUDA_TABLE(FAULTLINE_FIND) }
 #undef FAULTLINE_FIND
@@ -99,7 +111,9 @@ struct Cuda {
     return t.context_set(context);
   }
   static void leave(const Table& t, int device) { t.context_release(device); }
-  static int dynamic_shared(const Table& t, void* function, int bytes) { return t.function_attribute(function, kCudaFunctionDynamicShared, bytes); }
+  static int dynamic_shared(const Table& t, void* function, int bytes) {
+    return t.function_attribute(function, kCudaFunctionDynamicShared, bytes);
+  }
   static constexpr bool kDynamicShared = true;
 };
 
@@ -132,7 +146,8 @@ constexpr unsigned dynamic_bytes(Kernel kernel) {
 template <class Api>
 class GpuDevice : public Device {
  public:
-  GpuDevice(std::unique_ptr<Library> library, const typename Api::Table& table) : library_(std::move(library)), t_(table) {}
+  GpuDevice(std::unique_ptr<Library> library, const typename Api::Table& table)
+      : library_(std::move(library)), t_(table) {}
   ~GpuDevice() override {
     if (stream_ != nullptr) t_.stream_synchronize(stream_);
     for (void* event : events_)
@@ -146,18 +161,25 @@ class GpuDevice : public Device {
     if (auto done = check("context", Api::context(t_, ordinal, device_, context_)); !done) return done;
     entered_ = true;
     std::array<char, 256> text{};
-    if (auto done = check("DeviceGetName", t_.device_name(text.data(), static_cast<int>(text.size()) - 1, device_)); !done) return done;
+    if (auto done = check("DeviceGetName", t_.device_name(text.data(), static_cast<int>(text.size()) - 1, device_));
+        !done)
+      return done;
     int major = 0, minor = 0;
-    if (auto done = check("DeviceGetAttribute", t_.device_attribute(&major, Api::kAttributeMajor, device_)); !done) return done;
-    if (auto done = check("DeviceGetAttribute", t_.device_attribute(&minor, Api::kAttributeMinor, device_)); !done) return done;
-    if (auto done = check("DeviceGetAttribute", t_.device_attribute(&units_, Api::kAttributeUnits, device_)); !done) return done;
+    if (auto done = check("DeviceGetAttribute", t_.device_attribute(&major, Api::kAttributeMajor, device_)); !done)
+      return done;
+    if (auto done = check("DeviceGetAttribute", t_.device_attribute(&minor, Api::kAttributeMinor, device_)); !done)
+      return done;
+    if (auto done = check("DeviceGetAttribute", t_.device_attribute(&units_, Api::kAttributeUnits, device_)); !done)
+      return done;
     name_ = std::string(Api::kTarget) + " " + text.data();
     if (major != Api::kMajor || minor != Api::kMinor) {
-      return Failure{"open_gpu", 0, std::string(text.data()) + " has architecture " + std::to_string(major) + "." + std::to_string(minor) +
-                                        ", this binary's code is for " + Api::kTarget + " (" + std::to_string(Api::kMajor) + "." +
-                                        std::to_string(Api::kMinor) + ")"};
+      return Failure{"open_gpu", 0,
+                     std::string(text.data()) + " has architecture " + std::to_string(major) + "." +
+                         std::to_string(minor) + ", this binary's code is for " + Api::kTarget + " (" +
+                         std::to_string(Api::kMajor) + "." + std::to_string(Api::kMinor) + ")"};
     }
-    if (Api::code().empty()) return Failure{"open_gpu", 0, std::string("this binary was built without code for ") + Api::kTarget};
+    if (Api::code().empty())
+      return Failure{"open_gpu", 0, std::string("this binary was built without code for ") + Api::kTarget};
     if (auto done = check("StreamCreate", t_.stream_create(&stream_, Api::kStreamFlags)); !done) return done;
     for (void*& event : events_)
       if (auto done = check("EventCreate", t_.event_create(&event, 0)); !done) return done;
@@ -170,14 +192,18 @@ class GpuDevice : public Device {
         const KernelInfo& info = kernel_infos()[i];
         if (std::strcmp(info.group, object.group) != 0) continue;
         const std::string symbol = std::string("fl_") + info.name;
-        if (auto done = check("ModuleGetFunction", t_.module_function(&functions_[i], module, symbol.c_str())); !done) return done;
+        if (auto done = check("ModuleGetFunction", t_.module_function(&functions_[i], module, symbol.c_str())); !done)
+          return done;
       }
     }
     for (std::size_t i = 0; i < functions_.size(); ++i) {
-      if (functions_[i] == nullptr) return Failure{"open_gpu", 0, std::string("kernel ") + kernel_infos()[i].name + " is missing from the code object"};
+      if (functions_[i] == nullptr)
+        return Failure{"open_gpu", 0,
+                       std::string("kernel ") + kernel_infos()[i].name + " is missing from the code object"};
       const unsigned bytes = Api::kDynamicShared ? dynamic_bytes(static_cast<Kernel>(i)) : 0;
       if (bytes == 0) continue;
-      if (auto done = check("FuncSetAttribute", Api::dynamic_shared(t_, functions_[i], static_cast<int>(bytes))); !done) return done;
+      if (auto done = check("FuncSetAttribute", Api::dynamic_shared(t_, functions_[i], static_cast<int>(bytes))); !done)
+        return done;
     }
     return Done{};
   }
@@ -199,7 +225,8 @@ class GpuDevice : public Device {
   Outcome<void*> allocate_shared(std::size_t bytes) override {
     if (capturing_) return Failure{"allocate_shared", 0, "not allowed while a graph is captured"};
     void* memory = nullptr;
-    if (auto done = check("HostMalloc", t_.allocate_host(&memory, bytes + 64, Api::kHostFlags)); !done) return done.failure();
+    if (auto done = check("HostMalloc", t_.allocate_host(&memory, bytes + 64, Api::kHostFlags)); !done)
+      return done.failure();
     shared_[memory] = true;
     return memory;
   }
@@ -232,13 +259,17 @@ class GpuDevice : public Device {
   using Device::launch;
   Outcome<> launch(Kernel kernel, const Grid& grid, const void* args, std::size_t args_bytes) override {
     const KernelInfo& info = kernel_infos()[static_cast<std::size_t>(kernel)];
-    if (args_bytes != info.args_bytes) return Failure{info.name, 0, std::to_string(args_bytes) + " bytes of arguments, " + std::to_string(info.args_bytes) + " expected"};
+    if (args_bytes != info.args_bytes)
+      return Failure{
+          info.name, 0,
+          std::to_string(args_bytes) + " bytes of arguments, " + std::to_string(info.args_bytes) + " expected"};
     if (grid.x < 0 || grid.y < 0 || grid.z < 0) return Failure{info.name, 0, "a negative grid"};
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return Done{};
     if (grid.y > 65535 || grid.z > 65535) return Failure{info.name, 0, "a grid of more than 65535 in y or z"};
     void* parameters[] = {const_cast<void*>(args)};  // the library copies, it does not write
-    return check(info.name, t_.launch(functions_[static_cast<std::size_t>(kernel)], static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y),
-                                      static_cast<unsigned>(grid.z), 256, 1, 1, Api::kDynamicShared ? dynamic_bytes(kernel) : 0, stream_, parameters, nullptr));
+    return check(info.name, t_.launch(functions_[static_cast<std::size_t>(kernel)], static_cast<unsigned>(grid.x),
+                                      static_cast<unsigned>(grid.y), static_cast<unsigned>(grid.z), 256, 1, 1,
+                                      Api::kDynamicShared ? dynamic_bytes(kernel) : 0, stream_, parameters, nullptr));
   }
 
   Outcome<> begin_capture() override {
@@ -252,8 +283,10 @@ class GpuDevice : public Device {
     capturing_ = false;
     auto graph = std::make_unique<Captured>(t_);
     if (auto done = check("StreamEndCapture", t_.capture_end(stream_, &graph->graph)); !done) return done.failure();
-    if (auto done = check("GraphGetNodes", t_.graph_nodes(graph->graph, nullptr, &graph->nodes)); !done) return done.failure();
-    if (auto done = check("GraphInstantiate", Api::instantiate(t_, &graph->exec, graph->graph)); !done) return done.failure();
+    if (auto done = check("GraphGetNodes", t_.graph_nodes(graph->graph, nullptr, &graph->nodes)); !done)
+      return done.failure();
+    if (auto done = check("GraphInstantiate", Api::instantiate(t_, &graph->exec, graph->graph)); !done)
+      return done.failure();
     return std::unique_ptr<Graph>(std::move(graph));
   }
   Outcome<> run(Graph& graph) override {
@@ -267,7 +300,8 @@ class GpuDevice : public Device {
   Outcome<double> nanoseconds_between_marks() override {
     if (auto done = check("EventSynchronize", t_.event_synchronize(events_[1])); !done) return done.failure();
     float milliseconds = 0;
-    if (auto done = check("EventElapsedTime", t_.event_elapsed(&milliseconds, events_[0], events_[1])); !done) return done.failure();
+    if (auto done = check("EventElapsedTime", t_.event_elapsed(&milliseconds, events_[0], events_[1])); !done)
+      return done.failure();
     return static_cast<double>(milliseconds) * 1e6;
   }
 
@@ -315,10 +349,14 @@ Outcome<std::unique_ptr<Device>> open_with(const char* library_name, int ordinal
   std::string missing;
   Api::load(*library, table, missing);
   if (!missing.empty()) return Failure{library_name, 0, "lacks " + missing};
-  if (const int code = table.init(0); code != 0) return Failure{std::string(Api::kPrefix) + "Init", code, Api::error(table, code)};
+  if (const int code = table.init(0); code != 0)
+    return Failure{std::string(Api::kPrefix) + "Init", code, Api::error(table, code)};
   int count = 0;
-  if (const int code = table.device_count(&count); code != 0) return Failure{std::string(Api::kPrefix) + "DeviceGetCount", code, Api::error(table, code)};
-  if (ordinal < 0 || ordinal >= count) return Failure{library_name, 0, "has " + std::to_string(count) + " devices, number " + std::to_string(ordinal) + " was asked for"};
+  if (const int code = table.device_count(&count); code != 0)
+    return Failure{std::string(Api::kPrefix) + "DeviceGetCount", code, Api::error(table, code)};
+  if (ordinal < 0 || ordinal >= count)
+    return Failure{library_name, 0,
+                   "has " + std::to_string(count) + " devices, number " + std::to_string(ordinal) + " was asked for"};
   auto device = std::make_unique<GpuDevice<Api>>(std::move(library), table);
   if (auto started = device->start(ordinal); !started) return started.failure();
   return std::unique_ptr<Device>(std::move(device));
@@ -328,7 +366,9 @@ Outcome<std::unique_ptr<Device>> open_with(const char* library_name, int ordinal
 
 Outcome<std::unique_ptr<Device>> open_gpu(int ordinal) {
   std::string reasons;
-  auto note = [&](const char* library, const Failure& failure) { reasons += (reasons.empty() ? "" : "; ") + std::string(library) + ": " + failure.text(); };
+  auto note = [&](const char* library, const Failure& failure) {
+    reasons += (reasons.empty() ? "" : "; ") + std::string(library) + ": " + failure.text();
+  };
   for (const char* library : {"libamdhip64.so.7", "libamdhip64.so.6", "libamdhip64.so.5"}) {
     auto device = open_with<Hip>(library, ordinal);
     if (device) return device;

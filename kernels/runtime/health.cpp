@@ -26,8 +26,10 @@ Outcome<> HealthProbe::check(std::chrono::nanoseconds deadline) {
     }
     if (missing == 0) return Done{};
     if (std::chrono::steady_clock::now() >= end) {
-      return Failure{"health", 0, "no answer from " + std::to_string(missing) + " of " + std::to_string(kBlocks) + " blocks within " +
-                                      std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(deadline).count()) + " ms"};
+      return Failure{
+          "health", 0,
+          "no answer from " + std::to_string(missing) + " of " + std::to_string(kBlocks) + " blocks within " +
+              std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(deadline).count()) + " ms"};
     }
     std::this_thread::yield();
   }

@@ -7,15 +7,16 @@
 
 namespace faultline::kernels {
 
-/// The answers stand in memory that host and device share, so that a device that hangs is noticed without waiting for it. The kernel
-/// goes to the device's stream: work in front of it that does not end is a hang as well.
+/// The answers stand in memory that host and device share, so that a device that hangs is noticed without waiting for
+/// it. The kernel goes to the device's stream: work in front of it that does not end is a hang as well.
 class HealthProbe {
  public:
   static constexpr int kBlocks = 8;
   explicit HealthProbe(Device& device);
 
-  /// Done when every block gave the right answer before the deadline. Failures: "no answer" with the blocks that are missing, "a wrong
-  /// answer" (a block computed something else), or that of the launch. A CPU answers before launch returns.
+  /// Done when every block gave the right answer before the deadline. Failures: "no answer" with the blocks that are
+  /// missing, "a wrong answer" (a block computed something else), or that of the launch. A CPU answers before launch
+  /// returns.
   Outcome<> check(std::chrono::nanoseconds deadline);
 
  private:

@@ -72,8 +72,9 @@ Outcome<> HostDevice::launch(Kernel kernel, const Grid& grid, const void* args, 
   if (index >= entries_.size()) return Failure{"launch", 0, "no kernel number " + std::to_string(index)};
   const Entry& entry = *entries_[index];
   if (args_bytes != entry.args_bytes) {
-    return Failure{entry.name, 0,
-                   std::to_string(args_bytes) + " bytes of arguments, " + std::to_string(entry.args_bytes) + " expected"};
+    return Failure{
+        entry.name, 0,
+        std::to_string(args_bytes) + " bytes of arguments, " + std::to_string(entry.args_bytes) + " expected"};
   }
   if (grid.x < 0 || grid.y < 0 || grid.z < 0) return Failure{entry.name, 0, "a negative grid"};
   if (recording_ != nullptr) {

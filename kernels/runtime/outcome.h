@@ -23,7 +23,7 @@ struct Done {};
 template <class T = Done>
 class [[nodiscard]] Outcome {
  public:
-  Outcome(T value) : state_(std::move(value)) {}           // NOLINT: a value is an outcome
+  Outcome(T value) : state_(std::move(value)) {}            // NOLINT: a value is an outcome
   Outcome(Failure failure) : state_(std::move(failure)) {}  // NOLINT
 
   explicit operator bool() const { return std::holds_alternative<T>(state_); }

@@ -1,12 +1,12 @@
 // The tile layer on a CPU: each operation is a loop the compiler vectorises, a matrix product is a packed micro-kernel.
 // Compiled once for each level (x86-64-v2, v3, v4, or portable) in a namespace of its own. The numbers of a row do not
-// depend on its neighbours: every element is accumulated in the order of K by one fused multiply-add chain, however many
-// rows the micro-kernel takes at once.
+// depend on its neighbours: every element is accumulated in the order of K by one fused multiply-add chain, however
+// many rows the micro-kernel takes at once.
 #pragma once
 
+#include <sched.h>
 #include <cmath>
 #include <cstring>
-#include <sched.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -36,8 +36,8 @@ inline std::uint16_t to_bf16(float v) {
   return static_cast<std::uint16_t>(v != v ? (u >> 16 | 0x40U) : rounded);
 }
 
-/// 2^x for x in [-126, 126], clamped outside; relative error below 1e-7: a degree-6 polynomial on [-1/2, 1/2], fitted with
-/// 2^0 exact. Written so that compilers vectorise it.
+/// 2^x for x in [-126, 126], clamped outside; relative error below 1e-7: a degree-6 polynomial on [-1/2, 1/2], fitted
+/// with 2^0 exact. Written so that compilers vectorise it.
 inline float exp2(float x) {
   const float clamped = x < -126.0F ? -126.0F : x > 126.0F ? 126.0F : x;
   const float shifted = clamped + 12582912.0F;  // 1.5 * 2^23: the integer part is now in the low bits
@@ -49,7 +49,8 @@ inline float exp2(float x) {
   p = p * f + 2.402264791363012e-1F;
   p = p * f + 6.931472028550421e-1F;
   p = p * f + 1.0F;
-  const std::uint32_t scale = (bits_as<std::uint32_t>(shifted) + 127U) << 23;  // 1.5 * 2^23 has 22 zero low bits to spare
+  const std::uint32_t scale = (bits_as<std::uint32_t>(shifted) + 127U)
+                              << 23;  // 1.5 * 2^23 has 22 zero low bits to spare
   return x != x ? x : p * bits_as<float>(scale);
 }
 inline float rsqrt(float x) { return 1.0F / std::sqrt(x); }
@@ -169,27 +170,32 @@ struct StagedRows {
   const std::uint8_t* rows(const std::uint8_t* base) const { return base + offset; }
 };
 template <class To>
-inline Lds<To> lds_as(Lds<std::uint8_t> memory) { return reinterpret_cast<To*>(memory); }
+inline Lds<To> lds_as(Lds<std::uint8_t> memory) {
+  return reinterpret_cast<To*>(memory);
+}
 
 // FP8 codes to floats. Levels with F16C move the bits into a half float and let the hardware expand it: exact for every
-// code but 0x80, which becomes -0 (kernels keep NaN out of codes: a bad row has a NaN scale). Half's exponent bias is 15, FNUZ's 8:
-// the result is 2^7 too small.
+// code but 0x80, which becomes -0 (kernels keep NaN out of codes: a bad row has a NaN scale). Half's exponent bias is
+// 15, FNUZ's 8: the result is 2^7 too small.
 struct Decode {
 #if defined(__AVX512F__)
   static void sixteen(__m128i bytes, float* out) {
-    const __m256i words = _mm256_and_si256(_mm256_slli_epi16(_mm256_cvtepi8_epi16(bytes), 7), _mm256_set1_epi16(-0x4001));
+    const __m256i words =
+        _mm256_and_si256(_mm256_slli_epi16(_mm256_cvtepi8_epi16(bytes), 7), _mm256_set1_epi16(-0x4001));
     _mm512_storeu_ps(out, _mm512_mul_ps(_mm512_cvtph_ps(words), _mm512_set1_ps(128.0F)));
   }
   // Two vectors, `apart` floats from each other.
   static void thirty_two(__m256i bytes, float* out, int apart) {
-    const __m512i words = _mm512_and_si512(_mm512_slli_epi16(_mm512_cvtepi8_epi16(bytes), 7), _mm512_set1_epi16(-0x4001));
+    const __m512i words =
+        _mm512_and_si512(_mm512_slli_epi16(_mm512_cvtepi8_epi16(bytes), 7), _mm512_set1_epi16(-0x4001));
     const __m512 scale = _mm512_set1_ps(128.0F);
     _mm512_storeu_ps(out, _mm512_mul_ps(_mm512_cvtph_ps(_mm512_castsi512_si256(words)), scale));
     _mm512_storeu_ps(out + apart, _mm512_mul_ps(_mm512_cvtph_ps(_mm512_extracti64x4_epi64(words, 1)), scale));
   }
 #elif defined(__F16C__) && defined(__AVX2__)
   static void sixteen(__m128i bytes, float* out) {
-    const __m256i words = _mm256_and_si256(_mm256_slli_epi16(_mm256_cvtepi8_epi16(bytes), 7), _mm256_set1_epi16(-0x4001));
+    const __m256i words =
+        _mm256_and_si256(_mm256_slli_epi16(_mm256_cvtepi8_epi16(bytes), 7), _mm256_set1_epi16(-0x4001));
     const __m256 scale = _mm256_set1_ps(128.0F);
     _mm256_storeu_ps(out, _mm256_mul_ps(_mm256_cvtph_ps(_mm256_castsi256_si128(words)), scale));
     _mm256_storeu_ps(out + 8, _mm256_mul_ps(_mm256_cvtph_ps(_mm256_extracti128_si256(words, 1)), scale));
@@ -204,7 +210,8 @@ struct Decode {
 #if defined(__F16C__) && defined(__AVX2__)
 #if defined(__AVX512F__)
     int done = 0;
-    for (; done + 32 <= n; done += 32) thirty_two(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + done)), out + done, 16);
+    for (; done + 32 <= n; done += 32)
+      thirty_two(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + done)), out + done, 16);
     for (int i = done; i < n; i += 16)
 #else
     for (int i = 0; i < n; i += 16)
@@ -222,16 +229,20 @@ inline void turn16(const std::uint8_t* p, std::size_t stride, __m128i (&r)[16]) 
   __m128i a[16], b[16];
   for (int i = 0; i < 16; ++i) a[i] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + i * stride));
   // Four rounds of a perfect shuffle of the row index and the byte index.
-  for (int i = 0; i < 8; ++i) b[2 * i] = _mm_unpacklo_epi8(a[i], a[i + 8]), b[2 * i + 1] = _mm_unpackhi_epi8(a[i], a[i + 8]);
-  for (int i = 0; i < 8; ++i) a[2 * i] = _mm_unpacklo_epi8(b[i], b[i + 8]), a[2 * i + 1] = _mm_unpackhi_epi8(b[i], b[i + 8]);
-  for (int i = 0; i < 8; ++i) b[2 * i] = _mm_unpacklo_epi8(a[i], a[i + 8]), b[2 * i + 1] = _mm_unpackhi_epi8(a[i], a[i + 8]);
-  for (int i = 0; i < 8; ++i) r[2 * i] = _mm_unpacklo_epi8(b[i], b[i + 8]), r[2 * i + 1] = _mm_unpackhi_epi8(b[i], b[i + 8]);
+  for (int i = 0; i < 8; ++i)
+    b[2 * i] = _mm_unpacklo_epi8(a[i], a[i + 8]), b[2 * i + 1] = _mm_unpackhi_epi8(a[i], a[i + 8]);
+  for (int i = 0; i < 8; ++i)
+    a[2 * i] = _mm_unpacklo_epi8(b[i], b[i + 8]), a[2 * i + 1] = _mm_unpackhi_epi8(b[i], b[i + 8]);
+  for (int i = 0; i < 8; ++i)
+    b[2 * i] = _mm_unpacklo_epi8(a[i], a[i + 8]), b[2 * i + 1] = _mm_unpackhi_epi8(a[i], a[i + 8]);
+  for (int i = 0; i < 8; ++i)
+    r[2 * i] = _mm_unpacklo_epi8(b[i], b[i + 8]), r[2 * i + 1] = _mm_unpackhi_epi8(b[i], b[i + 8]);
 }
 #endif
 
 #if defined(__AVX512F__)
-// The same in 512-bit registers: four rows a register, then dwords across registers, bytes within lanes, dwords across lanes. Register q of the
-// result holds, in its lane b, byte 4 q + b of each of the 16 rows. 20 shuffles instead of 64.
+// The same in 512-bit registers: four rows a register, then dwords across registers, bytes within lanes, dwords across
+// lanes. Register q of the result holds, in its lane b, byte 4 q + b of each of the 16 rows. 20 shuffles instead of 64.
 inline void turn16(const std::uint8_t* p, std::size_t stride, __m512i (&r)[4]) {
   __m512i z[4];
   for (int j = 0; j < 4; ++j) {
@@ -239,15 +250,19 @@ inline void turn16(const std::uint8_t* p, std::size_t stride, __m512i (&r)[4]) {
       z[j] = _mm512_loadu_si512(p + 64 * j);
     } else {
       auto row = [&](int i) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + (4 * j + i) * stride)); };
-      z[j] = _mm512_inserti32x4(_mm512_inserti32x4(_mm512_inserti32x4(_mm512_castsi128_si512(row(0)), row(1), 1), row(2), 2), row(3), 3);
+      z[j] = _mm512_inserti32x4(
+          _mm512_inserti32x4(_mm512_inserti32x4(_mm512_castsi128_si512(row(0)), row(1), 1), row(2), 2), row(3), 3);
     }
   }
   const __m512i a = _mm512_unpacklo_epi32(z[0], z[1]), b = _mm512_unpackhi_epi32(z[0], z[1]);
   const __m512i c = _mm512_unpacklo_epi32(z[2], z[3]), d = _mm512_unpackhi_epi32(z[2], z[3]);
-  const __m512i w[4] = {_mm512_unpacklo_epi64(a, c), _mm512_unpackhi_epi64(a, c), _mm512_unpacklo_epi64(b, d), _mm512_unpackhi_epi64(b, d)};
-  const __m512i square = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));  // a 4 x 4 transpose
+  const __m512i w[4] = {_mm512_unpacklo_epi64(a, c), _mm512_unpackhi_epi64(a, c), _mm512_unpacklo_epi64(b, d),
+                        _mm512_unpackhi_epi64(b, d)};
+  const __m512i square =
+      _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));  // a 4 x 4 transpose
   const __m512i across = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  for (int q = 0; q < 4; ++q) r[q] = _mm512_shuffle_epi8(_mm512_permutexvar_epi32(across, _mm512_shuffle_epi8(w[q], square)), square);
+  for (int q = 0; q < 4; ++q)
+    r[q] = _mm512_shuffle_epi8(_mm512_permutexvar_epi32(across, _mm512_shuffle_epi8(w[q], square)), square);
 }
 #endif
 
@@ -377,8 +392,8 @@ struct Block {
   }
 
   template <class T, int M, int N, int Tag, class Row, class After>
-  void mma_stream(Acc<M, N>& c, Row row, int valid, const std::uint8_t* weights, int blocks, int column0, int first, int last,
-                  After after) const {
+  void mma_stream(Acc<M, N>& c, Row row, int valid, const std::uint8_t* weights, int blocks, int column0, int first,
+                  int last, After after) const {
     constexpr bool kFolds = !__is_same(After, NoFold);
     constexpr int kSpan = kFolds ? kStepBytes / T::kBytes : kSlab;  // elements
     alignas(64) static thread_local float a[M][kSlab], b[kSlab * kStrip];
@@ -400,8 +415,8 @@ struct Block {
   }
 
   template <class T, int M, int N, int Tag, class Row, class WeightScale, class RowScale>
-  void mma_stream_scaled(Acc<M, N>& total, Row row, int valid, const std::uint8_t* weights, int blocks, int column0, int first,
-                         int last, WeightScale weight_scale, RowScale row_scale) const {
+  void mma_stream_scaled(Acc<M, N>& total, Row row, int valid, const std::uint8_t* weights, int blocks, int column0,
+                         int first, int last, WeightScale weight_scale, RowScale row_scale) const {
     static thread_local Acc<M, N> part;
     zero(part);
     mma_stream<T, M, N, Tag>(part, row, valid, weights, blocks, column0, first, last, [&](int step) {
@@ -421,7 +436,8 @@ struct Block {
       for (int n = 0; n < N; n += kStrip) {
         for (int q = 0; q < kStrip; q += 16)
           for (int k = 0; k < count; k += 16 / T::kBytes)
-            unpack_columns<T>(pb + (n + q) * ldb + static_cast<std::size_t>(k0 + k) * T::kBytes, ldb, b + k * kStrip + q);
+            unpack_columns<T>(pb + (n + q) * ldb + static_cast<std::size_t>(k0 + k) * T::kBytes, ldb,
+                              b + k * kStrip + q);
         multiply_strip(&a[0][0], kSlab, b, count, &c.v[0][n], N, M);
       }
     }
@@ -448,7 +464,9 @@ inline T atomic_add_shared(T* p, T v) {
 }
 // The CPU device runs the blocks of a launch one after the other.
 template <class T>
-inline T atomic_add_global(T* p, T v) { return atomic_add_shared(p, v); }
+inline T atomic_add_global(T* p, T v) {
+  return atomic_add_shared(p, v);
+}
 inline void atomic_or_global(std::uint32_t* p, std::uint32_t v) { *p |= v; }
 inline std::uint32_t load_system(const std::uint32_t* p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
 inline void store_system(std::uint32_t* p, std::uint32_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }

@@ -32,12 +32,12 @@ float fp8_decode(std::uint8_t code, Fp8Format format);
 /// Nearest code, ties to even, saturating to the largest finite value (also for infinity); NaN gives the NaN code.
 std::uint8_t fp8_encode(float value, Fp8Format format);
 
-/// What the hardware's conversion does without a clamp in front (v_cvt_pk_fp8_f32 with the default clamp mode): above the
-/// largest value it gives NaN. Kernels must clamp first; the emulator uses this one so that a missing clamp shows.
+/// What the hardware's conversion does without a clamp in front (v_cvt_pk_fp8_f32 with the default clamp mode): above
+/// the largest value it gives NaN. Kernels must clamp first; the emulator uses this one so that a missing clamp shows.
 std::uint8_t fp8_encode_unclamped(float value, Fp8Format format);
 
-/// Code of the FNUZ value that is half the FN value: bits stay, -0 becomes 0, NaN becomes 0x80. The scale must be doubled.
-/// Lossless: decode(fn, FN) == 2 * decode(result, FNUZ) for every code.
+/// Code of the FNUZ value that is half the FN value: bits stay, -0 becomes 0, NaN becomes 0x80. The scale must be
+/// doubled. Lossless: decode(fn, FN) == 2 * decode(result, FNUZ) for every code.
 constexpr std::uint8_t fp8_fn_to_fnuz(std::uint8_t code) {
   if (code == 0x80) return 0;
   return (code & 0x7f) == 0x7f ? 0x80 : code;
@@ -46,8 +46,8 @@ constexpr std::uint8_t fp8_fn_to_fnuz(std::uint8_t code) {
 /// Converts weights and doubles their scales in place.
 void convert_weights_fn_to_fnuz(std::span<std::uint8_t> codes, std::span<float> scales);
 
-/// The inverse where it exists: every FNUZ code but 0x7f and 0xff (240 would be 480, above FN's largest). Returns false for
-/// those and leaves `code` alone.
+/// The inverse where it exists: every FNUZ code but 0x7f and 0xff (240 would be 480, above FN's largest). Returns false
+/// for those and leaves `code` alone.
 bool fp8_fnuz_to_fn(std::uint8_t& code);
 
 inline float bf16_to_float(std::uint16_t bits) {

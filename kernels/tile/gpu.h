@@ -1,5 +1,6 @@
-// The tile layer on a GPU: 256 threads, registers for accumulators, shared memory (LDS) for staging. gfx942 and sm_90 differ
-// only in struct Layout: which lane holds which element of a fragment. The emulator includes this file unchanged.
+// The tile layer on a GPU: 256 threads, registers for accumulators, shared memory (LDS) for staging. gfx942 and sm_90
+// differ only in struct Layout: which lane holds which element of a fragment. The emulator includes this file
+// unchanged.
 #pragma once
 
 namespace faultline::kernels::FAULTLINE_TILE_NAMESPACE {
@@ -17,7 +18,9 @@ FAULTLINE_DEV To bits_as(From v) {
   __builtin_memcpy(&r, &v, sizeof r);
   return r;
 }
-FAULTLINE_DEV float shuffle_xor(float v, int mask) { return bits_as<float>(shuffle_xor(bits_as<std::uint32_t>(v), mask)); }
+FAULTLINE_DEV float shuffle_xor(float v, int mask) {
+  return bits_as<float>(shuffle_xor(bits_as<std::uint32_t>(v), mask));
+}
 FAULTLINE_DEV std::uint64_t shuffle_xor(std::uint64_t v, int mask) {
   const std::uint64_t low = shuffle_xor(static_cast<std::uint32_t>(v), mask);
   const std::uint64_t high = shuffle_xor(static_cast<std::uint32_t>(v >> 32), mask);
@@ -104,7 +107,9 @@ struct Wave {
 
 FAULTLINE_DEV Chunk load_chunk(const std::uint8_t* p) { return *reinterpret_cast<const Chunk*>(p); }
 
-FAULTLINE_DEV void copy16(std::uint8_t* to, const std::uint8_t* from) { *reinterpret_cast<Chunk*>(to) = load_chunk(from); }
+FAULTLINE_DEV void copy16(std::uint8_t* to, const std::uint8_t* from) {
+  *reinterpret_cast<Chunk*>(to) = load_chunk(from);
+}
 FAULTLINE_DEV void store_bf16(std::uint8_t* to, float v) { *reinterpret_cast<std::uint16_t*>(to) = to_bf16(v); }
 
 /// Shared memory (LDS) and operations on accumulators.
@@ -120,8 +125,9 @@ struct Basics {
 #endif
   }
 
-  /// The one large array of a kernel. On sm_90 it is dynamic shared memory, because static arrays end at 48 KiB there: it stands
-  /// kAfter bytes behind what the matrix operations take, and runtime/gpu.cpp gives the size of both at launch.
+  /// The one large array of a kernel. On sm_90 it is dynamic shared memory, because static arrays end at 48 KiB there:
+  /// it stands kAfter bytes behind what the matrix operations take, and runtime/gpu.cpp gives the size of both at
+  /// launch.
   template <int N, int kAfter = 0>
   static FAULTLINE_DEV Lds<std::uint8_t> scratch() {
 #if defined(FAULTLINE_TILE_SM90)
@@ -133,39 +139,33 @@ struct Basics {
 
   template <class A>
   FAULTLINE_DEV void zero(A& c) const {
-FAULTLINE_UNROLL
-    for (int i = 0; i < A::kI; ++i)
-FAULTLINE_UNROLL
-      for (int j = 0; j < A::kJ; ++j)
-FAULTLINE_UNROLL
-        for (int e = 0; e < A::kElements; ++e) c.v[i][j][e] = 0;
+    FAULTLINE_UNROLL
+    for (int i = 0; i < A::kI; ++i) FAULTLINE_UNROLL
+    for (int j = 0; j < A::kJ; ++j) FAULTLINE_UNROLL
+    for (int e = 0; e < A::kElements; ++e) c.v[i][j][e] = 0;
   }
   /// f(row, column, float& value) on every element, each by the thread that owns it.
   template <class A, class F>
   FAULTLINE_DEV void map(A& c, F f) const {
-FAULTLINE_UNROLL
-    for (int i = 0; i < A::kI; ++i)
-FAULTLINE_UNROLL
-      for (int j = 0; j < A::kJ; ++j)
-FAULTLINE_UNROLL
-        for (int e = 0; e < A::kElements; ++e) {
-          float v = c.v[i][j][e];
-          f(A::row(i, j, e), A::column(i, j, e), v);
-          c.v[i][j][e] = v;
-        }
+    FAULTLINE_UNROLL
+    for (int i = 0; i < A::kI; ++i) FAULTLINE_UNROLL
+    for (int j = 0; j < A::kJ; ++j) FAULTLINE_UNROLL
+    for (int e = 0; e < A::kElements; ++e) {
+      float v = c.v[i][j][e];
+      f(A::row(i, j, e), A::column(i, j, e), v);
+      c.v[i][j][e] = v;
+    }
   }
   /// total += part * scale(row, column); part = 0.
   template <class A, class F>
   FAULTLINE_DEV void fold(A& total, A& part, F scale) const {
-FAULTLINE_UNROLL
-    for (int i = 0; i < A::kI; ++i)
-FAULTLINE_UNROLL
-      for (int j = 0; j < A::kJ; ++j)
-FAULTLINE_UNROLL
-        for (int e = 0; e < A::kElements; ++e) {
-          total.v[i][j][e] = fused(part.v[i][j][e], scale(A::row(i, j, e), A::column(i, j, e)), total.v[i][j][e]);
-          part.v[i][j][e] = 0;
-        }
+    FAULTLINE_UNROLL
+    for (int i = 0; i < A::kI; ++i) FAULTLINE_UNROLL
+    for (int j = 0; j < A::kJ; ++j) FAULTLINE_UNROLL
+    for (int e = 0; e < A::kElements; ++e) {
+      total.v[i][j][e] = fused(part.v[i][j][e], scale(A::row(i, j, e), A::column(i, j, e)), total.v[i][j][e]);
+      part.v[i][j][e] = 0;
+    }
   }
 };
 
@@ -199,7 +199,8 @@ struct Block : Products {
   FAULTLINE_DEV void once(F f) const {
     if (thread_index() == 0) f();
   }
-  /// use(i, p[i]) for i < n, four values a load where p stands at a multiple of 16 bytes, eight loads under way at once.
+  /// use(i, p[i]) for i < n, four values a load where p stands at a multiple of 16 bytes, eight loads under way at
+  /// once.
   template <class Use>
   FAULTLINE_DEV void sweep(const float* p, int n, Use use) const {
     constexpr int kBatch = 8, kStride = kThreads * 4;

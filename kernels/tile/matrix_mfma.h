@@ -1,11 +1,13 @@
-// Matrix products of the tile layer by MFMA (gfx942, and the emulator that runs the same code): accumulators, fragments, staging.
+// Matrix products of the tile layer by MFMA (gfx942, and the emulator that runs the same code): accumulators,
+// fragments, staging.
 #pragma once
 
 namespace faultline::kernels::FAULTLINE_TILE_NAMESPACE {
 
-// MFMA. Narrow, 16x16x32 bytes: lane l holds A row l%16, B column l%16, chunk l/16 of a 64-byte block (two instructions);
-// C column l%16, rows 4(l/16)+e. Wide, 32x32x16 bytes: A row l%32, B column l%32, chunks l/32 and l/32+2 (four
-// instructions); C column l%32, rows 8(e/4) + 4(l/32) + e%4. Source: AMD Instinct MI300 ISA, "Matrix arithmetic instructions".
+// MFMA. Narrow, 16x16x32 bytes: lane l holds A row l%16, B column l%16, chunk l/16 of a 64-byte block (two
+// instructions); C column l%16, rows 4(l/16)+e. Wide, 32x32x16 bytes: A row l%32, B column l%32, chunks l/32 and l/32+2
+// (four instructions); C column l%32, rows 8(e/4) + 4(l/32) + e%4. Source: AMD Instinct MI300 ISA, "Matrix arithmetic
+// instructions".
 template <int M, int N>
 struct Acc {
   static constexpr bool kWide = M % 32 == 0 && N % 128 == 0;
@@ -35,17 +37,17 @@ FAULTLINE_DEV std::uint64_t fragment(Chunk c, int f) {
 template <class T, int M, int N, class LoadA, class LoadB>
 FAULTLINE_DEV void block_step(Acc<M, N>& c, LoadA load_a, LoadB load_b) {
   using A = Acc<M, N>;
-FAULTLINE_UNROLL
+  FAULTLINE_UNROLL
   for (int h = 0; h < A::kHalves; ++h) {
     Chunk a[A::kI];
-FAULTLINE_UNROLL
+    FAULTLINE_UNROLL
     for (int i = 0; i < A::kI; ++i) a[i] = load_a(i * A::kTile + lane() % A::kTile, A::operand_chunk(h));
-FAULTLINE_UNROLL
+    FAULTLINE_UNROLL
     for (int j = 0; j < A::kJ; ++j) {
       const Chunk b = load_b(j, h);
-FAULTLINE_UNROLL
+      FAULTLINE_UNROLL
       for (int f = 0; f < 2; ++f) {
-FAULTLINE_UNROLL
+        FAULTLINE_UNROLL
         for (int i = 0; i < A::kI; ++i) {
           if constexpr (A::kWide) {
             c.v[i][j] = mfma32<T>(fragment(a[i], f), fragment(b, f), c.v[i][j]);
@@ -91,16 +93,17 @@ struct NoFold {
 
 /// LDS that mma_columns needs to turn N columns.
 template <int N>
-inline constexpr int kTurnedBytes = N * (64 + kPad);
+inline constexpr int kTurnedBytes = N*(64 + kPad);
 
 struct Products : Basics {
-  /// c += rows x weights^T over K blocks [first, last) of 64 bytes; first and last are even. row(i) is the address of A's row i
-  /// (never out of range: the caller clamps), weights is pre-shuffled with `blocks` K blocks a row (ops/shuffle.h), column0 a
-  /// multiple of 16. A is staged in LDS, double buffered and padded; B goes from memory to registers, one step ahead.
-  /// after(step) runs when 128 bytes of K are done. Rows from `valid` on are not computed on the CPU.
+  /// c += rows x weights^T over K blocks [first, last) of 64 bytes; first and last are even. row(i) is the address of
+  /// A's row i (never out of range: the caller clamps), weights is pre-shuffled with `blocks` K blocks a row
+  /// (ops/shuffle.h), column0 a multiple of 16. A is staged in LDS, double buffered and padded; B goes from memory to
+  /// registers, one step ahead. after(step) runs when 128 bytes of K are done. Rows from `valid` on are not computed on
+  /// the CPU.
   template <class T, int M, int N, int Tag, class Row, class After>
-  FAULTLINE_DEV void mma_stream(Acc<M, N>& c, Row row, int /*valid*/, const std::uint8_t* weights, int blocks, int column0,
-                                int first, int last, After after) const {
+  FAULTLINE_DEV void mma_stream(Acc<M, N>& c, Row row, int /*valid*/, const std::uint8_t* weights, int blocks,
+                                int column0, int first, int last, After after) const {
     using A = Acc<M, N>;
     constexpr int kLine = kStepBytes + kPad, kLoads = (M * 8 + kThreads - 1) / kThreads;
     Lds<std::uint8_t> stage = shared<std::uint8_t, 2 * M * kLine, Tag>();
@@ -108,26 +111,26 @@ struct Products : Basics {
     const std::uint8_t* source[kLoads];
     Chunk next_a[kLoads], b[2][A::kJ][A::kHalves], next_b[2][A::kJ][A::kHalves];
     const std::uint8_t* column[A::kJ][A::kHalves];
-FAULTLINE_UNROLL
+    FAULTLINE_UNROLL
     for (int q = 0; q < kLoads; ++q) {
       const int index = thread_index() + q * kThreads;
       source[q] = row(index / 8 < M ? index / 8 : M - 1) + index % 8 * 16;
     }
-FAULTLINE_UNROLL
-    for (int j = 0; j < A::kJ; ++j)
-FAULTLINE_UNROLL
-      for (int h = 0; h < A::kHalves; ++h) {
-        const int n = column0 + A::operand_column(j);
-        column[j][h] = weights + static_cast<std::size_t>(n / 16) * blocks * 1024 + (A::operand_chunk(h) * 16 + n % 16) * 16;
-      }
+    FAULTLINE_UNROLL
+    for (int j = 0; j < A::kJ; ++j) FAULTLINE_UNROLL
+    for (int h = 0; h < A::kHalves; ++h) {
+      const int n = column0 + A::operand_column(j);
+      column[j][h] =
+          weights + static_cast<std::size_t>(n / 16) * blocks * 1024 + (A::operand_chunk(h) * 16 + n % 16) * 16;
+    }
     auto fetch_a = [&](int block) {
-FAULTLINE_UNROLL
+      FAULTLINE_UNROLL
       for (int q = 0; q < kLoads; ++q)
         if (M * 8 % kThreads == 0 || thread_index() + q * kThreads < M * 8)
           next_a[q] = load_chunk(source[q] + static_cast<std::size_t>(block) * 64);
     };
     auto store_a = [&](int buffer) {
-FAULTLINE_UNROLL
+      FAULTLINE_UNROLL
       for (int q = 0; q < kLoads; ++q) {
         const int index = thread_index() + q * kThreads;
         if (M * 8 % kThreads == 0 || index < M * 8)
@@ -135,13 +138,11 @@ FAULTLINE_UNROLL
       }
     };
     auto fetch_b = [&](Chunk(&to)[2][A::kJ][A::kHalves], int block) {
-FAULTLINE_UNROLL
-      for (int s = 0; s < 2; ++s)
-FAULTLINE_UNROLL
-        for (int j = 0; j < A::kJ; ++j)
-FAULTLINE_UNROLL
-          for (int h = 0; h < A::kHalves; ++h)
-            to[s][j][h] = load_chunk(column[j][h] + static_cast<std::size_t>(block + s) * 1024);
+      FAULTLINE_UNROLL
+      for (int s = 0; s < 2; ++s) FAULTLINE_UNROLL
+      for (int j = 0; j < A::kJ; ++j) FAULTLINE_UNROLL
+      for (int h = 0; h < A::kHalves; ++h)
+        to[s][j][h] = load_chunk(column[j][h] + static_cast<std::size_t>(block + s) * 1024);
     };
     fetch_a(first);
     fetch_b(b, first);
@@ -154,7 +155,7 @@ FAULTLINE_UNROLL
         fetch_a(block + 2);
         fetch_b(next_b, block + 2);
       }
-FAULTLINE_UNROLL
+      FAULTLINE_UNROLL
       for (int s = 0; s < 2; ++s) {
         block_step<T>(
             c,
@@ -166,22 +167,22 @@ FAULTLINE_UNROLL
       after(block / 2);
       if (more) {
         store_a(buffer ^ 1);
-FAULTLINE_UNROLL
-        for (int s = 0; s < 2; ++s)
-FAULTLINE_UNROLL
-          for (int j = 0; j < A::kJ; ++j)
-FAULTLINE_UNROLL
-            for (int h = 0; h < A::kHalves; ++h) b[s][j][h] = next_b[s][j][h];
+        FAULTLINE_UNROLL
+        for (int s = 0; s < 2; ++s) FAULTLINE_UNROLL
+        for (int j = 0; j < A::kJ; ++j) FAULTLINE_UNROLL
+        for (int h = 0; h < A::kHalves; ++h) b[s][j][h] = next_b[s][j][h];
       }
       sync();
       buffer ^= 1;
     }
   }
 
-  /// total += the same product with block scales: each 128 bytes of K (a step) count *weight_scale(step) * *row_scale(step, i).
+  /// total += the same product with block scales: each 128 bytes of K (a step) count *weight_scale(step) *
+  /// *row_scale(step, i).
   template <class T, int M, int N, int Tag, class Row, class WeightScale, class RowScale>
-  FAULTLINE_DEV void mma_stream_scaled(Acc<M, N>& total, Row row, int valid, const std::uint8_t* weights, int blocks, int column0,
-                                       int first, int last, WeightScale weight_scale, RowScale row_scale) const {
+  FAULTLINE_DEV void mma_stream_scaled(Acc<M, N>& total, Row row, int valid, const std::uint8_t* weights, int blocks,
+                                       int column0, int first, int last, WeightScale weight_scale,
+                                       RowScale row_scale) const {
     Acc<M, N> part;
     zero(part);
     mma_stream<T, M, N, Tag>(part, row, valid, weights, blocks, column0, first, last, [&](int step) {
@@ -193,10 +194,11 @@ FAULTLINE_UNROLL
   /// The rows that fetch named are there for every thread, and all threads are done with the tile before.
   FAULTLINE_DEV void arrived() const {}
 
-  /// c += A x B^T over `bytes` of K, a multiple of 64. A: M rows, lda bytes apart (LDS or global); B: row n at b + n * ldb in
-  /// global memory, readable for all N.
+  /// c += A x B^T over `bytes` of K, a multiple of 64. A: M rows, lda bytes apart (LDS or global); B: row n at b + n *
+  /// ldb in global memory, readable for all N.
   template <class T, int M, int N, class PointerA>
-  FAULTLINE_DEV void mma_rows(Acc<M, N>& c, PointerA a, int lda, const std::uint8_t* b, std::size_t ldb, int bytes) const {
+  FAULTLINE_DEV void mma_rows(Acc<M, N>& c, PointerA a, int lda, const std::uint8_t* b, std::size_t ldb,
+                              int bytes) const {
     using A = Acc<M, N>;
     for (int k = 0; k < bytes; k += 64) {
       block_step<T>(
@@ -205,9 +207,9 @@ FAULTLINE_UNROLL
     }
   }
 
-  /// c += A x B, A: M x P in LDS, rows lda bytes apart; B: P rows of N in global memory, ldb bytes apart, of which `valid` exist
-  /// (the others count as zero). B is turned through `turned` (kTurnedBytes<N> of LDS), 64 bytes of a column at a time.
-  /// Waits for the block before it writes there; the caller waits before it uses that memory again.
+  /// c += A x B, A: M x P in LDS, rows lda bytes apart; B: P rows of N in global memory, ldb bytes apart, of which
+  /// `valid` exist (the others count as zero). B is turned through `turned` (kTurnedBytes<N> of LDS), 64 bytes of a
+  /// column at a time. Waits for the block before it writes there; the caller waits before it uses that memory again.
   template <class T, int M, int N, int P>
   FAULTLINE_DEV void mma_columns(Acc<M, N>& c, Lds<std::uint8_t> a, int lda, const std::uint8_t* b, std::size_t ldb,
                                  int valid, Lds<std::uint8_t> turned) const {

@@ -1,6 +1,6 @@
-// Matrix products of the tile layer on sm_90a. GEMMs (mma_stream): both operands come by asynchronous copies into a pipeline in shared
-// memory, wgmma multiplies. Attention (mma_rows, mma_columns): tiles of cached tokens come the same way, mma.sync multiplies, because
-// 16 query rows would waste three quarters of a wgmma.
+// Matrix products of the tile layer on sm_90a. GEMMs (mma_stream): both operands come by asynchronous copies into a
+// pipeline in shared memory, wgmma multiplies. Attention (mma_rows, mma_columns): tiles of cached tokens come the same
+// way, mma.sync multiplies, because 16 query rows would waste three quarters of a wgmma.
 #pragma once
 
 #include "kernels/tile/memory_sm90.h"
@@ -8,9 +8,10 @@
 
 namespace faultline::kernels::sm90 {
 
-/// Accumulators of mma_stream: the transposed product. A warpgroup owns 64 of the 128 weight columns as the 64 rows of wgmma, the M
-/// rows are its N. In pre-shuffled weights the first 8 rows of each group of 16 lie at one stride, so the first warpgroup takes those
-/// and the second the others: a stage is then 16 KiB copied as it stands in memory, and wgmma's unswizzled layout describes it.
+/// Accumulators of mma_stream: the transposed product. A warpgroup owns 64 of the 128 weight columns as the 64 rows of
+/// wgmma, the M rows are its N. In pre-shuffled weights the first 8 rows of each group of 16 lie at one stride, so the
+/// first warpgroup takes those and the second the others: a stage is then 16 KiB copied as it stands in memory, and
+/// wgmma's unswizzled layout describes it.
 template <int M, int N>
 struct StreamAcc {
   static_assert(N == kTileColumns && (M == 32 || M == 64 || M == 128));
@@ -32,7 +33,8 @@ struct Acc {
   static FAULTLINE_DEV int column(int, int j, int e) { return (wave_index() * kJ + j) * 8 + lane() % 4 * 2 + (e & 1); }
 };
 
-/// Accumulators of mma_columns. FP8: turning pairs of bytes puts the even columns of 16 into one tile and the odd ones into the next.
+/// Accumulators of mma_columns. FP8: turning pairs of bytes puts the even columns of 16 into one tile and the odd ones
+/// into the next.
 template <class T, int M, int N>
 struct ValueAcc {
   static constexpr int kI = M / 16, kJ = N / 8 / kWaves, kElements = 4;
@@ -44,7 +46,8 @@ struct ValueAcc {
     return T::kBytes == 1 ? wave_index() * kJ * 8 + j / 2 * 16 + 2 * n + j % 2 : (wave_index() * kJ + j) * 8 + n;
   }
 };
-/// Where the probability of token t stands in row i; FP8: tokens in the order in which turned pairs of values meet them.
+/// Where the probability of token t stands in row i; FP8: tokens in the order in which turned pairs of values meet
+/// them.
 template <class T, int kLine>
 FAULTLINE_DEV int probability_at(int i, int t) {
   return i * kLine + (T::kBytes == 1 ? (t & ~15) | (t >> 1 & 3) << 2 | (t >> 3 & 1) << 1 | (t & 1) : 2 * t);
@@ -85,8 +88,9 @@ struct StagedRows {
   }
 };
 
-// Descriptors of wgmma operands in shared memory, K-major. Weights: no swizzle, 8x16-byte matrices 256 bytes apart in K and 2048 in
-// the columns. Rows: lines of 128 bytes in groups of 8, 16-byte pieces swizzled by the row. Fields: PTX ISA, "Matrix descriptor".
+// Descriptors of wgmma operands in shared memory, K-major. Weights: no swizzle, 8x16-byte matrices 256 bytes apart in K
+// and 2048 in the columns. Rows: lines of 128 bytes in groups of 8, 16-byte pieces swizzled by the row. Fields: PTX
+// ISA, "Matrix descriptor".
 FAULTLINE_DEV std::uint64_t weight_descriptor(std::uint32_t address) {
   return (address & 0x3ffffU) >> 4 | std::uint64_t{256 >> 4} << 16 | std::uint64_t{2048 >> 4} << 32;
 }
@@ -101,22 +105,23 @@ FAULTLINE_DEV void hold(float (&d)[J][4]) {  // values stay in these registers f
 }
 
 struct Products : Basics {
-  /// See matrix_mfma.h. FP8 sums leave the tensor core every 128 bytes of K, because it keeps 14 bits of them (DeepSeek-V3
-  /// technical report, arXiv 2412.19437, section 3.3.2); bf16 sums are floats there.
+  /// See matrix_mfma.h. FP8 sums leave the tensor core every 128 bytes of K, because it keeps 14 bits of them
+  /// (DeepSeek-V3 technical report, arXiv 2412.19437, section 3.3.2); bf16 sums are floats there.
   template <class T, int M, int N, int Tag, class Row>
-  FAULTLINE_DEV void mma_stream(StreamAcc<M, N>& c, Row row, int, const std::uint8_t* weights, int blocks, int column0, int first,
-                                int last, NoFold) const {
+  FAULTLINE_DEV void mma_stream(StreamAcc<M, N>& c, Row row, int, const std::uint8_t* weights, int blocks, int column0,
+                                int first, int last, NoFold) const {
     if constexpr (T::kBytes == 1) {
-      stream<T, M, true, false>(c, row, weights, blocks, column0, first, last, [](int) { return nullptr; },
-                                [](int, int) { return nullptr; });
+      stream<T, M, true, false>(
+          c, row, weights, blocks, column0, first, last, [](int) { return nullptr; }, [](int, int) { return nullptr; });
     } else {
-      stream<T, M, false, false>(c, row, weights, blocks, column0, first, last, [](int) { return nullptr; },
-                                 [](int, int) { return nullptr; });
+      stream<T, M, false, false>(
+          c, row, weights, blocks, column0, first, last, [](int) { return nullptr; }, [](int, int) { return nullptr; });
     }
   }
   template <class T, int M, int N, int Tag, class Row, class WeightScale, class RowScale>
-  FAULTLINE_DEV void mma_stream_scaled(StreamAcc<M, N>& total, Row row, int, const std::uint8_t* weights, int blocks, int column0,
-                                       int first, int last, WeightScale weight_scale, RowScale row_scale) const {
+  FAULTLINE_DEV void mma_stream_scaled(StreamAcc<M, N>& total, Row row, int, const std::uint8_t* weights, int blocks,
+                                       int column0, int first, int last, WeightScale weight_scale,
+                                       RowScale row_scale) const {
     stream<T, M, true, true>(total, row, weights, blocks, column0, first, last, weight_scale, row_scale);
   }
 
@@ -125,13 +130,15 @@ struct Products : Basics {
     sync();
   }
 
-  /// c += A x B^T over `bytes` of K, a multiple of 64. A: M rows, lda bytes apart; B: row n at b + n * ldb; both in shared memory,
-  /// lines padded so that eight rows of 16 bytes meet no bank twice.
+  /// c += A x B^T over `bytes` of K, a multiple of 64. A: M rows, lda bytes apart; B: row n at b + n * ldb; both in
+  /// shared memory, lines padded so that eight rows of 16 bytes meet no bank twice.
   template <class T, int M, int N>
-  FAULTLINE_DEV void mma_rows(Acc<M, N>& c, const std::uint8_t* a, int lda, const std::uint8_t* b, std::size_t ldb, int bytes) const {
+  FAULTLINE_DEV void mma_rows(Acc<M, N>& c, const std::uint8_t* a, int lda, const std::uint8_t* b, std::size_t ldb,
+                              int bytes) const {
     using A = Acc<M, N>;
     const std::uint32_t from_a = shared_address(a) + lane() % 16 * lda + lane() / 16 * 16;
-    const std::uint32_t from_b = shared_address(b) + (wave_index() * A::kJ * 8 + lane() % 8) * static_cast<int>(ldb) + lane() / 8 * 16;
+    const std::uint32_t from_b =
+        shared_address(b) + (wave_index() * A::kJ * 8 + lane() % 8) * static_cast<int>(ldb) + lane() / 8 * 16;
     FAULTLINE_UNROLL_LOADS
     for (int k = 0; k < bytes; k += 64) {
       std::uint32_t fb[A::kJ][4];
@@ -151,21 +158,21 @@ struct Products : Basics {
     }
   }
 
-  /// c += A x B. A: M x P in shared memory, rows lda bytes apart, columns in the order of probability_at; B: P rows of N in shared memory,
-  /// of which those past the valid ones are zeros.
+  /// c += A x B. A: M x P in shared memory, rows lda bytes apart, columns in the order of probability_at; B: P rows of
+  /// N in shared memory, of which those past the valid ones are zeros.
   template <class T, int M, int N, int P>
-  FAULTLINE_DEV void mma_columns(ValueAcc<T, M, N>& c, const std::uint8_t* a, int lda, const std::uint8_t* b, std::size_t ldb, int,
-                                 const std::uint8_t*) const {
+  FAULTLINE_DEV void mma_columns(ValueAcc<T, M, N>& c, const std::uint8_t* a, int lda, const std::uint8_t* b,
+                                 std::size_t ldb, int, const std::uint8_t*) const {
     using A = ValueAcc<T, M, N>;
     const std::uint32_t from_a = shared_address(a) + lane() % 16 * lda + lane() / 16 * 16;
-    const std::uint32_t from_b = shared_address(b) + lane() * static_cast<int>(ldb) + wave_index() * A::kJ * 8 * T::kBytes;
+    const std::uint32_t from_b =
+        shared_address(b) + lane() * static_cast<int>(ldb) + wave_index() * A::kJ * 8 * T::kBytes;
     FAULTLINE_UNROLL
     for (int first = 0; first < P; first += 32) {  // tokens: one instruction of FP8, two of bf16
       std::uint32_t fa[A::kI][2][4];
       FAULTLINE_UNROLL
-      for (int i = 0; i < A::kI; ++i)
-        FAULTLINE_UNROLL
-        for (int h = 0; h < T::kBytes; ++h) load_matrices(fa[i][h], from_a + i * 16 * lda + first * T::kBytes + h * 32);
+      for (int i = 0; i < A::kI; ++i) FAULTLINE_UNROLL
+      for (int h = 0; h < T::kBytes; ++h) load_matrices(fa[i][h], from_a + i * 16 * lda + first * T::kBytes + h * 32);
       FAULTLINE_UNROLL
       for (int j = 0; j < A::kJ; j += 2) {
         std::uint32_t fb[2][4];
@@ -177,30 +184,30 @@ struct Products : Basics {
             const std::uint32_t(&r)[4] = fb[0];
             mma16x8<T>(c.v[i][j], fa[i][0][0], fa[i][0][1], fa[i][0][2], fa[i][0][3], __byte_perm(r[0], r[1], 0x6420),
                        __byte_perm(r[2], r[3], 0x6420));
-            mma16x8<T>(c.v[i][j + 1], fa[i][0][0], fa[i][0][1], fa[i][0][2], fa[i][0][3], __byte_perm(r[0], r[1], 0x7531),
-                       __byte_perm(r[2], r[3], 0x7531));
+            mma16x8<T>(c.v[i][j + 1], fa[i][0][0], fa[i][0][1], fa[i][0][2], fa[i][0][3],
+                       __byte_perm(r[0], r[1], 0x7531), __byte_perm(r[2], r[3], 0x7531));
           }
         } else {
           load_turned(fb[1], at + 16);
           FAULTLINE_UNROLL
-          for (int i = 0; i < A::kI; ++i)
-            FAULTLINE_UNROLL
-            for (int h = 0; h < 2; ++h)
-              FAULTLINE_UNROLL
-              for (int o = 0; o < 2; ++o)
-                mma16x8<T>(c.v[i][j + o], fa[i][h][0], fa[i][h][1], fa[i][h][2], fa[i][h][3], fb[o][2 * h], fb[o][2 * h + 1]);
+          for (int i = 0; i < A::kI; ++i) FAULTLINE_UNROLL
+          for (int h = 0; h < 2; ++h) FAULTLINE_UNROLL
+          for (int o = 0; o < 2; ++o)
+            mma16x8<T>(c.v[i][j + o], fa[i][h][0], fa[i][h][1], fa[i][h][2], fa[i][h][3], fb[o][2 * h],
+                       fb[o][2 * h + 1]);
         }
       }
     }
   }
 
  private:
-  // total += rows x weights^T. Stage s of the pipeline holds step s of 128 bytes of K: the copies of a step start kStages - 2 steps
-  // ahead, when every warp is known to be done with the step that used the stage before (each waits for all products but its last).
-  // kPromote: a step's product goes to registers of its own and is added to total while the next step multiplies.
+  // total += rows x weights^T. Stage s of the pipeline holds step s of 128 bytes of K: the copies of a step start
+  // kStages - 2 steps ahead, when every warp is known to be done with the step that used the stage before (each waits
+  // for all products but its last). kPromote: a step's product goes to registers of its own and is added to total while
+  // the next step multiplies.
   template <class T, int M, bool kPromote, bool kScaled, class Row, class WeightScale, class RowScale>
-  FAULTLINE_DEV void stream(StreamAcc<M, kTileColumns>& total, Row row, const std::uint8_t* weights, int blocks, int column0, int first,
-                            int last, WeightScale weight_scale, RowScale row_scale) const {
+  FAULTLINE_DEV void stream(StreamAcc<M, kTileColumns>& total, Row row, const std::uint8_t* weights, int blocks,
+                            int column0, int first, int last, WeightScale weight_scale, RowScale row_scale) const {
     constexpr int kStages = kStreamStages<M>, kStage = kStreamStageBytes<M>, kScales = kStreamScaleFloats<M>;
     constexpr int kWeights = kTileColumns * kStepBytes, kLoads = M * 8 / kThreads, J = M / 8;
     const int steps = (last - first) / 2;
@@ -208,19 +215,22 @@ struct Products : Basics {
     const std::uint32_t pipe = shared_address(dynamic_memory());
     const float* scales = reinterpret_cast<const float*>(dynamic_memory() + kStages * kStage);
     const std::size_t group = static_cast<std::size_t>(blocks) * 1024;  // bytes of 16 weight columns
-    const std::uint8_t* from_w = weights + (column0 / 16 + thread_index() / 128) * group + static_cast<std::size_t>(first) * 1024 + thread_index() % 128 * 16;
+    const std::uint8_t* from_w = weights + (column0 / 16 + thread_index() / 128) * group +
+                                 static_cast<std::size_t>(first) * 1024 + thread_index() % 128 * 16;
     const std::uint8_t* from_a[kLoads];
     FAULTLINE_UNROLL
     for (int q = 0; q < kLoads; ++q) {
       const int index = thread_index() + q * kThreads;
       from_a[q] = row(index / 8) + index % 8 * 16 + static_cast<std::size_t>(first) * 64;
     }
-    const std::uint32_t to_a = kWeights + thread_index() / 8 * 128 + ((thread_index() % 8 ^ thread_index() / 8 % 8) << 4);
+    const std::uint32_t to_a =
+        kWeights + thread_index() / 8 * 128 + ((thread_index() % 8 ^ thread_index() / 8 % 8) << 4);
     auto fetch = [&](int step, int stage) {
       const std::uint32_t to = pipe + stage * kStage;
       FAULTLINE_UNROLL
       for (int q = 0; q < 4; ++q)
-        copy_async16(to + (thread_index() + q * kThreads) * 16, from_w + 2 * q * group + static_cast<std::size_t>(step) * 2048);
+        copy_async16(to + (thread_index() + q * kThreads) * 16,
+                     from_w + 2 * q * group + static_cast<std::size_t>(step) * 2048);
       FAULTLINE_UNROLL
       for (int q = 0; q < kLoads; ++q)
         copy_async16(to + to_a + q * (kThreads / 8 * 128), from_a[q] + static_cast<std::size_t>(step) * kStepBytes);
@@ -283,8 +293,9 @@ struct Products : Basics {
       copies_commit();
     }
     if constexpr (kPromote) {
-      // Up to 64 rows two blocks share a multiprocessor: one multiplies while the other adds. 128 rows do both themselves, four steps
-      // at a time; no product is under way where the loop turns, because the compiler would copy its accumulators there.
+      // Up to 64 rows two blocks share a multiprocessor: one multiplies while the other adds. 128 rows do both
+      // themselves, four steps at a time; no product is under way where the loop turns, because the compiler would copy
+      // its accumulators there.
       int s = 0;
       for (; M > 64 && s + 4 <= steps; s += 4) {
         float even[J][4], odd[J][4], third[J][4], last_part[J][4];

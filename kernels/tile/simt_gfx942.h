@@ -17,7 +17,9 @@ using s4 = short __attribute__((ext_vector_type(4)));
 template <class T>
 using Lds = T*;
 template <class To>
-FAULTLINE_DEV Lds<To> lds_as(Lds<std::uint8_t> memory) { return reinterpret_cast<To*>(memory); }
+FAULTLINE_DEV Lds<To> lds_as(Lds<std::uint8_t> memory) {
+  return reinterpret_cast<To*>(memory);
+}
 
 inline constexpr int kWave = 64;
 inline constexpr float kFp8Max = 240.0F, kFp8Target = 224.0F;
@@ -26,7 +28,9 @@ FAULTLINE_DEV int thread_index() { return static_cast<int>(__builtin_amdgcn_work
 FAULTLINE_DEV int block_x() { return static_cast<int>(__builtin_amdgcn_workgroup_id_x()); }
 FAULTLINE_DEV int block_y() { return static_cast<int>(__builtin_amdgcn_workgroup_id_y()); }
 FAULTLINE_DEV int block_z() { return static_cast<int>(__builtin_amdgcn_workgroup_id_z()); }
-FAULTLINE_DEV int lane() { return static_cast<int>(__builtin_amdgcn_mbcnt_hi(~0U, __builtin_amdgcn_mbcnt_lo(~0U, 0U))); }
+FAULTLINE_DEV int lane() {
+  return static_cast<int>(__builtin_amdgcn_mbcnt_hi(~0U, __builtin_amdgcn_mbcnt_lo(~0U, 0U)));
+}
 FAULTLINE_DEV void sync() {
   __builtin_amdgcn_fence(__ATOMIC_RELEASE, "workgroup");
   __builtin_amdgcn_s_barrier();

@@ -4,15 +4,16 @@
 #include <cuda_fp8.h>
 
 #define FAULTLINE_DEV __device__ __forceinline__
-#define FAULTLINE_KERNEL(name) extern "C" __global__ void __launch_bounds__(256, faultline::kernels::sm90::blocks_each(#name)) fl_##name
+#define FAULTLINE_KERNEL(name) \
+  extern "C" __global__ void __launch_bounds__(256, faultline::kernels::sm90::blocks_each(#name)) fl_##name
 #define FAULTLINE_SHARED(T, name, n) __shared__ __align__(16) T name[n]
 #define FAULTLINE_UNROLL _Pragma("unroll")
 #define FAULTLINE_UNROLL_LOADS _Pragma("unroll 8")  // several loads under way at once; eight suit this device better
 
 namespace faultline::kernels::sm90 {
 
-/// Blocks of a kernel that a multiprocessor should hold: two, for which the compiler keeps to 128 registers; one for tiles of 128
-/// rows and for prefill, whose accumulators need more.
+/// Blocks of a kernel that a multiprocessor should hold: two, for which the compiler keeps to 128 registers; one for
+/// tiles of 128 rows and for prefill, whose accumulators need more.
 constexpr int blocks_each(const char* name) {
   for (const char* c = name; *c != 0; ++c)
     if ((c[0] == '1' && c[1] == '2' && c[2] == '8') || (c[0] == 'p' && c[1] == 'r' && c[2] == 'e' && c[3] == 'f'))
@@ -28,7 +29,9 @@ struct __align__(16) Chunk {
 template <class T>
 using Lds = T*;
 template <class To>
-FAULTLINE_DEV Lds<To> lds_as(Lds<std::uint8_t> memory) { return reinterpret_cast<To*>(memory); }
+FAULTLINE_DEV Lds<To> lds_as(Lds<std::uint8_t> memory) {
+  return reinterpret_cast<To*>(memory);
+}
 
 inline constexpr int kWave = 32;
 inline constexpr float kFp8Max = 448.0F, kFp8Target = 448.0F;
@@ -53,9 +56,7 @@ FAULTLINE_DEV float hw_exp2(float x) {
 FAULTLINE_DEV float hw_rsqrt(float x) { return rsqrtf(x); }
 FAULTLINE_DEV float clamp_fp8(float v) { return v != v ? v : fminf(fmaxf(v, -kFp8Max), kFp8Max); }
 FAULTLINE_DEV std::uint8_t convert_fp8(float v) { return __nv_cvt_float_to_fp8(v, __NV_NOSAT, __NV_E4M3); }
-FAULTLINE_DEV float expand_fp8(std::uint8_t v) {
-  return __half2float(__half(__nv_cvt_fp8_to_halfraw(v, __NV_E4M3)));
-}
+FAULTLINE_DEV float expand_fp8(std::uint8_t v) { return __half2float(__half(__nv_cvt_fp8_to_halfraw(v, __NV_E4M3))); }
 FAULTLINE_DEV float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 
 template <class T>
@@ -67,9 +68,13 @@ FAULTLINE_DEV T atomic_add_any(T* p, T v) {
   }
 }
 template <class T>
-FAULTLINE_DEV T atomic_add_shared(T* p, T v) { return atomic_add_any(p, v); }
+FAULTLINE_DEV T atomic_add_shared(T* p, T v) {
+  return atomic_add_any(p, v);
+}
 template <class T>
-FAULTLINE_DEV T atomic_add_global(T* p, T v) { return atomic_add_any(p, v); }
+FAULTLINE_DEV T atomic_add_global(T* p, T v) {
+  return atomic_add_any(p, v);
+}
 FAULTLINE_DEV void atomic_or_global(std::uint32_t* p, std::uint32_t v) { atomicOr(p, v); }
 FAULTLINE_DEV std::uint32_t load_system(const std::uint32_t* p) {
   std::uint32_t v;
@@ -82,7 +87,9 @@ FAULTLINE_DEV void store_system(std::uint32_t* p, std::uint32_t v) {
 FAULTLINE_DEV void pause() { __nanosleep(100); }
 
 // Shared memory as the instructions below address it.
-FAULTLINE_DEV std::uint32_t shared_address(const void* p) { return static_cast<std::uint32_t>(__cvta_generic_to_shared(p)); }
+FAULTLINE_DEV std::uint32_t shared_address(const void* p) {
+  return static_cast<std::uint32_t>(__cvta_generic_to_shared(p));
+}
 
 // Asynchronous copies to shared memory. The 16-byte one writes zeros when `there` is false and then reads nothing.
 FAULTLINE_DEV void copy_async16(std::uint32_t to, const void* from, bool there = true) {
@@ -127,7 +134,8 @@ FAULTLINE_DEV std::uint16_t convert_bf16(float v) {
   return r;
 }
 
-// d += a x b for one 16x8 tile over 32 bytes of K. a: rows g and g+8; the two words of each are K bytes of the fragment.
+// d += a x b for one 16x8 tile over 32 bytes of K. a: rows g and g+8; the two words of each are K bytes of the
+// fragment.
 template <class T>
 FAULTLINE_DEV void mma16x8(float (&d)[4], std::uint32_t a0, std::uint32_t a1, std::uint32_t a2, std::uint32_t a3,
                            std::uint32_t b0, std::uint32_t b1) {

@@ -5,8 +5,8 @@
 //   FAULTLINE_TILE_EMULATOR  the gfx942 code on fibers, tests only
 //   FAULTLINE_TILE_CPU       loops; FAULTLINE_TILE_CPU names the level: cpu_v2, cpu_v3, cpu_v4, cpu_portable
 //
-// A kernel is a template or function over `const Block&`: a block program. Code between operations runs once on the CPU and
-// on each of the 256 threads of a GPU block, so everything that writes memory stands inside an operation:
+// A kernel is a template or function over `const Block&`: a block program. Code between operations runs once on the CPU
+// and on each of the 256 threads of a GPU block, so everything that writes memory stands inside an operation:
 //
 //   each(n, f)              f(i) for i < n, spread over the block's threads
 //   sweep(p, n, f)          f(i, p[i]) over a whole row of memory
@@ -18,20 +18,20 @@
 //   mma_columns             acc += A x B with B in row-major global memory (probabilities x values)
 //   barrier shared atomic_add exp2 to_fp8 from_fp8 to_bf16 from_bf16
 //
-// All four implementations live in namespaces of their own, so that one binary can hold several (also: the CPU levels must
-// not share inline functions, or the linker would keep one level's code for all).
+// All four implementations live in namespaces of their own, so that one binary can hold several (also: the CPU levels
+// must not share inline functions, or the linker would keep one level's code for all).
 #pragma once
 
 #include "kernels/tile/types.h"
 
 #if defined(FAULTLINE_TILE_GFX942)
 #define FAULTLINE_TILE_NAMESPACE gfx942
-#include "kernels/tile/simt_gfx942.h"
 #include "kernels/tile/gpu.h"
+#include "kernels/tile/simt_gfx942.h"
 #elif defined(FAULTLINE_TILE_SM90)
 #define FAULTLINE_TILE_NAMESPACE sm90
-#include "kernels/tile/simt_sm90.h"
 #include "kernels/tile/gpu.h"
+#include "kernels/tile/simt_sm90.h"
 #elif defined(FAULTLINE_TILE_EMULATOR)
 #define FAULTLINE_TILE_NAMESPACE emulated
 #include "kernels/emulator/simt_emulator.h"

@@ -30,8 +30,8 @@ bool write_all(int fd, std::string_view bytes) {
 
 }  // namespace
 
-Replicas::Replicas(const experiment::ExperimentSpec& spec, const experiment::Deployment& deployment, const config::FileReader& reader,
-                   const std::vector<ReplicaJob>& jobs) {
+Replicas::Replicas(const experiment::ExperimentSpec& spec, const experiment::Deployment& deployment,
+                   const config::FileReader& reader, const std::vector<ReplicaJob>& jobs) {
   for (const ReplicaJob& job : jobs) {
     int ends[2];
     if (pipe(ends) != 0) throw std::runtime_error(fmt::format("cannot make a pipe: {}", std::strerror(errno)));
@@ -91,8 +91,9 @@ std::vector<record::RunRecord> Replicas::collect() {
     }
     c.pid = -1;
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-      throw std::runtime_error(WIFSIGNALED(status) ? fmt::format("a paired run was ended by signal {}", WTERMSIG(status))
-                                                   : std::string("a paired run failed"));
+      throw std::runtime_error(WIFSIGNALED(status)
+                                   ? fmt::format("a paired run was ended by signal {}", WTERMSIG(status))
+                                   : std::string("a paired run failed"));
     }
     runs.push_back(record::decode_run(bytes));
   }

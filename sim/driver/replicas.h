@@ -21,8 +21,8 @@ struct ReplicaJob {
 class Replicas {
  public:
   /// Starts one child per job. Call before this process has threads or an engine.
-  Replicas(const experiment::ExperimentSpec& spec, const experiment::Deployment& deployment, const config::FileReader& reader,
-           const std::vector<ReplicaJob>& jobs);
+  Replicas(const experiment::ExperimentSpec& spec, const experiment::Deployment& deployment,
+           const config::FileReader& reader, const std::vector<ReplicaJob>& jobs);
   ~Replicas();  // children not collected are ended
   Replicas(const Replicas&) = delete;
   Replicas& operator=(const Replicas&) = delete;

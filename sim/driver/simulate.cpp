@@ -16,8 +16,8 @@ double clock_seconds(clockid_t id) {
 
 }  // namespace
 
-record::RunRecord simulate(const experiment::ExperimentSpec& spec, const experiment::Deployment& d, const config::FileReader& reader,
-                           const SimulateOptions& options) {
+record::RunRecord simulate(const experiment::ExperimentSpec& spec, const experiment::Deployment& d,
+                           const config::FileReader& reader, const SimulateOptions& options) {
   const double wall = clock_seconds(CLOCK_MONOTONIC), cpu = clock_seconds(CLOCK_PROCESS_CPUTIME_ID);
   config::Diagnostics diagnostics;
   const auto arrivals = workload::make_source(spec.workload, spec.seed, reader, diagnostics);
@@ -32,8 +32,8 @@ record::RunRecord simulate(const experiment::ExperimentSpec& spec, const experim
   setup.router = d.router;
   setup.agent = d.agent;
   for (const auto* role : d.group_roles) {
-    setup.groups.push_back({role->pricer.get(), static_cast<std::uint32_t>(role->plan.tp), static_cast<std::uint32_t>(spec.model.layers),
-                            role->experts.get(), role->price});
+    setup.groups.push_back({role->pricer.get(), static_cast<std::uint32_t>(role->plan.tp),
+                            static_cast<std::uint32_t>(spec.model.layers), role->experts.get(), role->price});
   }
   setup.engine = spec.engine;
   setup.timing = spec.timing;

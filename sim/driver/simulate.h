@@ -12,8 +12,8 @@
 namespace faultline::sim {
 
 struct SimulateOptions {
-  bool with_faults = true;   // false: the paired run without the fault
-  bool placebo = false;      // each fault becomes one that disables nothing, at the same time
+  bool with_faults = true;  // false: the paired run without the fault
+  bool placebo = false;     // each fault becomes one that disables nothing, at the same time
   record::EventLogWriter* log = nullptr;
   record::TruthLog* truth = nullptr;
 #ifdef FAULTLINE_CHECKS

@@ -81,7 +81,8 @@ World::World(WorldSetup setup, record::RunRecord& run)
       g.workers = setup_.instances[i].up;
       g.head = g.nodes.front();
       if (const auto* experts = setup_.groups[k].experts) {
-        g.placement = std::shared_ptr<const model::ExpertPlacement>(std::shared_ptr<const void>(), &experts->initial().placement);
+        g.placement =
+            std::shared_ptr<const model::ExpertPlacement>(std::shared_ptr<const void>(), &experts->initial().placement);
       }
       for (const std::uint32_t n : g.nodes) groups_on_node_[n].push_back(static_cast<std::uint32_t>(groups_.size()));
       groups_.push_back(std::move(g));
@@ -93,15 +94,18 @@ World::World(WorldSetup setup, record::RunRecord& run)
     FAULTLINE_ASSERT(!broken, "instance {} group {} has no path between its nodes", g.instance, g.index);
   }
   const bool any_transfer = std::any_of(setup_.instances.begin(), setup_.instances.end(), [](const auto& i) {
-    return std::any_of(i.groups.begin(), i.groups.end(), [](const auto& g) { return g.role == control::GroupRole::prefill; });
+    return std::any_of(i.groups.begin(), i.groups.end(),
+                       [](const auto& g) { return g.role == control::GroupRole::prefill; });
   });
   if (any_transfer) {
     net_ = FlowNet::open(paths_.capacity());
-    writes_.emplace(static_cast<WriteEngine::Owner&>(*this), *net_, paths_, truth_.links(), setup_.retransmission_budget);
+    writes_.emplace(static_cast<WriteEngine::Owner&>(*this), *net_, paths_, truth_.links(),
+                    setup_.retransmission_budget);
   }
   for (const auto& shape : setup_.groups) {  // one clock for all groups: popularity belongs to the load
     if (shape.experts == nullptr) continue;
-    if (const Duration d = shape.experts->popularity_spec().drift_period; d.v > 0) queue_.push(now_ + d, kExpertDrift, 0, 0);
+    if (const Duration d = shape.experts->popularity_spec().drift_period; d.v > 0)
+      queue_.push(now_ + d, kExpertDrift, 0, 0);
     if (const Duration d = shape.experts->balance().rebalance_period; d.v > 0) queue_.push(now_ + d, kRebalance, 0, 0);
     break;
   }
@@ -128,7 +132,8 @@ void World::add_entity(Address a, std::unique_ptr<control::Controller> c, Compon
 std::unique_ptr<control::Controller> World::make_instance(std::uint32_t i, bool up) const {
   control::InstanceSetup s = setup_.instances[i];
   s.up = up;
-  // Where its groups run now it hears with GroupReady: its start must not depend on what it was not told (strict replay).
+  // Where its groups run now it hears with GroupReady: its start must not depend on what it was not told (strict
+  // replay).
   return std::make_unique<control::InstanceController>(std::move(s));
 }
 
@@ -200,7 +205,8 @@ void World::handle_until(Instant t) {
     ++events_;
     handle(e);
     drain_local();
-    if ((events_ & 0x3fff) == 0 && setup_.progress && !setup_.progress(now_, run_.requests.size() - observer_.unfinished())) {
+    if ((events_ & 0x3fff) == 0 && setup_.progress &&
+        !setup_.progress(now_, run_.requests.size() - observer_.unfinished())) {
       interrupted_ = stop_ = true;
     }
     if (finished()) stop_ = true;
@@ -308,7 +314,8 @@ control::Commands World::held_by(std::uint32_t instance) {
   std::vector<std::int64_t> in_flight(groups_per_instance_);
   for (std::uint32_t g = 0; g < groups_per_instance_; ++g) in_flight[g] = group(instance, g).exec->steps_by(now_);
   control::Commands notes;
-  static_cast<control::InstanceController&>(*entities_[first_instance_ + instance].controller).account_loss(in_flight, notes);
+  static_cast<control::InstanceController&>(*entities_[first_instance_ + instance].controller)
+      .account_loss(in_flight, notes);
   return notes;
 }
 
@@ -324,7 +331,8 @@ void World::crash(std::uint32_t index, bool process_only) {
       const auto& held = std::get<control::NoteAttemptLost>(n);
       const auto router = router_of_.find(held.request);
       if (router == router_of_.end()) continue;
-      post_local(router->second, control::StreamCut{held.request, run_.requests[held.request.v].attempts - 1U, held.produced});
+      post_local(router->second,
+                 control::StreamCut{held.request, run_.requests[held.request.v].attempts - 1U, held.produced});
     }
   }
   messages_.crash(index, process_only);
@@ -390,7 +398,8 @@ void World::dispatch(std::uint32_t index, const control::Event& event) {
   ++steps_;
   const std::uint64_t digest = e.controller->digest();
   if (setup_.check_every_step) {
-    FAULTLINE_ASSERT(digest == e.controller->full_digest(), "role={} index={}", static_cast<int>(e.address.role), e.address.index);
+    FAULTLINE_ASSERT(digest == e.controller->full_digest(), "role={} index={}", static_cast<int>(e.address.role),
+                     e.address.index);
     e.controller->check();
   }
   if (setup_.log) setup_.log->append(now_, e.address, incarnation(index), event, commands_, digest);
@@ -407,7 +416,8 @@ void World::execute(std::uint32_t index, control::Command& command) {
           messages_.send(index, entity_of(c.to), std::move(c.message));
         } else if constexpr (std::is_same_v<C, control::ArmTimer>) {
           const std::uint64_t generation = ++generation_;
-          const auto it = std::find_if(e.timers.begin(), e.timers.end(), [&](const Timer& t) { return t.key == c.key; });
+          const auto it =
+              std::find_if(e.timers.begin(), e.timers.end(), [&](const Timer& t) { return t.key == c.key; });
           if (it != e.timers.end()) it->generation = generation;
           else e.timers.push_back({c.key, generation});
           if (c.deadline != kNever) queue_.push(std::max(now_, c.deadline), kTimer, index, generation);
@@ -445,7 +455,9 @@ void World::execute(std::uint32_t index, control::Command& command) {
           }
           if constexpr (std::is_same_v<C, control::NoteAttemptLost>) {
             const std::uint32_t blamed = observer_.fault_of(c.instance.v);
-            if (blamed != kNoFault) run_.faults[blamed].kv_bytes_lost += (setup_.kv_bytes_per_token * (std::int64_t{c.prefilled} + c.produced)).v;
+            if (blamed != kNoFault)
+              run_.faults[blamed].kv_bytes_lost +=
+                  (setup_.kv_bytes_per_token * (std::int64_t{c.prefilled} + c.produced)).v;
           }
           if constexpr (std::is_same_v<C, control::NotePhase>) {
             using control::Phase;
@@ -472,7 +484,8 @@ void World::next_arrival() {
 
 void World::arrive() {
   const RequestId id{static_cast<std::uint32_t>(arrivals_++)};
-  const auto prompt = static_cast<std::int32_t>(arrival_.prompt.v), output = static_cast<std::int32_t>(arrival_.output.v);
+  const auto prompt = static_cast<std::int32_t>(arrival_.prompt.v),
+             output = static_cast<std::int32_t>(arrival_.output.v);
   observer_.arrived(now_, id, prompt, output, arrival_.slo_class);
   control::RequestArrived event{id, prompt, output, arrival_.slo_class,
                                 arrival_.prefix_blocks.empty() ? 0 : mix64(arrival_.prefix_blocks[0] + 1)};

@@ -1,5 +1,5 @@
-// World: the simulated cluster. It owns the controllers, carries their messages, timers, steps and transfers, makes faults
-// true, and lets symptoms reach controllers only as and when a real system would notice them.
+// World: the simulated cluster. It owns the controllers, carries their messages, timers, steps and transfers, makes
+// faults true, and lets symptoms reach controllers only as and when a real system would notice them.
 //
 //   arrivals -> router -> instance leader -> node agents -> group executors (timers)
 //                                                        -> transfers (flows on FlowNet)
@@ -47,7 +47,7 @@ struct WorldSetup {
   const topology::Placement* placement = nullptr;
   std::vector<control::InstanceSetup> instances;  // serving ones first, then standby
   control::FleetSetup fleet;
-  control::RouterSetup router;   // index and accepting are filled in by the world
+  control::RouterSetup router;  // index and accepting are filled in by the world
   control::NodeAgentSetup agent;
   struct GroupShape {
     const model::StepPricer* pricer = nullptr;
@@ -61,7 +61,7 @@ struct WorldSetup {
   control::TimingSpec timing;
   Duration retransmission_budget;  // a broken RDMA path is reported this long after the break
   control::ElasticSpec elastic;
-  Duration router_restart;         // a crashed router process is back after this
+  Duration router_restart;  // a crashed router process is back after this
   Bytes kv_bytes_per_token;
   fault::FaultSchedule faults;
   workload::ArrivalSource* arrivals = nullptr;
@@ -74,7 +74,9 @@ struct WorldSetup {
   std::function<bool(Instant now, std::uint64_t requests_done)> progress;
 };
 
-class World final : public fault::FaultActuator, private ports::MessageNet<control::Message>::Owner, private WriteEngine::Owner {
+class World final : public fault::FaultActuator,
+                    private ports::MessageNet<control::Message>::Owner,
+                    private WriteEngine::Owner {
  public:
   /// `run` receives the record; its description fields (gpus, SLO, …) are the caller's.
   World(WorldSetup setup, record::RunRecord& run);
@@ -89,9 +91,25 @@ class World final : public fault::FaultActuator, private ports::MessageNet<contr
 
  private:
   enum Kind : std::uint32_t {
-    kMessage, kTimer, kGroupEnd, kGroupFail, kArrival, kTransition, kRequest, kLaunch, kProbe, kTransferStart, kTransferDone,
-    kTransferCanceled, kWriteGivesUp, kRouterBack, kRouterNotice, kPowerOff,
-    kExpertDrift, kRebalance, kRebalanced,
+    kMessage,
+    kTimer,
+    kGroupEnd,
+    kGroupFail,
+    kArrival,
+    kTransition,
+    kRequest,
+    kLaunch,
+    kProbe,
+    kTransferStart,
+    kTransferDone,
+    kTransferCanceled,
+    kWriteGivesUp,
+    kRouterBack,
+    kRouterNotice,
+    kPowerOff,
+    kExpertDrift,
+    kRebalance,
+    kRebalanced,
   };
   struct Timer {
     TimerKey key;
@@ -100,7 +118,7 @@ class World final : public fault::FaultActuator, private ports::MessageNet<contr
   struct Entity {
     Address address;
     std::unique_ptr<control::Controller> controller;
-    ComponentId host;        // node or host component it runs on
+    ComponentId host;  // node or host component it runs on
     std::vector<Timer> timers;
   };
   struct Envelope {
@@ -119,7 +137,8 @@ class World final : public fault::FaultActuator, private ports::MessageNet<contr
     bool dead = false;
     Cause dead_cause = Cause::none;
     std::uint32_t dead_rank = control::kUnknownRank;
-    std::uint32_t agent_incarnation = 0;  // of the first node's agent, which started the workers and hears of their ends
+    std::uint32_t agent_incarnation =
+        0;                         // of the first node's agent, which started the workers and hears of their ends
     std::uint64_t generation = 0;  // of the pending end event
     std::uint64_t fail_generation = 0;
     bool fail_pending = false;
@@ -131,24 +150,24 @@ class World final : public fault::FaultActuator, private ports::MessageNet<contr
     std::uint32_t blame = kNoFault;
     std::uint64_t steps_ended = 0;
     // Expert parallelism without some ranks (world_elastic.cpp).
-    std::uint32_t head = 0;            // node whose agent runs the group's steps
-    std::vector<bool> absent;          // by rank; empty: all take part
-    bool waiting = false;              // a rank died: the others wait for what the fleet manager decides
-    bool rebalancing = false;          // stands still while its experts move
-    std::uint64_t rebalance = 0;       // generation
+    std::uint32_t head = 0;       // node whose agent runs the group's steps
+    std::vector<bool> absent;     // by rank; empty: all take part
+    bool waiting = false;         // a rank died: the others wait for what the fleet manager decides
+    bool rebalancing = false;     // stands still while its experts move
+    std::uint64_t rebalance = 0;  // generation
     std::shared_ptr<const model::ExpertPlacement> placement;
-    std::int64_t missing = 0;          // experts without a copy: its tokens are degraded
+    std::int64_t missing = 0;  // experts without a copy: its tokens are degraded
     bool is_absent(std::uint32_t rank) const { return !absent.empty() && absent[rank]; }
   };
   struct Transfer {
     OpId op;
-    std::uint32_t agent = 0;       // entity that posted it
+    std::uint32_t agent = 0;  // entity that posted it
     std::uint32_t agent_incarnation = 0;
     control::PushKv push;
     std::uint32_t instance = 0;
     NodeId from_node, to_node;
     WriteEngine::Write write = WriteEngine::kNone;  // while its bytes move
-    Duration tail;                 // last layer's bytes after the step's end
+    Duration tail;                                  // last layer's bytes after the step's end
     bool step_done = false, flow_done = false, live = false;
     std::uint64_t generation = 0;
   };
@@ -219,7 +238,8 @@ class World final : public fault::FaultActuator, private ports::MessageNet<contr
   double usable_of(const Group& g) const;
   void account_instance(std::uint32_t instance);
   topology::NodeGpu gpu_of(const Group& g, std::uint32_t rank, std::uint32_t shard) const;
-  std::uint32_t bad_node_of(const std::vector<std::uint32_t>& nodes, bool check_paths, const Group& g, const std::vector<bool>& absent);
+  std::uint32_t bad_node_of(const std::vector<std::uint32_t>& nodes, bool check_paths, const Group& g,
+                            const std::vector<bool>& absent);
 
   // world_elastic.cpp: groups without some of their ranks, experts that move
   std::vector<bool> by_rank(const Group& g, const std::vector<std::uint32_t>& ranks) const;
@@ -248,7 +268,9 @@ class World final : public fault::FaultActuator, private ports::MessageNet<contr
   void drop_transfers_of(NodeId node);
   // The write engine asks and answers by index into transfers_.
   Instant write_time() const override { return now_; }
-  void wake_at(Instant at, WriteEngine::Write write, std::uint64_t stamp) override { queue_.push(at, kWriteGivesUp, write, stamp); }
+  void wake_at(Instant at, WriteEngine::Write write, std::uint64_t stamp) override {
+    queue_.push(at, kWriteGivesUp, write, stamp);
+  }
   bool route(std::uint32_t transfer, std::vector<topology::LinkIndex>& path, Bytes& bytes) override;
   bool peer_up(std::uint32_t transfer) const override;
   void written(std::uint32_t transfer) override;
@@ -289,7 +311,7 @@ class World final : public fault::FaultActuator, private ports::MessageNet<contr
   std::vector<std::uint32_t> free_requests_;
   std::vector<Transfer> transfers_;
   std::vector<std::uint32_t> free_transfers_;
-  std::optional<WriteEngine> writes_;  // there where net_ is
+  std::optional<WriteEngine> writes_;            // there where net_ is
   std::vector<topology::LinkIndex> other_path_;  // scratch
   std::unordered_map<OpId, std::uint32_t> transfer_of_op_;
   std::unordered_map<OpId, std::vector<std::uint32_t>> transfers_of_step_;
@@ -311,8 +333,9 @@ class World final : public fault::FaultActuator, private ports::MessageNet<contr
     bool done = false;
   };
   std::vector<AfterCount> after_;
-  std::vector<bool> active_, powered_off_;  // by fault; powered_off_: the second stage of a maintenance or a cooling loss
-  std::int64_t bad_rollouts_ = 0;           // in force
+  std::vector<bool> active_,
+      powered_off_;                // by fault; powered_off_: the second stage of a maintenance or a cooling loss
+  std::int64_t bad_rollouts_ = 0;  // in force
   double storage_slowdown_ = 1;
   bool stop_ = false;
   /// By group index, absent GPUs, absent nodes, imbalance in 1/256.

@@ -1,6 +1,6 @@
 // Groups that go on without some of their ranks, ranks that come back, and experts that move: what the engine's workers
-// do, in simulated time. Who leaves and when is the fleet manager's decision (core/control/fleet_elastic.cpp); what moves
-// from where, and how long that takes, is core/control/expert_repair.h.
+// do, in simulated time. Who leaves and when is the fleet manager's decision (core/control/fleet_elastic.cpp); what
+// moves from where, and how long that takes, is core/control/expert_repair.h.
 #include <algorithm>
 
 #include "core/base/assert.h"
@@ -96,7 +96,8 @@ void World::survivors_formed(std::uint32_t index) {
   g.healthy_path_load = path_load(g, broken);
   refresh(g);
   account_instance(s.instance.v);
-  dispatch(l.agent, control::LaunchEnded{s.instance, s.group, s.epoch, Cause::none, control::kUnknownRank, false, g.missing});
+  dispatch(l.agent,
+           control::LaunchEnded{s.instance, s.group, s.epoch, Cause::none, control::kUnknownRank, false, g.missing});
 }
 
 /// All workers of a group start anew: everybody takes part, experts are loaded where the balancer wants them now.

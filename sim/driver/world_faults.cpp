@@ -31,7 +31,8 @@ void World::transition(std::uint32_t index, bool active) {
     r.at = now_;
     r.applied = true;
     const auto transitions = f.transitions(now_);
-    for (std::size_t k = 1; k < transitions.size(); ++k) queue_.push(transitions[k].at, kTransition, index, transitions[k].active ? 1 : 0);
+    for (std::size_t k = 1; k < transitions.size(); ++k)
+      queue_.push(transitions[k].at, kTransition, index, transitions[k].active ? 1 : 0);
     if (!transitions.empty() && !transitions.back().active) r.reverted = transitions.back().at;
   }
   const Status status = active ? apply(f, now_) : revert(f, now_);
@@ -53,7 +54,8 @@ void World::count_event(fault::CausalEvent event, std::uint32_t instance) {
       if (instance >= setup_.instances.size()) continue;
       const std::uint32_t blamed = observer_.fault_of(instance);
       if (blamed == kNoFault || run_.faults[blamed].id != trigger.fault) continue;
-    } else if (trigger.scope == fault::CausalScope::target && instance < setup_.instances.size() && f.component.valid()) {
+    } else if (trigger.scope == fault::CausalScope::target && instance < setup_.instances.size() &&
+               f.component.valid()) {
       const NodeId node = setup_.topology->node_of(f.component);
       bool member = !node.valid();
       for (std::uint32_t k = 0; k < groups_per_instance_ && !member; ++k) {
@@ -81,7 +83,8 @@ void World::touch_affected(std::uint32_t fault) {
     for (const ComponentId c : implied) {
       if (topology.graph[c].kind == topology::Kind::gpu) r.own_gpus.push_back(c);
     }
-    if (f.kind == FaultKind::gpu_hang || f.kind == FaultKind::gpu_slow || f.kind == FaultKind::pcie_degrade) r.own_gpus = {f.component};
+    if (f.kind == FaultKind::gpu_hang || f.kind == FaultKind::gpu_slow || f.kind == FaultKind::pcie_degrade)
+      r.own_gpus = {f.component};
     std::sort(r.own_gpus.begin(), r.own_gpus.end());
     r.own_gpus.erase(std::unique(r.own_gpus.begin(), r.own_gpus.end()), r.own_gpus.end());
   }
@@ -103,8 +106,8 @@ void World::touch_affected(std::uint32_t fault) {
   }
 }
 
-/// GPUs that a dead NIC or switch cuts off from the fabric count as the fault's own: every port of their NIC is dark and
-/// they may not use another. (A single link is not counted so: it has no GPU of its own.)
+/// GPUs that a dead NIC or switch cuts off from the fabric count as the fault's own: every port of their NIC is dark
+/// and they may not use another. (A single link is not counted so: it has no GPU of its own.)
 void World::add_disconnected(record::FaultRecord& r) {
   const topology::Topology& topology = *setup_.topology;
   const topology::Layout& layout = topology.layout;
@@ -112,7 +115,8 @@ void World::add_disconnected(record::FaultRecord& r) {
   for (std::uint32_t n = 0; n < layout.nodes; ++n) {
     for (std::uint32_t g = 0; g < layout.gpus; ++g) {
       bool lit = false;
-      for (std::uint32_t port = 0; port < layout.ports; ++port) lit |= truth_.links().up(layout.cable(NodeId{n}, layout.rail_of(g), port));
+      for (std::uint32_t port = 0; port < layout.ports; ++port)
+        lit |= truth_.links().up(layout.cable(NodeId{n}, layout.rail_of(g), port));
       if (!lit) r.own_gpus.push_back(topology.gpu({NodeId{n}, g}));
     }
   }
@@ -169,7 +173,8 @@ Status World::apply(const fault::ScheduledFault& f, Instant) {
       break;
     case FaultKind::router_crash:
       for (std::uint32_t r = 0; r < fleet_; ++r) {
-        if (f.target == "router-" + std::to_string(r) || (entities_[r].host == f.component && f.target.rfind("router-", 0) != 0)) {
+        if (f.target == "router-" + std::to_string(r) ||
+            (entities_[r].host == f.component && f.target.rfind("router-", 0) != 0)) {
           crash(r, true);
           queue_.push(now_ + (f.length == kForever ? setup_.router_restart : f.length), kRouterBack, r, 0);
         }
@@ -211,7 +216,8 @@ void World::power_up(const fault::ScheduledFault& f) {
 
 /// The operator's command to the fleet manager; it comes from outside the cluster and is not lost.
 void World::tell_operator_plan(const fault::ScheduledFault& f, bool begins) {
-  post_local(fleet_, control::Received{{Role::client, 0}, control::Maintenance{setup_.topology->node_of(f.component).v, begins}});
+  post_local(fleet_, control::Received{{Role::client, 0},
+                                       control::Maintenance{setup_.topology->node_of(f.component).v, begins}});
 }
 
 /// The second stage of a planned maintenance or of a loss of cooling.
@@ -225,7 +231,8 @@ void World::power_off(std::uint32_t index) {
 
 double World::storage_slowdown() const {
   double product = 1;
-  for (const fault::ScheduledFault& f : setup_.faults) product *= f.kind == FaultKind::storage_slow && active_[f.id.v] ? f.factor : 1;
+  for (const fault::ScheduledFault& f : setup_.faults)
+    product *= f.kind == FaultKind::storage_slow && active_[f.id.v] ? f.factor : 1;
   return product;
 }
 
@@ -237,8 +244,8 @@ std::vector<ComponentId> World::gpus_in(ComponentId component) const {
   return gpus;
 }
 
-/// Go-back-N over a round trip through a spine, in packets of the largest RoCE MTU (4096 B). Losses beyond what the formula
-/// leaves are kept at a millionth: the link is up.
+/// Go-back-N over a round trip through a spine, in packets of the largest RoCE MTU (4096 B). Losses beyond what the
+/// formula leaves are kept at a millionth: the link is up.
 double World::lossy_share(const fault::ScheduledFault& f) const {
   const topology::TopologySpec& spec = setup_.topology->spec;
   const Duration one_way = spec.node.nic.latency * 2 + spec.fabric.switch_latency * 3 + spec.fabric.wire_latency * 4;
@@ -297,8 +304,10 @@ void World::probe(std::uint32_t agent, const control::RunProbe& p) {
   probes_.push_back({agent, incarnation(agent), p.token});
   // A healthy GPU answers at once; one that hangs costs the whole time-out.
   bool hangs = false;
-  for (std::uint32_t g = 0; g < topology.layout.gpus; ++g) hangs |= truth_.hung(topology.gpu({NodeId{e.address.index}, g}));
-  queue_.push(now_ + (hangs ? p.timeout : Duration{100'000'000}), kProbe, static_cast<std::uint32_t>(probes_.size() - 1), 0);
+  for (std::uint32_t g = 0; g < topology.layout.gpus; ++g)
+    hangs |= truth_.hung(topology.gpu({NodeId{e.address.index}, g}));
+  queue_.push(now_ + (hangs ? p.timeout : Duration{100'000'000}), kProbe,
+              static_cast<std::uint32_t>(probes_.size() - 1), 0);
 }
 
 }  // namespace faultline::sim

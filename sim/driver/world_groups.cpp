@@ -30,7 +30,8 @@ void World::submit_step(std::uint32_t, const control::SubmitStep& s) {
 void World::schedule_end(Group& g) {
   const Instant end = g.exec->end();
   g.generation = ++generation_;
-  if (end != kNever) queue_.push(std::max(now_, end), kGroupEnd, g.instance * groups_per_instance_ + g.index, g.generation);
+  if (end != kNever)
+    queue_.push(std::max(now_, end), kGroupEnd, g.instance * groups_per_instance_ + g.index, g.generation);
 }
 
 void World::group_end(std::uint32_t index, std::uint64_t generation) {
@@ -43,9 +44,11 @@ void World::group_end(std::uint32_t index, std::uint64_t generation) {
 void World::end_step(Group& g, Cause cause, std::uint32_t rank) {
   const GroupExecutor::Ended ended = g.exec->finish(now_);
   g.generation = ++generation_;
-  if (ended.output_tokens + ended.prefill_tokens > 0) observer_.tokens(ended.began, now_, ended.output_tokens, ended.prefill_tokens);
+  if (ended.output_tokens + ended.prefill_tokens > 0)
+    observer_.tokens(ended.began, now_, ended.output_tokens, ended.prefill_tokens);
   if (g.missing > 0) run_.tokens_degraded += ended.output_tokens;
-  if (ended.prefill_tokens > 0 || (cause != Cause::none && !g.exec->decoding())) step_bound(ended.op, cause == Cause::none);
+  if (ended.prefill_tokens > 0 || (cause != Cause::none && !g.exec->decoding()))
+    step_bound(ended.op, cause == Cause::none);
   if (!after_.empty()) {
     for (std::int64_t k = 0; k < std::min<std::int64_t>(ended.steps, 1); ++k) {
       count_event(g.exec->decoding() ? fault::CausalEvent::decode_step : fault::CausalEvent::prefill_step, g.instance);
@@ -115,7 +118,8 @@ void World::launch(std::uint32_t agent, const control::StartGroup& start) {
               static_cast<std::uint32_t>(launches_.size() - 1), 0);
 }
 
-std::uint32_t World::bad_node_of(const std::vector<std::uint32_t>& nodes, bool check_paths, const Group& g, const std::vector<bool>& absent) {
+std::uint32_t World::bad_node_of(const std::vector<std::uint32_t>& nodes, bool check_paths, const Group& g,
+                                 const std::vector<bool>& absent) {
   const std::uint32_t used = g.ranks * g.gpus_per_rank / static_cast<std::uint32_t>(nodes.size());
   const auto away = [&](std::size_t node, std::uint32_t k) {
     return !absent.empty() && k < used && absent[(node * used + k) / g.gpus_per_rank];
@@ -184,7 +188,8 @@ void World::launch_step(std::uint32_t index) {
   if (!l.checked) {
     l.checked = true;
     for (const std::uint32_t n : s.nodes) {  // a new process resets its GPUs: a hang is over
-      for (std::uint32_t k = 0; k < setup_.topology->layout.gpus; ++k) truth_.clear_hang(setup_.topology->gpu({NodeId{n}, k}));
+      for (std::uint32_t k = 0; k < setup_.topology->layout.gpus; ++k)
+        truth_.clear_hang(setup_.topology->gpu({NodeId{n}, k}));
     }
     Duration rest = s.warm ? Duration{0} : setup_.engine.restart_total() - setup_.engine.restart_process;
     if (!s.warm && storage_slowdown_ > 1) {
@@ -301,7 +306,8 @@ World::Health World::health_of(const Group& g) {
   if (slow) {
     h.slow.assign(g.ranks, 1.0);
     for (std::uint32_t r = 0; r < g.ranks; ++r) {
-      for (std::uint32_t s = 0; s < g.gpus_per_rank; ++s) h.slow[r] = std::max(h.slow[r], truth_.slow(topology.gpu(gpu_of(g, r, s))));
+      for (std::uint32_t s = 0; s < g.gpus_per_rank; ++s)
+        h.slow[r] = std::max(h.slow[r], truth_.slow(topology.gpu(gpu_of(g, r, s))));
     }
   }
   if (truth_.fabric_healthy()) return h;
@@ -337,17 +343,20 @@ World::Health World::health_of(const Group& g) {
   return h;
 }
 
-/// A group that has lost one rank and then loses another has no single dead rank any more, also where nobody has looked yet.
+/// A group that has lost one rank and then loses another has no single dead rank any more, also where nobody has looked
+/// yet.
 void World::note_dead_ranks(Group& g) {
   if (!g.dead || g.dead_rank == control::kUnknownRank) return;
   const std::uint32_t per_node = g.ranks * g.gpus_per_rank / static_cast<std::uint32_t>(g.nodes.size());
   for (std::uint32_t k = 0; k < g.nodes.size(); ++k) {
     bool another = false;
-    for (std::uint32_t x = 0; x < per_node && !another; ++x) another = !rank_of_gpu_absent(g, k, x);  // somebody takes part there
+    for (std::uint32_t x = 0; x < per_node && !another; ++x)
+      another = !rank_of_gpu_absent(g, k, x);  // somebody takes part there
     another = another && truth_.down(setup_.topology->node(NodeId{g.nodes[k]}));
     for (std::uint32_t x = 0; x < per_node && !another; ++x) {
       if (rank_of_gpu_absent(g, k, x)) continue;
-      another = truth_.down(setup_.topology->gpu({NodeId{g.nodes[k]}, x})) && (k * per_node + x) / g.gpus_per_rank != g.dead_rank;
+      another = truth_.down(setup_.topology->gpu({NodeId{g.nodes[k]}, x})) &&
+                (k * per_node + x) / g.gpus_per_rank != g.dead_rank;
     }
     if (!another) continue;
     g.dead_rank = control::kUnknownRank;
@@ -390,7 +399,8 @@ void World::refresh(Group& g) {
 
 void World::refresh_groups_on(std::span<const NodeId> nodes) {
   std::vector<std::uint32_t> affected;
-  for (const NodeId n : nodes) affected.insert(affected.end(), groups_on_node_[n.v].begin(), groups_on_node_[n.v].end());
+  for (const NodeId n : nodes)
+    affected.insert(affected.end(), groups_on_node_[n.v].begin(), groups_on_node_[n.v].end());
   std::sort(affected.begin(), affected.end());
   affected.erase(std::unique(affected.begin(), affected.end()), affected.end());
   for (const std::uint32_t g : affected) refresh(groups_[g]);
@@ -402,8 +412,9 @@ void World::refresh_all() {
 
 // ---- accounting -----------------------------------------------------------------------------------------------------
 
-/// Capacity is counted by the places that are to serve: a broken instance's place is taken from the moment that a standby
-/// serves in its stead, as a broken node's is from the moment that a spare node does; a broken spare takes nothing away.
+/// Capacity is counted by the places that are to serve: a broken instance's place is taken from the moment that a
+/// standby serves in its stead, as a broken node's is from the moment that a spare node does; a broken spare takes
+/// nothing away.
 void World::count_places(const control::InstanceUpdate& update) {
   const std::uint32_t i = update.instance.v;
   const bool before = counted_[i];

@@ -73,7 +73,8 @@ bool World::choose_path(Transfer& t, std::vector<topology::LinkIndex>& path, Byt
   bytes = t.push.bytes / shards;
   const std::int64_t layers = std::max(1U, setup_.groups[t.push.from_group].layers);
   t.tail = path.empty() ? Duration{0}
-                        : Duration{static_cast<std::int64_t>(static_cast<double>((bytes / layers).v) * 1e9 / static_cast<double>(worst.v))} +
+                        : Duration{static_cast<std::int64_t>(static_cast<double>((bytes / layers).v) * 1e9 /
+                                                             static_cast<double>(worst.v))} +
                               paths_.latency_of(path);
   return true;
 }
@@ -107,9 +108,9 @@ void World::gave_up(std::uint32_t index) {
   end_transfer(index, gone ? Cause::peer_lost : Cause::link_down);
 }
 
-/// Expert-parallel traffic loads the same NICs as the pushes. It is not made of flows at this fidelity: when a push starts,
-/// the mean rate of the exchanges of the groups on the link's node is taken off the link, down to half of it, which is
-/// what two equal claimants would get. The exchange's own slow-down by pushes is not modelled (docs/model.md).
+/// Expert-parallel traffic loads the same NICs as the pushes. It is not made of flows at this fidelity: when a push
+/// starts, the mean rate of the exchanges of the groups on the link's node is taken off the link, down to half of it,
+/// which is what two equal claimants would get. The exchange's own slow-down by pushes is not modelled (docs/model.md).
 void World::share_with_exchange(topology::LinkIndex link) {
   const topology::Topology& topology = *setup_.topology;
   const ComponentId component = topology.graph.link(link).component;

@@ -1,5 +1,5 @@
-// The simulator's own events: a binary heap on (time, sequence), so that events of one instant run in the order in which
-// they were made. Entries are small; what an event means is in the tables of whoever made it.
+// The simulator's own events: a binary heap on (time, sequence), so that events of one instant run in the order in
+// which they were made. Entries are small; what an event means is in the tables of whoever made it.
 #pragma once
 
 #include <algorithm>
@@ -14,8 +14,8 @@ struct QueuedEvent {
   Instant at;
   std::uint64_t sequence = 0;
   std::uint32_t kind = 0;
-  std::uint32_t index = 0;   // of the entity
-  std::uint64_t token = 0;   // generation or handle: a stale one is skipped by its owner
+  std::uint32_t index = 0;  // of the entity
+  std::uint64_t token = 0;  // generation or handle: a stale one is skipped by its owner
 };
 
 class EventQueue {

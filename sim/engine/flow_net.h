@@ -1,6 +1,6 @@
 // FlowNet: the max-min fair network. SimGrid supplies the sharing of links among flows with explicit paths; failures,
-// routes and detection are ours. simgrid_net.cpp is the only file that includes SimGrid; it is a module of its own, opened
-// by the first open(), because loading SimGrid and what it brings costs a process some 15 ms.
+// routes and detection are ours. simgrid_net.cpp is the only file that includes SimGrid; it is a module of its own,
+// opened by the first open(), because loading SimGrid and what it brings costs a process some 15 ms.
 //
 // One FlowNet per process (SimGrid's engine is a singleton whose clock is never reset): a second run forks.
 #pragma once
@@ -39,10 +39,10 @@ class FlowNet {
   virtual std::size_t running() const = 0;
 
   /// Runs until nothing is left to do. `next`: the time of the owner's earliest own event (kNever = none); `handle` is
-  /// called at that time, and `done` with the flows that ended at one instant, in the order of their ids. Where a flow ends
-  /// within a nanosecond of an own event, either may come first; one seed always gives the same order.
+  /// called at that time, and `done` with the flows that ended at one instant, in the order of their ids. Where a flow
+  /// ends within a nanosecond of an own event, either may come first; one seed always gives the same order.
   virtual void run(const std::function<Instant()>& next, const std::function<void(Instant)>& handle,
-           const std::function<void(Instant, std::span<const FlowId>)>& done) = 0;
+                   const std::function<void(Instant, std::span<const FlowId>)>& done) = 0;
   /// The same up to `end`, for owners that look in between (a port that is polled); may be called again and again.
   virtual void run_until(Instant end, const std::function<Instant()>& next, const std::function<void(Instant)>& handle,
                          const std::function<void(Instant, std::span<const FlowId>)>& done) = 0;

@@ -1,9 +1,9 @@
 // The FlowNet on SimGrid 3.32.
+#include <xbt/log.h>
 #include <simgrid/kernel/Timer.hpp>
 #include <simgrid/kernel/resource/NetworkModelIntf.hpp>
 #include <simgrid/kernel/routing/NetZoneImpl.hpp>
 #include <simgrid/s4u.hpp>
-#include <xbt/log.h>
 
 #include <signal.h>
 
@@ -18,7 +18,8 @@
 //  - CM02 without cross traffic and with the TCP window bound out of reach: exact max-min sharing.
 //  - CM02 shares inversely to path latency. PathZone gives every flow the same weight and a latency callback puts the
 //    true latency back, so that shares are equal and the first byte still waits.
-//  - A flow's rate is bounded for its whole life by the narrowest link bandwidth at its start, so a link keeps its nominal
+//  - A flow's rate is bounded for its whole life by the narrowest link bandwidth at its start, so a link keeps its
+//  nominal
 //    bandwidth and the effective one comes from a NONLINEAR sharing callback: recoveries then speed running flows up.
 //  - No actors: everything runs in the engine's own context, from timers and completions.
 
@@ -73,8 +74,8 @@ class SimGridNet final : public FlowNet {
   std::vector<Link> links_;
   std::unordered_map<FlowId, Flow> flows_;
   std::vector<FlowId> ended_;
-  // The kernel still looks at a canceled or completed flow later in the same turn, and where it was canceled between two
-  // runs, in the turn after: it must live until the clock has moved on twice.
+  // The kernel still looks at a canceled or completed flow later in the same turn, and where it was canceled between
+  // two runs, in the turn after: it must live until the clock has moved on twice.
   std::vector<std::pair<double, sg::CommPtr>> parked_;
   double turn_ = 0, turn_before_ = 0;
   FlowId last_ = 0;
@@ -152,10 +153,9 @@ SimGridNet::SimGridNet(std::span<const BytesPerSecond> capacity) {
     l.link->seal();
   }
   face_->seal();
-  face_->get_network_model()->set_lat_factor_cb(
-      [this](double, const sg::Host*, const sg::Host*, const std::vector<sg::Link*>&, const std::unordered_set<sg::NetZone*>&) {
-        return latency_;
-      });
+  face_->get_network_model()->set_lat_factor_cb([this](double, const sg::Host*, const sg::Host*,
+                                                       const std::vector<sg::Link*>&,
+                                                       const std::unordered_set<sg::NetZone*>&) { return latency_; });
   sg::Activity::on_completion_cb([this](const sg::Activity& activity) {
     const auto* comm = dynamic_cast<const sg::Comm*>(&activity);
     if (comm == nullptr) return;
@@ -209,7 +209,8 @@ Bytes SimGridNet::remaining(FlowId id) const {
 
 void SimGridNet::set_capacity(topology::LinkIndex link, BytesPerSecond effective) {
   Link& l = links_[link.v];
-  FAULTLINE_ASSERT(effective.v > 0 && static_cast<double>(effective.v) <= l.nominal, "link={} capacity={}", link.v, effective.v);
+  FAULTLINE_ASSERT(effective.v > 0 && static_cast<double>(effective.v) <= l.nominal, "link={} capacity={}", link.v,
+                   effective.v);
   if (l.effective == static_cast<double>(effective.v)) return;
   l.effective = static_cast<double>(effective.v);
   l.link->set_bandwidth(l.nominal);  // unchanged, but makes the sharing be solved anew
@@ -224,7 +225,8 @@ void SimGridNet::run(const std::function<Instant()>& next, const std::function<v
   engine_->run();
 }
 
-void SimGridNet::run_until(Instant end, const std::function<Instant()>& next, const std::function<void(Instant)>& handle,
+void SimGridNet::run_until(Instant end, const std::function<Instant()>& next,
+                           const std::function<void(Instant)>& handle,
                            const std::function<void(Instant, std::span<const FlowId>)>& done) {
   next_ = next;
   handle_ = handle;

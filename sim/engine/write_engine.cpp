@@ -66,7 +66,8 @@ void WriteEngine::cancel(Write write) {
 }
 
 bool WriteEngine::way_is_up(const State& s) const {
-  return std::all_of(s.path.begin(), s.path.end(), [this](topology::LinkIndex l) { return links_->up(l); }) && owner_->peer_up(s.user);
+  return std::all_of(s.path.begin(), s.path.end(), [this](topology::LinkIndex l) { return links_->up(l); }) &&
+         owner_->peer_up(s.user);
 }
 
 void WriteEngine::links_changed() {

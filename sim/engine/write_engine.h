@@ -1,6 +1,7 @@
-// WriteEngine: one-sided writes over the simulated fabric, as a reliable NIC does them. A write is a flow on the max-min
-// network. Where its path breaks, nobody is told: it waits, goes on with what is left if the path is back in time, and is
-// given up when the retransmission budget has passed. Users: the simulated Transport and the world's KV pushes.
+// WriteEngine: one-sided writes over the simulated fabric, as a reliable NIC does them. A write is a flow on the
+// max-min network. Where its path breaks, nobody is told: it waits, goes on with what is left if the path is back in
+// time, and is given up when the retransmission budget has passed. Users: the simulated Transport and the world's KV
+// pushes.
 #pragma once
 
 #include <cstdint>
@@ -25,8 +26,8 @@ class WriteEngine {
     virtual Instant write_time() const = 0;
     /// due(write, stamp) is to be called at `at`.
     virtual void wake_at(Instant at, Write write, std::uint64_t stamp) = 0;
-    /// The way of a write, and the bytes on it; asked at its start, and again after changes while there was none. An empty
-    /// path moves nothing and is done at once.
+    /// The way of a write, and the bytes on it; asked at its start, and again after changes while there was none. An
+    /// empty path moves nothing and is done at once.
     virtual bool route(std::uint32_t user, std::vector<topology::LinkIndex>& path, Bytes& bytes) = 0;
     virtual bool peer_up(std::uint32_t user) const = 0;
     /// The last byte has arrived; the write is forgotten.
@@ -35,7 +36,8 @@ class WriteEngine {
   };
 
   /// References must outlive it.
-  WriteEngine(Owner& owner, FlowNet& net, const topology::PathTable& paths, const topology::LinkState& links, Duration retransmission_budget)
+  WriteEngine(Owner& owner, FlowNet& net, const topology::PathTable& paths, const topology::LinkState& links,
+              Duration retransmission_budget)
       : owner_(&owner), net_(&net), paths_(&paths), links_(&links), budget_(retransmission_budget) {}
 
   /// `user` is the owner's name for it. Nothing moves before start().

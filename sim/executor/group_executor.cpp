@@ -25,7 +25,8 @@ void GroupExecutor::begin(Instant now, OpId op, std::vector<model::RankLoad> loa
   set_end();
 }
 
-void GroupExecutor::start_prefill(Instant now, OpId op, std::vector<model::PrefillItem> items, std::vector<model::RankLoad> loads) {
+void GroupExecutor::start_prefill(Instant now, OpId op, std::vector<model::PrefillItem> items,
+                                  std::vector<model::RankLoad> loads) {
   decode_ = false;
   items_ = std::move(items);
   begin(now, op, std::move(loads), 1);
@@ -153,13 +154,18 @@ void GroupExecutor::price_rest_of_run(Instant now) {
 
 void GroupExecutor::price_rest_of_pass(Instant now) {
   const std::int64_t whole = segments_.front().first.v;
-  const double done = whole <= 0 ? 1 : std::clamp(static_cast<double>((now - base_).v) * (kFractionMask + 1) / static_cast<double>(whole), 0.0, 1.0);
+  const double done =
+      whole <= 0 ? 1
+                 : std::clamp(static_cast<double>((now - base_).v) * (kFractionMask + 1) / static_cast<double>(whole),
+                              0.0, 1.0);
   pass_left_ *= 1 - done;
   base_ = now;
-  segments_.front().first.v = static_cast<std::int64_t>(static_cast<double>(pricer_->step(items_, loads_, environment()).v) * pass_left_);
+  segments_.front().first.v =
+      static_cast<std::int64_t>(static_cast<double>(pricer_->step(items_, loads_, environment()).v) * pass_left_);
 }
 
-void GroupExecutor::set_environment(Instant now, std::vector<double> rank_slowdown, double rdma_factor, double xgmi_factor) {
+void GroupExecutor::set_environment(Instant now, std::vector<double> rank_slowdown, double rdma_factor,
+                                    double xgmi_factor) {
   if (rank_slowdown == rank_slowdown_ && rdma_factor == rdma_factor_ && xgmi_factor == xgmi_factor_) return;
   rank_slowdown_ = std::move(rank_slowdown);
   rdma_factor_ = rdma_factor;
@@ -192,7 +198,8 @@ double GroupExecutor::exchange_rate() const {
   if (!busy() || stalled_ || segments_.empty() || segments_.front().first.v <= 0) return 0;
   std::int64_t tokens = sequences_;
   for (const auto& item : items_) tokens += item.chunk_tokens;
-  const double step_seconds = static_cast<double>(segments_.front().first.v) / (static_cast<double>(kFractionMask + 1) * 1e9);
+  const double step_seconds =
+      static_cast<double>(segments_.front().first.v) / (static_cast<double>(kFractionMask + 1) * 1e9);
   return static_cast<double>(pricer_->ep_rdma_bytes_per_step(tokens).v) / step_seconds;
 }
 

@@ -37,11 +37,12 @@ class GroupExecutor {
   std::int64_t steps_by(Instant now) const;
   struct Ended {
     OpId op;
-    std::int64_t steps = 0;   // decode steps; 1 for a prefill pass
+    std::int64_t steps = 0;  // decode steps; 1 for a prefill pass
     std::int64_t output_tokens = 0, prefill_tokens = 0;
     Instant began;
   };
-  /// Takes the op away: at end() as finished, before it with the boundaries it reached (a prefill then has done nothing).
+  /// Takes the op away: at end() as finished, before it with the boundaries it reached (a prefill then has done
+  /// nothing).
   Ended finish(Instant now);
 
   /// Nothing advances from now on, until resume(): a rank, or the way to one, does not answer.
@@ -51,13 +52,15 @@ class GroupExecutor {
 
   /// Prices from the next boundary on. rank_slowdown: [dp], 1 = healthy, or empty.
   void set_environment(Instant now, std::vector<double> rank_slowdown, double rdma_factor, double xgmi_factor);
-  /// Other prices from the next boundary on (the group's width or its experts' placement changed). `pricer` outlives it.
+  /// Other prices from the next boundary on (the group's width or its experts' placement changed). `pricer` outlives
+  /// it.
   void set_pricer(Instant now, const model::StepPricer& pricer);
-  /// Duration of a decode step of the present loads in this environment over its duration in a healthy one; 1 when idle.
+  /// Duration of a decode step of the present loads in this environment over its duration in a healthy one; 1 when
+  /// idle.
   double slowdown() const;
 
-  /// Bytes per second that one GPU of the group sends out of its node for the running op's exchange; 0 when idle, stalled
-  /// or inside one node.
+  /// Bytes per second that one GPU of the group sends out of its node for the running op's exchange; 0 when idle,
+  /// stalled or inside one node.
   double exchange_rate() const;
 
   const std::vector<model::RankLoad>& loads() const { return loads_; }
@@ -92,11 +95,11 @@ class GroupExecutor {
   Instant began_{0};
   // Pricing: `base_steps_` boundaries were passed at base_; segments_ price what follows.
   Instant base_{0};
-  std::int64_t fraction_ = 0;       // of a nanosecond at base_, 2^-16 ns
+  std::int64_t fraction_ = 0;  // of a nanosecond at base_, 2^-16 ns
   std::int64_t base_steps_ = 0, steps_max_ = 0;
   std::vector<model::DecodeSegment> segments_;
   std::vector<Wide> sums_;  // elapsed at the start of each segment
-  double pass_left_ = 1;            // prefill: share of the pass that was left at base_
+  double pass_left_ = 1;    // prefill: share of the pass that was left at base_
   Instant end_ = kNever;
   bool stalled_ = false;
   Instant stalled_at_{0};

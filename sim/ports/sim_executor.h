@@ -76,7 +76,8 @@ class SimExecutor final : public Executor {
     const auto& prefill = std::get<PrefillStep>(step.work);
     if (prefill.items.empty() || (!prefill.decode.empty() && prefill.decode.size() != ranks_)) return false;
     return std::all_of(prefill.items.begin(), prefill.items.end(), [this](const model::PrefillItem& item) {
-      return item.rank >= 0 && static_cast<std::size_t>(item.rank) < ranks_ && item.chunk_tokens > 0 && item.context_before >= 0;
+      return item.rank >= 0 && static_cast<std::size_t>(item.rank) < ranks_ && item.chunk_tokens > 0 &&
+             item.context_before >= 0;
     });
   }
   void start_next() {

@@ -1,5 +1,6 @@
-// Transport in simulated time: sessions and bookkeeping as in-process (core/ports/fabric.h), bytes as flows on the max-min
-// network between the places of the two transports, late failures by the write engine that carries the world's KV pushes.
+// Transport in simulated time: sessions and bookkeeping as in-process (core/ports/fabric.h), bytes as flows on the
+// max-min network between the places of the two transports, late failures by the write engine that carries the world's
+// KV pushes.
 #pragma once
 
 #include <map>
@@ -18,11 +19,16 @@ using SimTransport = ports::FabricTransport;
 
 class SimFabric final : public ports::Fabric, private WriteEngine::Owner {
  public:
-  /// limits.failure_budget is the retransmission budget. Events of `kind` in `queue` are this fabric's: their owner hands
-  /// each to due(), what FlowNet reports to flows_done(), and calls links_changed() after a change of `links`.
+  /// limits.failure_budget is the retransmission budget. Events of `kind` in `queue` are this fabric's: their owner
+  /// hands each to due(), what FlowNet reports to flows_done(), and calls links_changed() after a change of `links`.
   SimFabric(const Clock& clock, EventQueue& queue, std::uint32_t kind, FlowNet& net, const topology::PathTable& paths,
             const topology::LinkState& links, const ports::FabricSettings& settings)
-      : ports::Fabric(settings), clock_(&clock), queue_(&queue), kind_(kind), paths_(&paths), links_(&links),
+      : ports::Fabric(settings),
+        clock_(&clock),
+        queue_(&queue),
+        kind_(kind),
+        paths_(&paths),
+        links_(&links),
         writes_(*this, net, paths, links, settings.limits.failure_budget) {}
 
   /// Where a transport's memory is; before anybody posts to or from it. Two transports have two places.
@@ -56,7 +62,9 @@ class SimFabric final : public ports::Fabric, private WriteEngine::Owner {
   bool broken(Number from, Number to) const override { return !way(from, to, scratch_) || !way(to, from, scratch_); }
 
   Instant write_time() const override { return clock_->now(); }
-  void wake_at(Instant at, WriteEngine::Write write, std::uint64_t stamp) override { queue_->push(at, kind_, write, stamp); }
+  void wake_at(Instant at, WriteEngine::Write write, std::uint64_t stamp) override {
+    queue_->push(at, kind_, write, stamp);
+  }
   bool route(std::uint32_t slot, std::vector<topology::LinkIndex>& path, Bytes& bytes) override {
     const Flight& flight = flights_.at(slot);
     bytes = flight.bytes;

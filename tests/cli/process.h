@@ -85,7 +85,8 @@ class Process {
   bool until(const std::function<bool()>& what) {
     while (!what()) {
       siginfo_t info{};
-      if (waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOWAIT | WNOHANG) == 0 && info.si_pid == pid_) return what();
+      if (waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOWAIT | WNOHANG) == 0 && info.si_pid == pid_)
+        return what();
       std::this_thread::sleep_for(std::chrono::milliseconds(2));
     }
     return true;
@@ -103,7 +104,9 @@ class Process {
   pid_t pid_ = -1;
 };
 
-inline Ended call(const Folder& folder, std::vector<std::string> arguments) { return Process(folder, std::move(arguments)).wait(); }
+inline Ended call(const Folder& folder, std::vector<std::string> arguments) {
+  return Process(folder, std::move(arguments)).wait();
+}
 
 inline std::string source(const std::string& path) { return std::string(FAULTLINE_SOURCE_DIR) + "/" + path; }
 

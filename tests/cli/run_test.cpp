@@ -16,7 +16,8 @@ using test::Folder;
 using test::Process;
 using test::slurp;
 
-const char* const kOutputs[] = {"experiment.yaml", "summary.json", "requests.jsonl", "events.flog", "truth.jsonl", "report.html"};
+const char* const kOutputs[] = {"experiment.yaml", "summary.json", "requests.jsonl",
+                                "events.flog",     "truth.jsonl",  "report.html"};
 
 TEST(CliRun, AnExperimentLeavesItsOutputsAndPrintsItsReport) {
   const Folder f;
@@ -32,7 +33,8 @@ TEST(CliRun, AnExperimentLeavesItsOutputsAndPrintsItsReport) {
 
 TEST(CliRun, SeveralFilesGiveOneTableAndAFolderEach) {
   const Folder f;
-  const std::string a = test::write(f, "a.yaml", experiment_text("pair/a", 10)), b = test::write(f, "b.yaml", experiment_text("pair/b", 12));
+  const std::string a = test::write(f, "a.yaml", experiment_text("pair/a", 10)),
+                    b = test::write(f, "b.yaml", experiment_text("pair/b", 12));
   const Ended e = call(f, {"run", a, b, "--out", f / "results", "--no-html"});
   EXPECT_EQ(e.status, 0) << e.err;
   EXPECT_TRUE(fs::exists(f / "results/pair/a/summary.json"));
@@ -65,7 +67,8 @@ TEST(CliRun, AnExperimentThatIsWrongKeepsAllOthersFromStarting) {
   EXPECT_FALSE(fs::exists(f / "out/good/summary.json"));
 }
 
-// ---- Ctrl-C -----------------------------------------------------------------------------------------------------------
+// ---- Ctrl-C
+// -----------------------------------------------------------------------------------------------------------
 
 /// The run is under way: its log has grown.
 std::function<bool()> running(const std::string& out) {
@@ -96,7 +99,8 @@ TEST(CliRun, CtrlCKeepsWhatWasSimulated) {
 
 TEST(CliRun, CtrlCInOneOfSeveralReportsItInPartAndStartsNoOther) {
   const Folder f;
-  const std::string a = test::write(f, "a.yaml", experiment_text("many/a", 200'000)), b = test::write(f, "b.yaml", experiment_text("many/b", 10));
+  const std::string a = test::write(f, "a.yaml", experiment_text("many/a", 200'000)),
+                    b = test::write(f, "b.yaml", experiment_text("many/b", 10));
   Process p(f, {"run", a, b, "--no-html"});
   ASSERT_TRUE(p.until(running(f / "out/many/a"))) << p.wait().err;
   p.signal_group(SIGINT);
@@ -109,7 +113,8 @@ TEST(CliRun, CtrlCInOneOfSeveralReportsItInPartAndStartsNoOther) {
   EXPECT_NE(e.out.find("a (part)"), std::string::npos) << e.out;
 }
 
-// ---- where outputs cannot be written ------------------------------------------------------------------------------------
+// ---- where outputs cannot be written
+// ------------------------------------------------------------------------------------
 
 TEST(CliRun, AFullDiskIsAnErrorThatNamesTheFile) {
   for (const char* name : {"events.flog", "summary.json.partial", "requests.jsonl.partial"}) {

@@ -17,8 +17,9 @@ using test::Process;
 struct Sweep {
   Folder f;
   std::string file = test::write(f, "one.yaml", test::experiment_text("one", 400));
-  std::vector<std::string> arguments{"sweep", file, "--over", "router.policy=[least_tokens, round_robin]", "--seeds", "8", "-j", "1", "--json", "--quiet",
-                                     "--out", f / "results.sqlite"};
+  std::vector<std::string> arguments{"sweep",   file,      "--over", "router.policy=[least_tokens, round_robin]",
+                                     "--seeds", "8",       "-j",     "1",
+                                     "--json",  "--quiet", "--out",  f / "results.sqlite"};
   static constexpr int kReplicas = 16;
 
   /// What a further call of the same command computes and what it finds.
@@ -87,7 +88,8 @@ TEST(CliSweep, AnInterruptedSweepEndsWithTheFiguresOfOneThatWasNot) {
 
 TEST(CliSweep, AResultsFileThatIsNoneIsAnError) {
   Sweep s;
-  test::write(s.f, "results.sqlite", "this is not a database, and long enough to be sure of that: " + std::string(4096, 'x'));
+  test::write(s.f, "results.sqlite",
+              "this is not a database, and long enough to be sure of that: " + std::string(4096, 'x'));
   const Ended e = call(s.f, s.arguments);
   EXPECT_EQ(e.status, 1);
   EXPECT_NE(e.err.find("results.sqlite: file is not a database"), std::string::npos) << e.err;

@@ -25,17 +25,21 @@ class SweepUnderMpi : public ::testing::Test {
     if (!fs::exists(fs::path(kProgram).parent_path() / "libfaultline_mpi.so")) GTEST_SKIP() << "built without MPI";
     folder_ = fs::temp_directory_path() / ("faultline-mpi-test-" + std::to_string(getpid()));
     fs::create_directories(folder_);
-    std::ofstream(folder_ / "sweep.yaml") << "name: mpi\nexperiment: " FAULTLINE_SOURCE_DIR "/experiments/bench/replicas_3_instances.yaml\n"
+    std::ofstream(folder_ / "sweep.yaml") << "name: mpi\nexperiment: " FAULTLINE_SOURCE_DIR
+                                             "/experiments/bench/replicas_3_instances.yaml\n"
                                              "seeds: 6\ngrid:\n  fleet.restart_unit: [ep_group, instance]\n";
   }
   void TearDown() override {
     std::error_code error;
     if (!folder_.empty()) fs::remove_all(folder_, error);
   }
-  std::string sweep(const std::string& out) const { return kProgram + " sweep " + (folder_ / "sweep.yaml").string() + " -q --out " + (folder_ / out).string(); }
+  std::string sweep(const std::string& out) const {
+    return kProgram + " sweep " + (folder_ / "sweep.yaml").string() + " -q --out " + (folder_ / out).string();
+  }
   static std::string under_mpi(int ranks, const std::string& command) {
     // Root and more ranks than cores: both usual on a build machine.
-    return "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun --oversubscribe -np " + std::to_string(ranks) + " " + command + " >/dev/null 2>&1";
+    return "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun --oversubscribe -np " +
+           std::to_string(ranks) + " " + command + " >/dev/null 2>&1";
   }
   /// Every row of the results file, by its key.
   std::map<std::string, std::string> rows(const std::string& out) const {

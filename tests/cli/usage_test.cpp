@@ -26,19 +26,23 @@ TEST(CliUsage, WrongArgumentsEndWithStatusTwoAndSayWhatIsWrong) {
       {{"run"}, "experiment is required"},
       {{"run", "one.yaml", "--sede", "3"}, "--sede"},
       {{"run", "one.yaml", "--seed", "three"}, "three"},
-      {{"run", "oen.yaml"}, "oen.yaml: error: cannot read the file: No such file or directory\n  (did you mean 'one.yaml'?)\n"},
+      {{"run", "oen.yaml"},
+       "oen.yaml: error: cannot read the file: No such file or directory\n  (did you mean 'one.yaml'?)\n"},
       {{"run", "one.yaml", "one.yaml"}, "one.yaml: error: named twice\n"},
       {{"run", "one.yaml", "--trace", "no-such-trace.csv"}, "no-such-trace.csv"},
       {{"check", "."}, "it is a folder"},
       {{"sweep", "one.yaml", "--over", "fleet.instances=2"}, "fleet.instances"},
       {{"sweep", "one.yaml", "--seeds", "0"}, "--seeds"},
       {{"replay", "one.yaml"}, "one.yaml"},
-      {{"run", "one.yaml", "--set", "fleet.instances"}, "--set fleet.instances: error: expected a field and a value, such as 'fleet.instances=8'\n"},
+      {{"run", "one.yaml", "--set", "fleet.instances"},
+       "--set fleet.instances: error: expected a field and a value, such as 'fleet.instances=8'\n"},
   };
   for (const Wrong& c : cases) {
     const Ended e = call(f, c.arguments);
-    EXPECT_TRUE(e.status == 2 || (e.status == 1 && c.arguments[0] == "replay")) << fmt::format("{}", fmt::join(c.arguments, " ")) << ": " << e.status;
-    EXPECT_NE((e.err + e.out).find(c.says), std::string::npos) << fmt::format("{}", fmt::join(c.arguments, " ")) << "\n" << e.err << e.out;
+    EXPECT_TRUE(e.status == 2 || (e.status == 1 && c.arguments[0] == "replay"))
+        << fmt::format("{}", fmt::join(c.arguments, " ")) << ": " << e.status;
+    EXPECT_NE((e.err + e.out).find(c.says), std::string::npos) << fmt::format("{}", fmt::join(c.arguments, " ")) << "\n"
+                                                               << e.err << e.out;
     EXPECT_FALSE(fs::exists(f / "out/one/summary.json")) << "nothing ran";
   }
 }
@@ -52,9 +56,13 @@ std::size_t columns(std::string_view line) {
 
 TEST(CliUsage, ReportsFitEightyColumns) {
   const Folder f;
-  const std::string a = test::write(f, "a.yaml", test::experiment_text("pair/a", 30)), b = test::write(f, "b.yaml", test::experiment_text("pair/b", 40));
-  std::vector<std::vector<std::string>> commands{{"run", a}, {"run", a, b}, {"compare", "out/pair/a", "out/pair/b"},
-                                                 {"sweep", a, "--seeds", "2", "--over", "router.policy=[least_tokens, round_robin]"}};
+  const std::string a = test::write(f, "a.yaml", test::experiment_text("pair/a", 30)),
+                    b = test::write(f, "b.yaml", test::experiment_text("pair/b", 40));
+  std::vector<std::vector<std::string>> commands{
+      {"run", a},
+      {"run", a, b},
+      {"compare", "out/pair/a", "out/pair/b"},
+      {"sweep", a, "--seeds", "2", "--over", "router.policy=[least_tokens, round_robin]"}};
   for (const auto& arguments : commands) {
     const Ended e = call(f, arguments);
     EXPECT_TRUE(e.status == 0 || arguments[0] == "compare") << arguments[0] << ": " << e.err;

@@ -24,7 +24,8 @@ inline constexpr Duration kTick{2'000'000};
 inline std::vector<TimerKey> fired(Clock& clock) {
   std::vector<TimerKey> all;
   std::array<TimerKey, 16> out{};
-  for (std::size_t count = 0; (count = clock.poll(out)) > 0;) all.insert(all.end(), out.begin(), out.begin() + static_cast<std::ptrdiff_t>(count));
+  for (std::size_t count = 0; (count = clock.poll(out)) > 0;)
+    all.insert(all.end(), out.begin(), out.begin() + static_cast<std::ptrdiff_t>(count));
   return all;
 }
 inline std::string text(const std::vector<TimerKey>& keys) { return fmt::format("{}", fmt::join(keys, " ")); }
@@ -118,7 +119,8 @@ inline void a_short_buffer_loses_no_timer(ClockWorld& w, Verdict& v) {
 
 inline const std::vector<Clause<ClockWorld>>& clock_clauses() {
   using namespace clock_clauses_detail;
-#define FAULTLINE_CLAUSE(name) {#name, name}
+#define FAULTLINE_CLAUSE(name) \
+  { #name, name }
   static const std::vector<Clause<ClockWorld>> clauses{
       FAULTLINE_CLAUSE(time_never_goes_back),
       FAULTLINE_CLAUSE(timers_fire_in_order_of_deadline),

@@ -15,7 +15,8 @@ class ExecutorWorld {
  public:
   virtual ~ExecutorWorld() = default;
   virtual Executor& executor() = 0;
-  /// Work that fits the executor's shapes. A decode step takes at least a millisecond, so that an interrupt can hit a run.
+  /// Work that fits the executor's shapes. A decode step takes at least a millisecond, so that an interrupt can hit a
+  /// run.
   virtual PrefillStep prefill() = 0;
   virtual DecodeRun decode(std::int64_t steps_max) = 0;
   /// Work that does not fit.
@@ -54,7 +55,8 @@ class Bench {
     return world_->run_until([&] { return collect(), done(); }, budget);
   }
   bool finish_all() {
-    return verdict_->expect(run_until([this] { return unfinished() == 0; }), "{} steps have no terminal event", unfinished());
+    return verdict_->expect(run_until([this] { return unfinished() == 0; }), "{} steps have no terminal event",
+                            unfinished());
   }
   void pass(Duration time) {
     const Instant end = world_->now() + time;
@@ -123,7 +125,8 @@ inline void steps_run_one_after_another_in_order(ExecutorWorld& w, Verdict& v) {
   Duration busy{};
   const Instant start = w.now();
   while (ops.size() < 10) {
-    if (bench.unfinished() < 2) ops.push_back(ops.size() % 2 == 0 ? bench.submit(w.prefill()) : bench.submit(w.decode(3)));
+    if (bench.unfinished() < 2)
+      ops.push_back(ops.size() % 2 == 0 ? bench.submit(w.prefill()) : bench.submit(w.decode(3)));
     else bench.run_until([&] { return bench.unfinished() < 2; });
   }
   bench.finish_all();
@@ -160,7 +163,8 @@ inline void an_interrupt_ends_a_run_at_its_next_boundary(ExecutorWorld& w, Verdi
   if (!v.expect(done, "it did not complete")) return;
   v.expect(done->steps >= 1 && done->steps < kMany, "{} steps", done->steps);
   // Each counted step took at least half of what one took alone (contexts grow, prices do not halve).
-  v.expect(done->busy >= step * done->steps / 2, "{} steps in {} ns, one takes {} ns", done->steps, done->busy.v, step.v);
+  v.expect(done->busy >= step * done->steps / 2, "{} steps in {} ns, one takes {} ns", done->steps, done->busy.v,
+           step.v);
 }
 
 inline void interrupting_and_aborting_unknown_or_finished_work_is_ignored(ExecutorWorld& w, Verdict& v) {
@@ -188,7 +192,8 @@ inline void aborted_work_still_ends_once(ExecutorWorld& w, Verdict& v) {
   bench.pass(Duration{50'000'000});
   for (const OpId op : {running, waiting}) {
     const StepFailed* lost = bench.failed(op);
-    v.expect(bench.done(op) || (lost && lost->cause == Cause::canceled), "op {} ended with {}", op.v, lost ? name_of(lost->cause) : "nothing");
+    v.expect(bench.done(op) || (lost && lost->cause == Cause::canceled), "op {} ended with {}", op.v,
+             lost ? name_of(lost->cause) : "nothing");
   }
   v.expect(bench.failed(running), "a run of a million steps completed");
   const OpId next = bench.submit(w.decode(2));
@@ -217,9 +222,11 @@ inline void a_lost_device_fails_what_was_accepted_and_refuses_the_rest(ExecutorW
   bench.finish_all();
   for (const OpId op : {running, waiting}) {
     const StepFailed* lost = bench.failed(op);
-    v.expect(lost && lost->cause == Cause::device_lost, "op {} ended with {}", op.v, lost ? name_of(lost->cause) : "success");
+    v.expect(lost && lost->cause == Cause::device_lost, "op {} ended with {}", op.v,
+             lost ? name_of(lost->cause) : "success");
   }
-  if (const StepFailed* lost = bench.failed(running)) v.expect(lost->steps >= 1 && lost->steps < kMany, "{} boundaries reached", lost->steps);
+  if (const StepFailed* lost = bench.failed(running))
+    v.expect(lost->steps >= 1 && lost->steps < kMany, "{} boundaries reached", lost->steps);
   const Status late = bench.try_submit(w.decode(1));
   v.expect(late.cause() == Cause::device_lost, "a later step: {}", name_of(late.cause()));
 }
@@ -239,7 +246,8 @@ inline void a_short_poll_buffer_loses_nothing(ExecutorWorld& w, Verdict& v) {
 
 inline const std::vector<Clause<ExecutorWorld>>& executor_clauses() {
   using namespace executor_clauses_detail;
-#define FAULTLINE_CLAUSE(name) {#name, name}
+#define FAULTLINE_CLAUSE(name) \
+  { #name, name }
   static const std::vector<Clause<ExecutorWorld>> clauses{
       FAULTLINE_CLAUSE(a_prefill_step_is_done_once),
       FAULTLINE_CLAUSE(a_decode_run_does_all_its_steps),

@@ -1,5 +1,5 @@
-// FaultyTransport: transparent with an empty policy (the whole contract holds through it); with faults it keeps what the
-// contract promises about ends, and does what its policy says.
+// FaultyTransport: transparent with an empty policy (the whole contract holds through it); with faults it keeps what
+// the contract promises about ends, and does what its policy says.
 #include "core/fault/faulty_transport.h"
 
 #include "tests/contract/inproc_world.h"
@@ -13,7 +13,9 @@ using fault::TransportFaults;
 class FaultyWorld final : public DecoratedInprocWorld<FaultyTransport> {
  public:
   explicit FaultyWorld(const TransportFaults& faults = {})
-      : DecoratedInprocWorld([faults](Transport& inner, const Clock& clock) { return std::make_unique<FaultyTransport>(inner, clock, faults); }),
+      : DecoratedInprocWorld([faults](Transport& inner, const Clock& clock) {
+          return std::make_unique<FaultyTransport>(inner, clock, faults);
+        }),
         slack_(faults.extra_latency * 2 + Duration{1'000'000}) {}
   Duration slack() const override { return slack_; }
 
@@ -31,13 +33,18 @@ class FaultyWorld final : public DecoratedInprocWorld<FaultyTransport> {
 };
 
 const bool kRegistered =
-    register_contract<TransportWorld>("Transport", {.name = "InprocInFaulty", .make = [] { return std::make_unique<FaultyWorld>(); }, .missing = {}},
-                                      transport_clauses()) &&
+    register_contract<TransportWorld>(
+        "Transport", {.name = "InprocInFaulty", .make = [] { return std::make_unique<FaultyWorld>(); }, .missing = {}},
+        transport_clauses()) &&
     // Slow links are within the contract: every clause holds on them too.
     register_contract<TransportWorld>(
         "Transport",
         {.name = "InprocInSlowFaulty",
-         .make = [] { return std::make_unique<FaultyWorld>(TransportFaults{.extra_latency = Duration{300'000}, .rate_limit = BytesPerSecond{50'000'000'000}}); },
+         .make =
+             [] {
+               return std::make_unique<FaultyWorld>(
+                   TransportFaults{.extra_latency = Duration{300'000}, .rate_limit = BytesPerSecond{50'000'000'000}});
+             },
          .missing = {}},
         transport_clauses());
 
@@ -68,7 +75,8 @@ Outcome write_many(const TransportFaults& faults, Verdict& verdict, int count = 
   for (const OpFailed& lost : link.side(0).failed) outcome.failed_ops.push_back(lost.op.v);
   outcome.notified = link.side(1).notified.size();
   for (std::size_t k = 0; k < static_cast<std::size_t>(count); ++k) {
-    outcome.landed += equal(link.memory(0, kLocal).subspan(k * 64, 64), link.memory(1, kLocal).subspan(k * 64, 64)) ? 1 : 0;
+    outcome.landed +=
+        equal(link.memory(0, kLocal).subspan(k * 64, 64), link.memory(1, kLocal).subspan(k * 64, 64)) ? 1 : 0;
   }
   outcome.injected = world.decorator(0).injected();
   return outcome;
@@ -124,7 +132,8 @@ TEST(FaultyTransport, TheSameSeedFailsTheSameOperationsWhateverTheOtherFaults) {
 
 TEST(FaultyTransport, ARateLimitStretchesTransfers) {
   Verdict verdict;
-  // 400 x 64 B at 1 MB/s: 25.6 ms; the path itself adds 400 round trips of 10 us and the bytes at 10 GB/s (below 10 us).
+  // 400 x 64 B at 1 MB/s: 25.6 ms; the path itself adds 400 round trips of 10 us and the bytes at 10 GB/s (below 10
+  // us).
   const Outcome o = write_many({.rate_limit = BytesPerSecond{1'000'000}}, verdict);
   EXPECT_TRUE(verdict.ok()) << verdict.text();
   EXPECT_GE(o.took.v, 25'600'000);
@@ -133,11 +142,17 @@ TEST(FaultyTransport, ARateLimitStretchesTransfers) {
 
 TEST(FaultyTransport, PromisesAboutEndsHoldUnderEveryFault) {
   using namespace transport_clauses_detail;
-  const TransportFaults faults{.seed = 9, .fail_early_ratio = 0.1, .fail_late_ratio = 0.1, .lose_notify_ratio = 0.1, .stall_ratio = 0.1,
-                               .extra_latency = Duration{200'000}, .rate_limit = BytesPerSecond{1'000'000'000}};
-  for (const auto clause : {close_fails_the_rest_and_then_reports_down, the_other_side_sees_a_close,
-                            a_peer_that_dies_fails_its_operations, a_broken_route_fails_every_operation_within_the_budget,
-                            destruction_with_work_in_flight_is_safe, a_span_out_of_range_is_refused_and_writes_nothing, unknown_ids_are_refused}) {
+  const TransportFaults faults{.seed = 9,
+                               .fail_early_ratio = 0.1,
+                               .fail_late_ratio = 0.1,
+                               .lose_notify_ratio = 0.1,
+                               .stall_ratio = 0.1,
+                               .extra_latency = Duration{200'000},
+                               .rate_limit = BytesPerSecond{1'000'000'000}};
+  for (const auto clause :
+       {close_fails_the_rest_and_then_reports_down, the_other_side_sees_a_close, a_peer_that_dies_fails_its_operations,
+        a_broken_route_fails_every_operation_within_the_budget, destruction_with_work_in_flight_is_safe,
+        a_span_out_of_range_is_refused_and_writes_nothing, unknown_ids_are_refused}) {
     FaultyWorld world(faults);
     Verdict verdict;
     clause(world, verdict);

@@ -1,4 +1,5 @@
-// The contract suites on the in-process implementations, in virtual time; clocks and the paced executor also in real time.
+// The contract suites on the in-process implementations, in virtual time; clocks and the paced executor also in real
+// time.
 #include <thread>
 
 #include "backend/inproc/clocks.h"
@@ -12,7 +13,8 @@
 namespace faultline::contract {
 namespace {
 
-// ---- clocks -----------------------------------------------------------------------------------------------------------
+// ---- clocks
+// -----------------------------------------------------------------------------------------------------------
 
 class ManualClockWorld final : public ClockWorld {
  public:
@@ -34,7 +36,8 @@ class SteadyClockWorld final : public ClockWorld {
   inproc::SteadyClock clock_;
 };
 
-// ---- messenger --------------------------------------------------------------------------------------------------------
+// ---- messenger
+// --------------------------------------------------------------------------------------------------------
 
 class InprocMessengerWorld final : public MessengerWorld {
  public:
@@ -44,7 +47,9 @@ class InprocMessengerWorld final : public MessengerWorld {
   Messenger& member(int i) override { return *members_[static_cast<std::size_t>(i)]; }
   Address address(int i) override { return {i == 0 ? Role::router : Role::instance, static_cast<std::uint32_t>(i)}; }
   void kill(int i) override { members_[static_cast<std::size_t>(i)].reset(); }
-  void restart(int i) override { members_[static_cast<std::size_t>(i)] = std::make_unique<inproc::InprocMessenger>(board_, address(i)); }
+  void restart(int i) override {
+    members_[static_cast<std::size_t>(i)] = std::make_unique<inproc::InprocMessenger>(board_, address(i));
+  }
   bool alive(int i) override { return members_[static_cast<std::size_t>(i)] != nullptr; }
   void break_route(int a, int b) override { board_.break_route(address(a), address(b)); }
   void mend_route(int a, int b) override { board_.mend_route(address(a), address(b)); }
@@ -53,7 +58,9 @@ class InprocMessengerWorld final : public MessengerWorld {
   }
   Instant now() override { return clock_.now(); }
   // A heartbeat may have come just before the silence began.
-  Duration loss_budget() override { return board_.settings().net.heartbeat * board_.settings().net.lost_after + board_.settings().net.latency; }
+  Duration loss_budget() override {
+    return board_.settings().net.heartbeat * board_.settings().net.lost_after + board_.settings().net.latency;
+  }
   std::size_t message_bytes_max() override { return board_.limits().message_bytes_max; }
   std::size_t queue_messages_max() override { return board_.limits().queue_messages_max; }
 
@@ -63,13 +70,16 @@ class InprocMessengerWorld final : public MessengerWorld {
   std::array<std::unique_ptr<inproc::InprocMessenger>, 3> members_;
 };
 
-// ---- executor ---------------------------------------------------------------------------------------------------------
+// ---- executor
+// ---------------------------------------------------------------------------------------------------------
 
 template <class ClockType>
 class PacedExecutorWorld final : public ExecutorWorld {
  public:
   Executor& executor() override { return executor_; }
-  PrefillStep prefill() override { return {.items = {{.rank = 0, .chunk_tokens = 512, .context_before = 0}}, .decode = {}}; }
+  PrefillStep prefill() override {
+    return {.items = {{.rank = 0, .chunk_tokens = 512, .context_before = 0}}, .decode = {}};
+  }
   DecodeRun decode(std::int64_t steps_max) override {
     return {.loads = std::vector<model::RankLoad>(2, {.sequences = 4, .context_tokens = 400}), .steps_max = steps_max};
   }
@@ -103,10 +113,11 @@ class PacedExecutorWorld final : public ExecutorWorld {
 
  private:
   ClockType clock_;
-  inproc::PacedExecutor executor_{clock_,
-                                  {.prefill = [](const PrefillStep& step) { return Duration{10'000} * step.items[0].chunk_tokens; },
-                                   .decode = [](const DecodeRun&, std::int64_t step) { return Duration{1'000'000 + 10 * step}; },
-                                   .dp_ranks = 2}};
+  inproc::PacedExecutor executor_{
+      clock_,
+      {.prefill = [](const PrefillStep& step) { return Duration{10'000} * step.items[0].chunk_tokens; },
+       .decode = [](const DecodeRun&, std::int64_t step) { return Duration{1'000'000 + 10 * step}; },
+       .dp_ranks = 2}};
 };
 
 template <class World>
@@ -115,15 +126,24 @@ auto maker() {
 }
 
 const bool kRegistered =
-    register_contract<ClockWorld>("Clock", {.name = "Manual", .make = maker<ManualClockWorld>(), .missing = {}}, clock_clauses()) &&
-    register_contract<ClockWorld>("Clock", {.name = "Steady", .make = maker<SteadyClockWorld>(), .missing = {}}, clock_clauses()) &&
-    register_contract<MessengerWorld>("Messenger", {.name = "Inproc", .make = maker<InprocMessengerWorld>(), .missing = {}}, messenger_clauses()) &&
-    register_contract<ExecutorWorld>("Executor", {.name = "Paced", .make = maker<PacedExecutorWorld<inproc::ManualClock>>(), .missing = {}}, executor_clauses()) &&
-    register_contract<ExecutorWorld>("Executor", {.name = "PacedRealTime", .make = maker<PacedExecutorWorld<inproc::SteadyClock>>(), .missing = {}}, executor_clauses()) &&
-    register_contract<TransportWorld>("Transport", {.name = "Inproc", .make = maker<InprocWorld>(), .missing = {}}, transport_clauses()) &&
+    register_contract<ClockWorld>("Clock", {.name = "Manual", .make = maker<ManualClockWorld>(), .missing = {}},
+                                  clock_clauses()) &&
+    register_contract<ClockWorld>("Clock", {.name = "Steady", .make = maker<SteadyClockWorld>(), .missing = {}},
+                                  clock_clauses()) &&
+    register_contract<MessengerWorld>(
+        "Messenger", {.name = "Inproc", .make = maker<InprocMessengerWorld>(), .missing = {}}, messenger_clauses()) &&
+    register_contract<ExecutorWorld>(
+        "Executor", {.name = "Paced", .make = maker<PacedExecutorWorld<inproc::ManualClock>>(), .missing = {}},
+        executor_clauses()) &&
+    register_contract<ExecutorWorld>(
+        "Executor", {.name = "PacedRealTime", .make = maker<PacedExecutorWorld<inproc::SteadyClock>>(), .missing = {}},
+        executor_clauses()) &&
+    register_contract<TransportWorld>("Transport", {.name = "Inproc", .make = maker<InprocWorld>(), .missing = {}},
+                                      transport_clauses()) &&
     // The path through a child process, which single-instance engines need, is exercised by the same suite.
-    register_contract<TransportWorld>("Transport", {.name = "InprocInChild", .make = maker<InprocWorld>(), .missing = {}, .own_process = true},
-                                      transport_clauses());
+    register_contract<TransportWorld>(
+        "Transport", {.name = "InprocInChild", .make = maker<InprocWorld>(), .missing = {}, .own_process = true},
+        transport_clauses());
 
 }  // namespace
 }  // namespace faultline::contract

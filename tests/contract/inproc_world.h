@@ -10,11 +10,13 @@
 namespace faultline::contract {
 
 /// Jumps to the next time at which something is due, 10 ms at most, so that done() sees what is already queued.
-inline bool run_virtual(inproc::ManualClock& clock, const std::function<bool()>& done, Duration budget, const std::function<Instant()>& next_due) {
+inline bool run_virtual(inproc::ManualClock& clock, const std::function<bool()>& done, Duration budget,
+                        const std::function<Instant()>& next_due) {
   const Instant end = clock.now() + budget;
   while (!done()) {
     if (clock.now() >= end) return false;
-    clock.advance_to(std::clamp(next_due(), clock.now() + Duration{1}, std::min(end, clock.now() + Duration{10'000'000})));
+    clock.advance_to(
+        std::clamp(next_due(), clock.now() + Duration{1}, std::min(end, clock.now() + Duration{10'000'000})));
   }
   return true;
 }

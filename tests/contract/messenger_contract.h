@@ -82,7 +82,8 @@ class Room {
   void say_hello(int peer) {
     send(0, peer, 0xffff);
     send(peer, 0, 0xffff);
-    verdict_->expect(run_until([&] { return !numbers(0, peer).empty() && !numbers(peer, 0).empty(); }), "no hello from and to {}", peer);
+    verdict_->expect(run_until([&] { return !numbers(0, peer).empty() && !numbers(peer, 0).empty(); }),
+                     "no hello from and to {}", peer);
     const Instant end = world_->now() + world_->loss_budget();  // some heartbeats
     run_until([&] { return world_->now() >= end; });
   }
@@ -135,7 +136,9 @@ inline void messages_arrive_once_and_in_order(MessengerWorld& w, Verdict& v) {
     room.send(2, 0, k);
     room.send(0, 1, k);
   }
-  room.run_until([&] { return room.numbers(0, 1).size() >= 100 && room.numbers(0, 2).size() >= 100 && room.numbers(1, 0).size() >= 100; });
+  room.run_until([&] {
+    return room.numbers(0, 1).size() >= 100 && room.numbers(0, 2).size() >= 100 && room.numbers(1, 0).size() >= 100;
+  });
   room.settle();
   v.expect(room.numbers(0, 1) == upto(100), "1 to 0: [{}]", fmt::join(room.numbers(0, 1), " "));
   v.expect(room.numbers(0, 2) == upto(100), "2 to 0: [{}]", fmt::join(room.numbers(0, 2), " "));
@@ -145,8 +148,10 @@ inline void messages_arrive_once_and_in_order(MessengerWorld& w, Verdict& v) {
 
 inline void payloads_arrive_unchanged(MessengerWorld& w, Verdict& v) {
   Room room(w, v);
-  std::vector<std::vector<std::byte>> sent{{}, payload_of(1, 1), payload_of(0xdeadbeef, 4'000), payload_of(77, w.message_bytes_max())};
-  for (const auto& payload : sent) v.expect(bool(w.member(1).send(w.address(0), payload)), "{} bytes refused", payload.size());
+  std::vector<std::vector<std::byte>> sent{
+      {}, payload_of(1, 1), payload_of(0xdeadbeef, 4'000), payload_of(77, w.message_bytes_max())};
+  for (const auto& payload : sent)
+    v.expect(bool(w.member(1).send(w.address(0), payload)), "{} bytes refused", payload.size());
   auto& got = room.heard(0).messages[w.address(1)];
   room.run_until([&] { return got.size() >= sent.size(); });
   v.expect(got == sent, "{} of {} messages arrived, or changed", got.size(), sent.size());
@@ -174,7 +179,8 @@ inline void a_full_queue_refuses_and_keeps_what_it_accepted(MessengerWorld& w, V
   v.expect(last.cause() == Cause::overload, "then: {}", name_of(last.cause()));
   room.mute(0, false);
   room.run_until([&] { return room.numbers(0, 1).size() >= accepted; });
-  v.expect(room.numbers(0, 1) == upto(accepted), "{} of {} accepted messages arrived, in order", room.numbers(0, 1).size(), accepted);
+  v.expect(room.numbers(0, 1) == upto(accepted), "{} of {} accepted messages arrived, in order",
+           room.numbers(0, 1).size(), accepted);
 }
 
 inline void a_short_poll_buffer_loses_nothing(MessengerWorld& w, Verdict& v) {
@@ -192,7 +198,8 @@ inline void a_healthy_peer_is_never_reported(MessengerWorld& w, Verdict& v) {
   room.say_hello(1);
   room.settle();
   auto& h = room.heard(0);
-  v.expect(h.lost[w.address(1)] == 0 && h.back[w.address(1)] == 0, "{} lost, {} back", h.lost[w.address(1)], h.back[w.address(1)]);
+  v.expect(h.lost[w.address(1)] == 0 && h.back[w.address(1)] == 0, "{} lost, {} back", h.lost[w.address(1)],
+           h.back[w.address(1)]);
 }
 
 inline void a_watched_peer_that_dies_is_lost_once(MessengerWorld& w, Verdict& v) {
@@ -208,7 +215,8 @@ inline void a_watched_peer_that_dies_is_lost_once(MessengerWorld& w, Verdict& v)
   const Status late = w.member(0).send(w.address(1), payload_of(1));
   v.expect(late.cause() == Cause::peer_lost, "send to a lost peer: {}", name_of(late.cause()));
   room.settle();
-  v.expect(h.lost[w.address(1)] == 1 && h.back[w.address(1)] == 0, "{} lost, {} back", h.lost[w.address(1)], h.back[w.address(1)]);
+  v.expect(h.lost[w.address(1)] == 1 && h.back[w.address(1)] == 0, "{} lost, {} back", h.lost[w.address(1)],
+           h.back[w.address(1)]);
 }
 
 inline void a_silent_route_is_a_lost_peer_and_it_comes_back(MessengerWorld& w, Verdict& v) {
@@ -280,7 +288,8 @@ inline void watching_a_peer_that_is_not_there_reports_it_lost(MessengerWorld& w,
 
 inline const std::vector<Clause<MessengerWorld>>& messenger_clauses() {
   using namespace messenger_clauses_detail;
-#define FAULTLINE_CLAUSE(name) {#name, name}
+#define FAULTLINE_CLAUSE(name) \
+  { #name, name }
   static const std::vector<Clause<MessengerWorld>> clauses{
       FAULTLINE_CLAUSE(messages_arrive_once_and_in_order),
       FAULTLINE_CLAUSE(payloads_arrive_unchanged),

@@ -1,5 +1,5 @@
-// The Messenger contract on TcpMessenger, through relays that can fall silent. Real time: only ends are asserted, with the
-// slack of a busy machine.
+// The Messenger contract on TcpMessenger, through relays that can fall silent. Real time: only ends are asserted, with
+// the slack of a busy machine.
 #include "backend/messenger/tcp_messenger.h"
 
 #include <thread>
@@ -75,7 +75,8 @@ class TcpMessengerWorld final : public MessengerWorld {
 };
 
 const bool kRegistered = register_contract<MessengerWorld>(
-    "Messenger", {.name = "Tcp", .make = [] { return std::make_unique<TcpMessengerWorld>(); }, .missing = {}}, messenger_clauses());
+    "Messenger", {.name = "Tcp", .make = [] { return std::make_unique<TcpMessengerWorld>(); }, .missing = {}},
+    messenger_clauses());
 
 }  // namespace
 }  // namespace faultline::contract

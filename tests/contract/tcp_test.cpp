@@ -20,7 +20,9 @@ using transport::TcpTransport;
 /// Gives the route through the relay as the address of its inner transport.
 class Relayed final : public Transport {
  public:
-  Relayed(const TcpSettings& settings, Relay& relay) : inner_(settings), relay_(&relay) { relay.forward_to(inner_.port()); }
+  Relayed(const TcpSettings& settings, Relay& relay) : inner_(settings), relay_(&relay) {
+    relay.forward_to(inner_.port());
+  }
   TransportLimits limits() const override { return inner_.limits(); }
   std::vector<std::byte> local_address() const override {
     auto address = *transport::decode_address(inner_.local_address());
@@ -29,10 +31,14 @@ class Relayed final : public Transport {
   }
   Status open(EndpointId peer, std::span<const std::byte> address) override { return inner_.open(peer, address); }
   void close(EndpointId peer) override { inner_.close(peer); }
-  Status register_memory(RegionId region, std::span<std::byte> memory) override { return inner_.register_memory(region, memory); }
+  Status register_memory(RegionId region, std::span<std::byte> memory) override {
+    return inner_.register_memory(region, memory);
+  }
   Status deregister(RegionId region) override { return inner_.deregister(region); }
   std::vector<std::byte> export_region(RegionId region) const override { return inner_.export_region(region); }
-  Status import_region(RegionId region, EndpointId owner, std::span<const std::byte> blob) override { return inner_.import_region(region, owner, blob); }
+  Status import_region(RegionId region, EndpointId owner, std::span<const std::byte> blob) override {
+    return inner_.import_region(region, owner, blob);
+  }
   Status post(const WriteBatch& batch) override { return inner_.post(batch); }
   void cancel(OpId op) override { inner_.cancel(op); }
   std::size_t poll(std::span<TransportEvent> out) override { return inner_.poll(out); }
@@ -99,10 +105,16 @@ class TcpWorld : public TransportWorld {
 };
 
 const bool kRegistered =
-    register_contract<TransportWorld>("Transport", {.name = "Tcp", .make = [] { return std::make_unique<TcpWorld>(3, false); }, .missing = {}}, transport_clauses()) &&
-    register_contract<TransportWorld>("Transport", {.name = "TcpSameHost", .make = [] { return std::make_unique<TcpWorld>(2, true); }, .missing = {}}, transport_clauses()) &&
-    register_contract<TransportWorld>("Transport", {.name = "TcpInFaulty", .make = [] { return std::make_unique<TcpWorld>(1, false, true); }, .missing = {}},
-                                      transport_clauses());
+    register_contract<TransportWorld>(
+        "Transport", {.name = "Tcp", .make = [] { return std::make_unique<TcpWorld>(3, false); }, .missing = {}},
+        transport_clauses()) &&
+    register_contract<TransportWorld>(
+        "Transport", {.name = "TcpSameHost", .make = [] { return std::make_unique<TcpWorld>(2, true); }, .missing = {}},
+        transport_clauses()) &&
+    register_contract<TransportWorld>(
+        "Transport",
+        {.name = "TcpInFaulty", .make = [] { return std::make_unique<TcpWorld>(1, false, true); }, .missing = {}},
+        transport_clauses());
 
 }  // namespace
 }  // namespace faultline::contract

@@ -26,10 +26,12 @@ inline void expect_bytes(Link& link, std::int64_t from, std::int64_t to, std::in
   if (!link.world().moves_bytes()) return;
   const auto source = link.memory(0, kLocal).subspan(static_cast<std::size_t>(from), static_cast<std::size_t>(length));
   const auto target = link.memory(1, kLocal).subspan(static_cast<std::size_t>(to), static_cast<std::size_t>(length));
-  link.verdict().expect(equal(source, target), "bytes of [{}, +{}) are not at [{}, +{}) of the peer", from, length, to, length);
+  link.verdict().expect(equal(source, target), "bytes of [{}, +{}) are not at [{}, +{}) of the peer", from, length, to,
+                        length);
 }
 inline void expect_untouched(Link& link, std::int64_t from, std::int64_t to) {
-  const auto bytes = link.memory(1, kLocal).subspan(static_cast<std::size_t>(from), static_cast<std::size_t>(to - from));
+  const auto bytes =
+      link.memory(1, kLocal).subspan(static_cast<std::size_t>(from), static_cast<std::size_t>(to - from));
   link.verdict().expect(all_zero(bytes), "bytes in [{}, {}) of the peer were written", from, to);
 }
 inline std::int64_t size_of_region() { return static_cast<std::int64_t>(kSize); }
@@ -38,7 +40,9 @@ inline void both_sides_come_up_once(TransportWorld& w, Verdict& v) {
   Link link(w, v);
   if (!link.open()) return;
   link.settle();
-  for (int i : {0, 1}) v.expect(link.side(i).ups == 1 && link.side(i).downs == 0, "side {}: {} ups, {} downs", i, link.side(i).ups, link.side(i).downs);
+  for (int i : {0, 1})
+    v.expect(link.side(i).ups == 1 && link.side(i).downs == 0, "side {}: {} ups, {} downs", i, link.side(i).ups,
+             link.side(i).downs);
 }
 
 inline void bytes_arrive_at_the_right_place(TransportWorld& w, Verdict& v) {
@@ -82,7 +86,8 @@ inline void source_memory_may_change_after_completion(TransportWorld& w, Verdict
   if (!link.finish_all()) return;
   std::memset(link.memory(0, kLocal).data(), 0xee, kSize);
   link.settle();
-  v.expect(equal({before.data(), 100'000}, link.memory(1, kLocal).subspan(0, 100'000)), "bytes changed after the completion");
+  v.expect(equal({before.data(), 100'000}, link.memory(1, kLocal).subspan(0, 100'000)),
+           "bytes changed after the completion");
 }
 
 inline void a_batch_is_visible_before_its_notify(TransportWorld& w, Verdict& v) {
@@ -91,13 +96,15 @@ inline void a_batch_is_visible_before_its_notify(TransportWorld& w, Verdict& v) 
   constexpr std::int64_t kCount = 48;
   constexpr std::int64_t kPart = 4'096;
   link.side(1).on_notified = [&](std::uint32_t tag) {
-    for (std::int64_t part = 0; part < 4; ++part) expect_bytes(link, part * 50'000 + tag * 512, part * 50'000 + tag * 512, 512);
+    for (std::int64_t part = 0; part < 4; ++part)
+      expect_bytes(link, part * 50'000 + tag * 512, part * 50'000 + tag * 512, 512);
   };
   std::int64_t posted = 0;
   link.run_until([&] {
     while (posted < kCount && link.side(0).unfinished() < 8) {
       std::vector<WriteSpan> spans;
-      for (std::int64_t part = 0; part < 4; ++part) spans.push_back(span_of(part * 50'000 + posted * 512, part * 50'000 + posted * 512, 512));
+      for (std::int64_t part = 0; part < 4; ++part)
+        spans.push_back(span_of(part * 50'000 + posted * 512, part * 50'000 + posted * 512, 512));
       link.write(0, std::move(spans), static_cast<std::uint32_t>(posted++));
     }
     return posted == kCount && link.side(0).unfinished() == 0 && link.side(1).notified.size() >= kCount;
@@ -133,7 +140,8 @@ inline void an_empty_batch_completes(TransportWorld& w, Verdict& v) {
   const OpId nothing = link.write(0, {span_of(10, 10, 0), span_of(size_of_region(), size_of_region(), 0)}, 43);
   link.finish_all();
   link.run_until([&] { return link.side(1).notified.size() >= 2; });
-  v.expect(link.completed(0, silent) && link.completed(0, loud) && link.completed(0, nothing), "an empty batch did not complete");
+  v.expect(link.completed(0, silent) && link.completed(0, loud) && link.completed(0, nothing),
+           "an empty batch did not complete");
   v.expect(link.side(1).notified.size() == 2, "{} notifies of 2", link.side(1).notified.size());
   expect_untouched(link, 0, size_of_region());
 }
@@ -142,14 +150,19 @@ inline void a_span_out_of_range_is_refused_and_writes_nothing(TransportWorld& w,
   Link link(w, v);
   if (!prepare(link)) return;
   const std::int64_t huge = std::numeric_limits<std::int64_t>::max();
-  const std::vector<WriteSpan> bad{
-      span_of(0, size_of_region() - 10, 11), span_of(size_of_region() - 10, 0, 11), span_of(0, size_of_region(), 1),
-      span_of(-1, 0, 1),                     span_of(0, -1, 1),                     span_of(0, 0, -1),
-      span_of(1, 0, huge),                   span_of(0, huge, huge),                span_of(huge, 0, 2)};
+  const std::vector<WriteSpan> bad{span_of(0, size_of_region() - 10, 11),
+                                   span_of(size_of_region() - 10, 0, 11),
+                                   span_of(0, size_of_region(), 1),
+                                   span_of(-1, 0, 1),
+                                   span_of(0, -1, 1),
+                                   span_of(0, 0, -1),
+                                   span_of(1, 0, huge),
+                                   span_of(0, huge, huge),
+                                   span_of(huge, 0, 2)};
   for (const WriteSpan& span : bad) {
     const Status status = link.post(0, {link.next_op(), link.side(0).peer, {span_of(0, 0, 64), span}, 9});
-    v.expect(status.cause() == Cause::protection, "span from {} to {} length {}: {}", span.local_offset.v, span.remote_offset.v,
-             span.length.v, name_of(status.cause()));
+    v.expect(status.cause() == Cause::protection, "span from {} to {} length {}: {}", span.local_offset.v,
+             span.remote_offset.v, span.length.v, name_of(status.cause()));
   }
   link.settle();
   expect_untouched(link, 0, size_of_region());
@@ -221,11 +234,13 @@ inline void limits_are_honoured_and_one_more_is_refused(TransportWorld& w, Verdi
   Link link(w, v);
   if (!prepare(link)) return;
   const TransportLimits limits = link.transport(0).limits();
-  v.expect(limits.ops_in_flight_max > 0 && limits.spans_per_batch_max > 0 && limits.failure_budget.v > 0, "limits are empty");
+  v.expect(limits.ops_in_flight_max > 0 && limits.spans_per_batch_max > 0 && limits.failure_budget.v > 0,
+           "limits are empty");
   // In flight: from post() until poll() hands the terminal event out. Nothing is polled in between.
   for (std::uint32_t i = 0; i < limits.ops_in_flight_max; ++i) link.write(0, {span_of(0, 0, 8)});
   const Status more = link.post(0, {link.next_op(), link.side(0).peer, {span_of(0, 0, 8)}, {}});
-  v.expect(more.cause() == Cause::overload, "one operation more than {}: {}", limits.ops_in_flight_max, name_of(more.cause()));
+  v.expect(more.cause() == Cause::overload, "one operation more than {}: {}", limits.ops_in_flight_max,
+           name_of(more.cause()));
   link.finish_all();
   std::vector<WriteSpan> spans;
   for (std::uint32_t i = 0; i < limits.spans_per_batch_max; ++i) spans.push_back(span_of(2 * i, 3 * i, 1));
@@ -234,7 +249,8 @@ inline void limits_are_honoured_and_one_more_is_refused(TransportWorld& w, Verdi
   v.expect(link.completed(0, full), "a batch of {} spans did not complete", spans.size());
   spans.push_back(span_of(0, 0, 1));
   const Status wide = link.post(0, {link.next_op(), link.side(0).peer, spans, {}});
-  v.expect(wide.cause() == Cause::overload, "one span more than {}: {}", limits.spans_per_batch_max, name_of(wide.cause()));
+  v.expect(wide.cause() == Cause::overload, "one span more than {}: {}", limits.spans_per_batch_max,
+           name_of(wide.cause()));
 }
 
 inline void a_short_poll_buffer_loses_nothing(TransportWorld& w, Verdict& v) {
@@ -278,7 +294,8 @@ inline void both_directions_work_at_once(TransportWorld& w, Verdict& v) {
   link.finish_all();
   if (!w.moves_bytes()) return;
   expect_bytes(link, 0, kSize / 2, 100'000);
-  v.expect(equal(link.memory(1, kLocal).subspan(0, 100'000), link.memory(0, kLocal).subspan(kSize / 2, 100'000)), "the way back is wrong");
+  v.expect(equal(link.memory(1, kLocal).subspan(0, 100'000), link.memory(0, kLocal).subspan(kSize / 2, 100'000)),
+           "the way back is wrong");
 }
 
 }  // namespace faultline::contract::transport_clauses_detail

@@ -18,8 +18,11 @@ inline void cancel_still_ends_in_one_terminal_event(TransportWorld& w, Verdict& 
   link.settle();
   for (std::size_t k = 0; k < ops.size(); ++k) {
     const auto cause = link.failure(0, ops[k]);
-    if (k % 2 == 1) v.expect(!cause, "op {} failed with {} and was not canceled", ops[k].v, cause ? name_of(*cause) : "");
-    else v.expect(!cause || *cause == Cause::canceled, "canceled op {} failed with {}", ops[k].v, cause ? name_of(*cause) : "");
+    if (k % 2 == 1)
+      v.expect(!cause, "op {} failed with {} and was not canceled", ops[k].v, cause ? name_of(*cause) : "");
+    else
+      v.expect(!cause || *cause == Cause::canceled, "canceled op {} failed with {}", ops[k].v,
+               cause ? name_of(*cause) : "");
   }
   v.expect(!link.side(0).down && !link.side(1).down, "a cancel took the peer down");
 }
@@ -34,9 +37,11 @@ inline void close_fails_the_rest_and_then_reports_down(TransportWorld& w, Verdic
   v.expect(late.cause() == Cause::peer_lost, "post after close: {}", name_of(late.cause()));
   v.expect(link.run_until([&] { return link.side(0).down.has_value(); }), "EndpointDown did not come");
   link.settle();
-  v.expect(link.side(0).down == Cause::canceled, "down with {}", link.side(0).down ? name_of(*link.side(0).down) : "nothing");
+  v.expect(link.side(0).down == Cause::canceled, "down with {}",
+           link.side(0).down ? name_of(*link.side(0).down) : "nothing");
   v.expect(link.side(0).downs == 1, "{} EndpointDown", link.side(0).downs);
-  for (const OpFailed& lost : link.side(0).failed) v.expect(lost.cause == Cause::canceled, "op {}: {}", lost.op.v, name_of(lost.cause));
+  for (const OpFailed& lost : link.side(0).failed)
+    v.expect(lost.cause == Cause::canceled, "op {}: {}", lost.op.v, name_of(lost.cause));
   v.expect(link.side(0).unfinished() == 0, "{} operations without an end", link.side(0).unfinished());
 }
 
@@ -62,8 +67,8 @@ inline void a_peer_that_dies_fails_its_operations(TransportWorld& w, Verdict& v)
   v.expect(w.now() - start <= budget, "{} ms, budget {} ms", (w.now() - start).v / 1'000'000, budget.v / 1'000'000);
   v.expect(link.side(0).unfinished() == 0, "{} operations without an end", link.side(0).unfinished());
   for (const OpFailed& lost : link.side(0).failed) {
-    v.expect(lost.cause == Cause::peer_lost || lost.cause == Cause::link_down || lost.cause == Cause::timeout, "op {}: {}", lost.op.v,
-             name_of(lost.cause));
+    v.expect(lost.cause == Cause::peer_lost || lost.cause == Cause::link_down || lost.cause == Cause::timeout,
+             "op {}: {}", lost.op.v, name_of(lost.cause));
   }
   const Status late = link.post(0, {link.next_op(), link.side(0).peer, {}, {}});
   v.expect(late.cause() == Cause::peer_lost, "post to a dead peer: {}", name_of(late.cause()));
@@ -72,13 +77,14 @@ inline void a_peer_that_dies_fails_its_operations(TransportWorld& w, Verdict& v)
 inline void expect_broken_in_time(Link& link, Instant start) {
   TransportWorld& w = link.world();
   const Duration budget = link.transport(0).limits().failure_budget + w.slack();
-  const bool done = link.run_until([&] { return link.side(0).unfinished() == 0 && link.side(0).down.has_value(); }, budget + kPatience);
+  const bool done = link.run_until([&] { return link.side(0).unfinished() == 0 && link.side(0).down.has_value(); },
+                                   budget + kPatience);
   Verdict& v = link.verdict();
   v.expect(done, "{} operations without an end, down {}", link.side(0).unfinished(), link.side(0).down.has_value());
   v.expect(w.now() - start <= budget, "{} ms, budget {} ms", (w.now() - start).v / 1'000'000, budget.v / 1'000'000);
   for (const OpFailed& lost : link.side(0).failed) {
-    v.expect(lost.cause == Cause::link_down || lost.cause == Cause::timeout || lost.cause == Cause::peer_lost, "op {}: {}", lost.op.v,
-             name_of(lost.cause));
+    v.expect(lost.cause == Cause::link_down || lost.cause == Cause::timeout || lost.cause == Cause::peer_lost,
+             "op {}: {}", lost.op.v, name_of(lost.cause));
   }
 }
 
@@ -109,7 +115,8 @@ inline void an_operation_posted_on_a_broken_route_fails_too(TransportWorld& w, V
 /// Both sides give the old connection up, whatever they know of it.
 inline bool close_both(Link& link) {
   for (int i : {0, 1}) link.transport(i).close(link.side(i).peer);
-  return link.verdict().expect(link.run_until([&] { return link.side(0).down && link.side(1).down; }), "EndpointDown did not come");
+  return link.verdict().expect(link.run_until([&] { return link.side(0).down && link.side(1).down; }),
+                               "EndpointDown did not come");
 }
 
 inline void work_again(Link& link, Verdict& v) {

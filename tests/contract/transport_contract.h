@@ -33,7 +33,8 @@ class RandomRun {
         },
         10 * kPatience);
     Verdict& v = link_.verdict();
-    v.expect(done, "seed {}: {} of {} posted, {} unfinished", link_.world().seed(), posted, total, link_.side(0).unfinished() + link_.side(1).unfinished());
+    v.expect(done, "seed {}: {} of {} posted, {} unfinished", link_.world().seed(), posted, total,
+             link_.side(0).unfinished() + link_.side(1).unfinished());
     link_.settle();
     for (int i : {0, 1}) check(i);
   }
@@ -61,9 +62,11 @@ class RandomRun {
     std::size_t at = slot * kSlot;
     const std::size_t end = at + kSlot;
     for (std::size_t k = 0; k < count && at < end && flight.spans.size() < limits_.spans_per_batch_max; ++k) {
-      const std::size_t length = std::min(end - at, random_.chance(0.2) ? 1 + random_.below(kSlot) : random_.below(300));
+      const std::size_t length =
+          std::min(end - at, random_.chance(0.2) ? 1 + random_.below(kSlot) : random_.below(300));
       const std::size_t offset = random_.below(kHalf - length);
-      flight.spans.push_back(span_of(static_cast<std::int64_t>(offset), static_cast<std::int64_t>(kHalf + at), static_cast<std::int64_t>(length)));
+      flight.spans.push_back(span_of(static_cast<std::int64_t>(offset), static_cast<std::int64_t>(kHalf + at),
+                                     static_cast<std::int64_t>(length)));
       at += length + (random_.chance(0.5) ? 0 : random_.below(50));
     }
     if (random_.chance(0.5)) flight.notify = next_tag_++;
@@ -88,15 +91,16 @@ class RandomRun {
     const auto slot = target(1 - i).subspan(flight.slot * kSlot, kSlot);
     auto& model = model_[1 - side];
     if (lost) {
-      link_.verdict().expect(lost->cause == Cause::canceled, "seed {}: op {} failed with {}", link_.world().seed(), lost->op.v, name_of(lost->cause));
+      link_.verdict().expect(lost->cause == Cause::canceled, "seed {}: op {} failed with {}", link_.world().seed(),
+                             lost->op.v, name_of(lost->cause));
       // Unknown: whatever is there now stays, because the peer is up and the operation has ended.
       std::memcpy(model.data() + flight.slot * kSlot, slot.data(), slot.size());
       if (flight.notify) maybe_[1 - side].insert(*flight.notify);
       return;
     }
     for (const WriteSpan& span : flight.spans) {
-      std::memcpy(model.data() + span.remote_offset.v - static_cast<std::int64_t>(kHalf), source(i).data() + span.local_offset.v,
-                  static_cast<std::size_t>(span.length.v));
+      std::memcpy(model.data() + span.remote_offset.v - static_cast<std::int64_t>(kHalf),
+                  source(i).data() + span.local_offset.v, static_cast<std::size_t>(span.length.v));
     }
     if (flight.notify) sure_[1 - side].insert(*flight.notify);
     check_slot(1 - i, flight.slot);
@@ -105,7 +109,8 @@ class RandomRun {
   void check_slot(int i, std::size_t slot) {
     if (!link_.world().moves_bytes()) return;
     const std::span<const std::byte> expected(model_[static_cast<std::size_t>(i)].data() + slot * kSlot, kSlot);
-    link_.verdict().expect(equal(expected, target(i).subspan(slot * kSlot, kSlot)), "seed {}: side {} slot {} differs from the model", link_.world().seed(), i, slot);
+    link_.verdict().expect(equal(expected, target(i).subspan(slot * kSlot, kSlot)),
+                           "seed {}: side {} slot {} differs from the model", link_.world().seed(), i, slot);
   }
 
   void check(int i) {
@@ -114,9 +119,11 @@ class RandomRun {
     std::set<std::uint32_t> got;
     for (const std::uint32_t tag : link_.side(i).notified) {
       link_.verdict().expect(got.insert(tag).second, "seed {}: notify {} came twice", link_.world().seed(), tag);
-      link_.verdict().expect(sure_[side].contains(tag) || maybe_[side].contains(tag), "seed {}: notify {} was never posted", link_.world().seed(), tag);
+      link_.verdict().expect(sure_[side].contains(tag) || maybe_[side].contains(tag),
+                             "seed {}: notify {} was never posted", link_.world().seed(), tag);
     }
-    for (const std::uint32_t tag : sure_[side]) link_.verdict().expect(got.contains(tag), "seed {}: notify {} did not come", link_.world().seed(), tag);
+    for (const std::uint32_t tag : sure_[side])
+      link_.verdict().expect(got.contains(tag), "seed {}: notify {} did not come", link_.world().seed(), tag);
   }
 
   Link link_;
@@ -136,7 +143,8 @@ inline void random_operations_match_a_reference_model(TransportWorld& w, Verdict
 
 inline const std::vector<Clause<TransportWorld>>& transport_clauses() {
   using namespace transport_clauses_detail;
-#define FAULTLINE_CLAUSE(name) {#name, name}
+#define FAULTLINE_CLAUSE(name) \
+  { #name, name }
   static const std::vector<Clause<TransportWorld>> clauses{
       FAULTLINE_CLAUSE(both_sides_come_up_once),
       FAULTLINE_CLAUSE(bytes_arrive_at_the_right_place),

@@ -55,7 +55,7 @@ inline constexpr Duration kPatience{20'000'000'000};  // only a failing implemen
 
 /// One side of the link as its owner sees it.
 struct Side {
-  EndpointId peer;  // the id under which this side knows the other
+  EndpointId peer;                // the id under which this side knows the other
   std::map<OpId, bool> accepted;  // true once the terminal event came
   std::vector<OpCompleted> completed;
   std::vector<OpFailed> failed;
@@ -141,7 +141,8 @@ class Link {
   }
   bool finish_all(Duration budget = kPatience) {
     const bool done = run_until([this] { return side(0).unfinished() + side(1).unfinished() == 0; }, budget);
-    return verdict_->expect(done, "{} and {} operations have no terminal event", side(0).unfinished(), side(1).unfinished());
+    return verdict_->expect(done, "{} and {} operations have no terminal event", side(0).unfinished(),
+                            side(1).unfinished());
   }
   /// Lets a little more than the failure budget pass: whatever was going to come has come.
   void settle() {
@@ -184,7 +185,9 @@ class Link {
   Transport& transport_alive() { return transport(gone_[0] ? 1 : 0); }
   void terminal(int i, OpId op) {
     const auto it = side(i).accepted.find(op);
-    if (!verdict_->expect(it != side(i).accepted.end(), "side {}: terminal event of op {}, which was never accepted", i, op.v)) return;
+    if (!verdict_->expect(it != side(i).accepted.end(), "side {}: terminal event of op {}, which was never accepted", i,
+                          op.v))
+      return;
     verdict_->expect(!it->second, "side {}: second terminal event of op {}", i, op.v);
     verdict_->expect(!side(i).down, "side {}: terminal event of op {} after EndpointDown", i, op.v);
     it->second = true;
@@ -228,7 +231,8 @@ class Link {
 
 /// Bytes that depend on the seed and on every position, so that a shifted, torn or repeated copy shows.
 inline void fill(std::span<std::byte> bytes, std::uint64_t seed) {
-  for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>(mix64(seed * 0x10001 + i / 8) >> (8 * (i % 8)));
+  for (std::size_t i = 0; i < bytes.size(); ++i)
+    bytes[i] = static_cast<std::byte>(mix64(seed * 0x10001 + i / 8) >> (8 * (i % 8)));
 }
 inline bool equal(std::span<const std::byte> a, std::span<const std::byte> b) {
   return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size()) == 0);

@@ -1,5 +1,6 @@
-// The transport contract on VerbsTransport, on two software RoCE devices. Runs inside tests/support/rxe-vm.sh; elsewhere it is
-// skipped visibly. The emulated machine is slow and has one core, so budgets are long and nothing asserts a speed.
+// The transport contract on VerbsTransport, on two software RoCE devices. Runs inside tests/support/rxe-vm.sh;
+// elsewhere it is skipped visibly. The emulated machine is slow and has one core, so budgets are long and nothing
+// asserts a speed.
 #ifdef FAULTLINE_VERBS
 #include "backend/transport/verbs_transport.h"
 
@@ -79,8 +80,13 @@ std::string missing() {
 }
 
 const bool kRegistered =
-    register_contract<TransportWorld>("Transport", {.name = "Verbs", .make = [] { return std::make_unique<VerbsWorld>(1); }, .missing = missing()}, transport_clauses()) &&
-    register_contract<TransportWorld>("Transport", {.name = "VerbsStriped", .make = [] { return std::make_unique<VerbsWorld>(3); }, .missing = missing()}, transport_clauses());
+    register_contract<TransportWorld>(
+        "Transport", {.name = "Verbs", .make = [] { return std::make_unique<VerbsWorld>(1); }, .missing = missing()},
+        transport_clauses()) &&
+    register_contract<TransportWorld>(
+        "Transport",
+        {.name = "VerbsStriped", .make = [] { return std::make_unique<VerbsWorld>(3); }, .missing = missing()},
+        transport_clauses());
 
 }  // namespace
 }  // namespace faultline::contract

@@ -22,7 +22,8 @@ class Verdict {
   /// Records the sentence if `held` is false; returns `held`.
   template <class... Args>
   bool expect(bool held, fmt::format_string<Args...> sentence, Args&&... args) {
-    if (!held && failures_.size() < kFailuresMax) failures_.push_back(fmt::format(sentence, std::forward<Args>(args)...));
+    if (!held && failures_.size() < kFailuresMax)
+      failures_.push_back(fmt::format(sentence, std::forward<Args>(args)...));
     return held;
   }
   bool ok() const { return failures_.empty(); }
@@ -59,7 +60,8 @@ struct Implementation {
 
 namespace detail {
 
-/// Runs the clause in a child and brings its verdict back. The child leaves by _exit, so no test of the parent runs twice.
+/// Runs the clause in a child and brings its verdict back. The child leaves by _exit, so no test of the parent runs
+/// twice.
 template <class World>
 void run_in_child(const Implementation<World>& implementation, const Clause<World>& clause, Verdict& verdict) {
   int ends[2];
@@ -79,7 +81,8 @@ void run_in_child(const Implementation<World>& implementation, const Clause<Worl
   ::close(ends[1]);
   std::string text;
   char buffer[4096];
-  for (ssize_t count = 0; (count = ::read(ends[0], buffer, sizeof buffer)) > 0;) text.append(buffer, static_cast<std::size_t>(count));
+  for (ssize_t count = 0; (count = ::read(ends[0], buffer, sizeof buffer)) > 0;)
+    text.append(buffer, static_cast<std::size_t>(count));
   ::close(ends[0]);
   int status = 0;
   waitpid(child, &status, 0);
@@ -117,8 +120,8 @@ template <class World>
 bool register_contract(const std::string& contract, const Implementation<World>& implementation,
                        const std::vector<Clause<World>>& clauses) {
   for (const Clause<World>& clause : clauses) {
-    ::testing::RegisterTest((contract + "_" + implementation.name).c_str(), clause.name, nullptr, nullptr, __FILE__, __LINE__,
-                            [implementation, clause]() -> ::testing::Test* {
+    ::testing::RegisterTest((contract + "_" + implementation.name).c_str(), clause.name, nullptr, nullptr, __FILE__,
+                            __LINE__, [implementation, clause]() -> ::testing::Test* {
                               return new detail::ClauseTest<World>(implementation, clause);
                             });
   }

@@ -31,8 +31,9 @@ Width width(AttentionKind kind) {
   return {128, 128, 2, false};
 }
 
-// Bounds relative to the largest |v| that a token sees. bf16: the output's rounding 2^-8 and the probabilities' 2^-8, both relative to what is at most the largest |v|. FP8: probabilities are
-// rounded to 3 mantissa bits, relative 2^-4 each and at worst all the same way.
+// Bounds relative to the largest |v| that a token sees. bf16: the output's rounding 2^-8 and the probabilities' 2^-8,
+// both relative to what is at most the largest |v|. FP8: probabilities are rounded to 3 mantissa bits, relative 2^-4
+// each and at worst all the same way.
 double bound(const Width& w) { return w.bytes == 1 ? 0x1p-4 + 0x1p-8 : 0x1p-7; }
 
 // Everything that a case needs, on one device.
@@ -55,7 +56,8 @@ struct Cached {
     page_count = pages_ld * static_cast<int>(c.q_len.size()) + 2;
     std::vector<int> order(static_cast<std::size_t>(page_count));
     for (int i = 0; i < page_count; ++i) order[static_cast<std::size_t>(i)] = i;
-    for (std::size_t i = order.size() - 1; i > 0; --i) std::swap(order[i], order[static_cast<std::size_t>(random.below(static_cast<int>(i) + 1))]);
+    for (std::size_t i = order.size() - 1; i > 0; --i)
+      std::swap(order[i], order[static_cast<std::size_t>(random.below(static_cast<int>(i) + 1))]);
     for (std::size_t i = 0; i < c.q_len.size() * static_cast<std::size_t>(pages_ld); ++i) pages.push_back(order[i]);
     auto values = [&](std::size_t n) {
       if (w.bytes == 1) return test::random_codes(random, n);
@@ -67,7 +69,10 @@ struct Cached {
     if (w.bytes == 1) q_scale = 0.03F, kv_scale = 0.03F;  // codes have deviation 30
   }
   std::size_t row(std::size_t sequence, int token) const {
-    return static_cast<std::size_t>(pages[sequence * static_cast<std::size_t>(pages_ld) + static_cast<std::size_t>(token / 64)]) * 64 + static_cast<std::size_t>(token % 64);
+    return static_cast<std::size_t>(
+               pages[sequence * static_cast<std::size_t>(pages_ld) + static_cast<std::size_t>(token / 64)]) *
+               64 +
+           static_cast<std::size_t>(token % 64);
   }
   double element(const std::vector<std::uint8_t>& from, std::size_t index, float scale) const {
     if (w.bytes == 1) return static_cast<double>(fp8_decode(from[index], Fp8Format::fnuz)) * static_cast<double>(scale);
@@ -75,12 +80,15 @@ struct Cached {
     std::memcpy(&h, &from[index * 2], 2);
     return static_cast<double>(bf16_to_float(h)) * static_cast<double>(scale);
   }
-  double softmax_scale() const { return w.shared_v ? 1.0 / std::sqrt(192.0) : 1.0 / std::sqrt(static_cast<double>(w.dq)); }
+  double softmax_scale() const {
+    return w.shared_v ? 1.0 / std::sqrt(192.0) : 1.0 / std::sqrt(static_cast<double>(w.dq));
+  }
 
   std::vector<std::uint16_t> run(Device& device, int split_tokens, std::uint32_t* status = nullptr) const {
     auto bq = Buffer::of(device, q), bk = Buffer::of(device, k);
     auto bv = v.empty() ? Buffer() : Buffer::of(device, v);
-    auto bp = Buffer::of(device, pages), bqs = Buffer::of(device, q_start), bql = Buffer::of(device, c.q_len), bkl = Buffer::of(device, c.kv_len);
+    auto bp = Buffer::of(device, pages), bqs = Buffer::of(device, q_start), bql = Buffer::of(device, c.q_len),
+         bkl = Buffer::of(device, c.kv_len);
     Buffer out(device, static_cast<std::size_t>(tokens) * c.heads * w.dv * 2), bstatus(device, 16);
     require(device.fill(bstatus.data(), 0, 16));
     require(device.fill(out.data(), 0xff, out.bytes()));
@@ -88,7 +96,8 @@ struct Cached {
     a.q = bq.data(), a.k = bk.data(), a.v = w.shared_v ? bk.data() : bv.data();
     a.pages = bp.data<int>(), a.q_start = bqs.data<int>(), a.q_len = bql.data<int>(), a.kv_len = bkl.data<int>();
     a.out = out.data<std::uint16_t>(), a.status = bstatus.data<std::uint32_t>();
-    const auto line_k = static_cast<std::size_t>(w.dq * w.bytes), line_v = static_cast<std::size_t>((w.shared_v ? w.dq : w.dv) * w.bytes);
+    const auto line_k = static_cast<std::size_t>(w.dq * w.bytes),
+               line_v = static_cast<std::size_t>((w.shared_v ? w.dq : w.dv) * w.bytes);
     const auto kv = static_cast<std::size_t>(c.kv_heads);
     a.q_head = line_k, a.q_token = line_k * static_cast<std::size_t>(c.heads);
     a.k_head = line_k, a.k_token = line_k * kv, a.k_page = a.k_token * 64;
@@ -100,7 +109,8 @@ struct Cached {
     const float u = w.bytes == 1 ? test::unit(device) : 1.0F;
     a.score_scale = static_cast<float>(softmax_scale()) * q_scale * u * kv_scale * u * 1.44269504F;
     a.v_scale = kv_scale * u;
-    Buffer partial(device, static_cast<std::size_t>(a.splits) * tokens * c.heads * w.dv * 4), peaks(device, static_cast<std::size_t>(a.splits) * tokens * c.heads * 8);
+    Buffer partial(device, static_cast<std::size_t>(a.splits) * tokens * c.heads * w.dv * 4),
+        peaks(device, static_cast<std::size_t>(a.splits) * tokens * c.heads * 8);
     a.partial = partial.data<float>(), a.peaks = peaks.data<float>();
     const int longest = c.q_len.empty() ? 0 : *std::max_element(c.q_len.begin(), c.q_len.end());
     require(attention(device, c.kind, a, longest));
@@ -116,21 +126,28 @@ struct Cached {
         Matrix dk, dv;
         for (int t = 0; t < n; ++t) {
           const std::size_t line = row(s, t) * static_cast<std::size_t>(c.kv_heads) + static_cast<std::size_t>(kvh);
-          for (int d = 0; d < w.dq; ++d) dk.push_back(element(k, line * static_cast<std::size_t>(w.dq) + static_cast<std::size_t>(d), kv_scale));
+          for (int d = 0; d < w.dq; ++d)
+            dk.push_back(element(k, line * static_cast<std::size_t>(w.dq) + static_cast<std::size_t>(d), kv_scale));
           for (int d = 0; d < w.dv; ++d)
-            dv.push_back(w.shared_v ? dk[static_cast<std::size_t>(t * w.dq + d)] : element(v, line * static_cast<std::size_t>(w.dv) + static_cast<std::size_t>(d), 1));
+            dv.push_back(w.shared_v
+                             ? dk[static_cast<std::size_t>(t * w.dq + d)]
+                             : element(v, line * static_cast<std::size_t>(w.dv) + static_cast<std::size_t>(d), 1));
         }
         for (int i = 0; i < c.q_len[s]; ++i)
           for (int g = 0; g < c.heads / c.kv_heads; ++g) {
-            const std::size_t line = static_cast<std::size_t>(q_start[s] + i) * static_cast<std::size_t>(c.heads) + static_cast<std::size_t>(kvh * (c.heads / c.kv_heads) + g);
+            const std::size_t line = static_cast<std::size_t>(q_start[s] + i) * static_cast<std::size_t>(c.heads) +
+                                     static_cast<std::size_t>(kvh * (c.heads / c.kv_heads) + g);
             std::vector<double> dq;
-            for (int d = 0; d < w.dq; ++d) dq.push_back(element(q, line * static_cast<std::size_t>(w.dq) + static_cast<std::size_t>(d), q_scale));
+            for (int d = 0; d < w.dq; ++d)
+              dq.push_back(element(q, line * static_cast<std::size_t>(w.dq) + static_cast<std::size_t>(d), q_scale));
             const int sees = std::clamp(c.causal ? n - c.q_len[s] + i + 1 : n, 0, n);
             const auto expected = reference::attend(dq, dk, dv, sees, w.dq, w.dv, softmax_scale());
             double largest = 1e-30, error = 0;
-            for (int t = 0; t < sees * w.dv; ++t) largest = std::max(largest, std::fabs(dv[static_cast<std::size_t>(t)]));
+            for (int t = 0; t < sees * w.dv; ++t)
+              largest = std::max(largest, std::fabs(dv[static_cast<std::size_t>(t)]));
             for (int d = 0; d < w.dv; ++d) {
-              const double v_got = static_cast<double>(bf16_to_float(got[line * static_cast<std::size_t>(w.dv) + static_cast<std::size_t>(d)]));
+              const double v_got = static_cast<double>(
+                  bf16_to_float(got[line * static_cast<std::size_t>(w.dv) + static_cast<std::size_t>(d)]));
               ASSERT_FALSE(std::isnan(v_got)) << "sequence " << s << " token " << i << " head " << g << " d " << d;
               error = std::max(error, std::fabs(v_got - expected[static_cast<std::size_t>(d)]));
             }
@@ -147,7 +164,8 @@ void check(const std::vector<Case>& cases, std::uint64_t salt) {
     const Cached setup(c, random);
     for (const auto& device : test::all_devices(salt)) {
       for (const int split : {0, 128}) {
-        SCOPED_TRACE(testing::Message() << "seed " << test::run_seed() << " " << device->name() << " split " << split << " first kv_len " << c.kv_len[0]);
+        SCOPED_TRACE(testing::Message() << "seed " << test::run_seed() << " " << device->name() << " split " << split
+                                        << " first kv_len " << c.kv_len[0]);
         std::uint32_t status = 99;
         const auto got = setup.run(*device, split, &status);
         EXPECT_EQ(status, 0U);
@@ -174,7 +192,11 @@ std::vector<Case> random_decodes(AttentionKind kind, int heads, int kv_heads, st
 
 TEST(MlaDecode, Fp8EqualsTheReferenceOnRaggedAndEmptySequences) {
   std::vector<Case> cases{{AttentionKind::mla_decode_fp8, 16, 1, {1, 1, 1}, {1, 64, 65}},
-                          {AttentionKind::mla_decode_fp8, 4, 1, {1, 0, 2}, {0, 5, 130}},  // empty sequence, no query, fewer heads than a tile
+                          {AttentionKind::mla_decode_fp8,
+                           4,
+                           1,
+                           {1, 0, 2},
+                           {0, 5, 130}},  // empty sequence, no query, fewer heads than a tile
                           {AttentionKind::mla_decode_fp8, 32, 1, {1}, {200}, false}};
   const auto more = random_decodes(AttentionKind::mla_decode_fp8, 16, 1, 21, 1, 20);
   cases.insert(cases.end(), more.begin(), more.end());
@@ -203,7 +225,9 @@ TEST(GqaDecode, EqualsTheReference) {
 }
 
 TEST(GqaPrefill, EqualsTheReferenceCausally) {
-  check({{AttentionKind::gqa_prefill_bf16, 4, 1, {33, 7}, {33, 80}}, {AttentionKind::gqa_prefill_bf16, 6, 2, {66}, {66}}}, 27);
+  check(
+      {{AttentionKind::gqa_prefill_bf16, 4, 1, {33, 7}, {33, 80}}, {AttentionKind::gqa_prefill_bf16, 6, 2, {66}, {66}}},
+      27);
 }
 
 TEST(Attention, ASequencesBitsDoNotDependOnItsBatchOrOnLongerNeighbours) {
@@ -234,7 +258,7 @@ TEST(Attention, APageOutsideTheCacheIsMaskedAndReported) {
   test::Random random(29);
   Cached setup({AttentionKind::mla_decode_fp8, 16, 1, {1, 1}, {100, 130}}, random);
   const Cached good = setup;
-  setup.pages[1] = setup.page_count;       // sequence 0, second page
+  setup.pages[1] = setup.page_count;                           // sequence 0, second page
   setup.pages[static_cast<std::size_t>(setup.pages_ld)] = -5;  // sequence 1, first page
   for (const auto& device : test::all_devices(29)) {
     SCOPED_TRACE(device->name());

@@ -70,14 +70,17 @@ TEST(Bench, ThePlainLoopsComputeTheSameAsTheReferences) {
   const int heads = 2, tokens = 30;
   const auto q = test::random_codes(random, heads * 576), cache = test::random_codes(random, tokens * 576);
   std::vector<float> table, scores(tokens), out(heads * 512);
-  for (int i = 0; i < 256; ++i) table.push_back(i == 0x80 ? 0.0F : fp8_decode(static_cast<std::uint8_t>(i), Fp8Format::fnuz));
+  for (int i = 0; i < 256; ++i)
+    table.push_back(i == 0x80 ? 0.0F : fp8_decode(static_cast<std::uint8_t>(i), Fp8Format::fnuz));
   loops.mla_decode(q.data(), cache.data(), tokens, heads, 1e-4F, table.data(), scores.data(), out.data());
   const auto dq = test::decoded(q), dk = test::decoded(cache);
   reference::Matrix dv;
   for (int t = 0; t < tokens; ++t) dv.insert(dv.end(), dk.begin() + t * 576, dk.begin() + t * 576 + 512);
   for (int h = 0; h < heads; ++h) {
     const auto expected = reference::attend({dq.data() + h * 576, 576}, dk, dv, tokens, 576, 512, 1e-4);
-    for (int d = 0; d < 512; ++d) ASSERT_NEAR(static_cast<double>(out[static_cast<std::size_t>(h * 512 + d)]), expected[static_cast<std::size_t>(d)], 1e-3);
+    for (int d = 0; d < 512; ++d)
+      ASSERT_NEAR(static_cast<double>(out[static_cast<std::size_t>(h * 512 + d)]),
+                  expected[static_cast<std::size_t>(d)], 1e-3);
   }
   std::vector<float> logits(256), bias(256), work(768), weights(8);
   std::vector<int> ids(8);
@@ -93,10 +96,14 @@ TEST(CodeObjects, DamagedOnesAreReadAsNothingAndNeverOutside) {
   const auto good = gfx942_code()[3].bytes;
   EXPECT_GT(read_resources(good).size(), 5U);
   for (int i = 0; i < test::rounds(300, 5000); ++i) {
-    const std::size_t n = random.chance(0.5) ? good.size() : static_cast<std::size_t>(random.below(static_cast<int>(good.size())));
+    const std::size_t n =
+        random.chance(0.5) ? good.size() : static_cast<std::size_t>(random.below(static_cast<int>(good.size())));
     const std::unique_ptr<std::uint8_t[]> bytes(new std::uint8_t[n]);
     std::memcpy(bytes.get(), good.data(), n);
-    for (int k = 0; k < 8 && n > 0; ++k) bytes[static_cast<std::size_t>(random.below(static_cast<int>(random.chance(0.7) ? std::min<std::size_t>(n, 2000) : n)))] = static_cast<std::uint8_t>(random.below(256));
+    for (int k = 0; k < 8 && n > 0; ++k)
+      bytes[static_cast<std::size_t>(
+          random.below(static_cast<int>(random.chance(0.7) ? std::min<std::size_t>(n, 2000) : n)))] =
+          static_cast<std::uint8_t>(random.below(256));
     (void)read_resources({bytes.get(), n});
   }
 }

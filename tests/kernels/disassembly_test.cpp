@@ -50,7 +50,8 @@ class Gfx942 : public testing::Test {
   }
   void SetUp() override {
     if (gfx942_code().empty()) GTEST_SKIP() << "built without clang-19: no gfx942 code in this binary";
-    if (listing_->find("s_endpgm") == std::string::npos) GTEST_SKIP() << "llvm-objdump-19 is not installed: " << listing_->substr(0, 200);
+    if (listing_->find("s_endpgm") == std::string::npos)
+      GTEST_SKIP() << "llvm-objdump-19 is not installed: " << listing_->substr(0, 200);
   }
   static std::string* listing_;
 };
@@ -61,23 +62,32 @@ TEST_F(Gfx942, HoldsEveryKernel) {
 }
 
 TEST_F(Gfx942, MatrixKernelsUseTheMatrixInstructionsOfTheirType) {
-  const std::map<std::string, std::string> expected{
-      {"gemm_fp8_m32", "v_mfma_f32_32x32x16_fp8_fp8"},        {"gemm_fp8_m64", "v_mfma_f32_32x32x16_fp8_fp8"},
-      {"gemm_fp8_m128", "v_mfma_f32_32x32x16_fp8_fp8"},       {"gemm_fp8_blocks_m32", "v_mfma_f32_32x32x16_fp8_fp8"},
-      {"gemm_fp8_blocks_m64", "v_mfma_f32_32x32x16_fp8_fp8"},
-      {"gemm_fp8_blocks_m128", "v_mfma_f32_32x32x16_fp8_fp8"}, {"gemm_bf16_m128", "v_mfma_f32_32x32x8_bf16"}, {"gemm_bf16_m32", "v_mfma_f32_32x32x8_bf16"},
-      {"gemm_bf16_m64", "v_mfma_f32_32x32x8_bf16"},           {"mla_decode_fp8", "v_mfma_f32_16x16x32_fp8_fp8"},
-      {"mla_decode_bf16", "v_mfma_f32_16x16x16_bf16"},        {"mla_prefill_bf16", "v_mfma_f32_32x32x8_bf16"},
-      {"gqa_decode_bf16", "v_mfma_f32_16x16x16_bf16"},        {"gqa_prefill_bf16", "v_mfma_f32_32x32x8_bf16"},
-      {"moe_gate_up_m32", "v_mfma_f32_32x32x16_fp8_fp8"},     {"moe_gate_up_m64", "v_mfma_f32_32x32x16_fp8_fp8"},
-      {"moe_down_m32", "v_mfma_f32_32x32x16_fp8_fp8"},        {"moe_down_m64", "v_mfma_f32_32x32x16_fp8_fp8"},
-      {"health", "v_mfma_f32_16x16x32_fp8_fp8"}};
+  const std::map<std::string, std::string> expected{{"gemm_fp8_m32", "v_mfma_f32_32x32x16_fp8_fp8"},
+                                                    {"gemm_fp8_m64", "v_mfma_f32_32x32x16_fp8_fp8"},
+                                                    {"gemm_fp8_m128", "v_mfma_f32_32x32x16_fp8_fp8"},
+                                                    {"gemm_fp8_blocks_m32", "v_mfma_f32_32x32x16_fp8_fp8"},
+                                                    {"gemm_fp8_blocks_m64", "v_mfma_f32_32x32x16_fp8_fp8"},
+                                                    {"gemm_fp8_blocks_m128", "v_mfma_f32_32x32x16_fp8_fp8"},
+                                                    {"gemm_bf16_m128", "v_mfma_f32_32x32x8_bf16"},
+                                                    {"gemm_bf16_m32", "v_mfma_f32_32x32x8_bf16"},
+                                                    {"gemm_bf16_m64", "v_mfma_f32_32x32x8_bf16"},
+                                                    {"mla_decode_fp8", "v_mfma_f32_16x16x32_fp8_fp8"},
+                                                    {"mla_decode_bf16", "v_mfma_f32_16x16x16_bf16"},
+                                                    {"mla_prefill_bf16", "v_mfma_f32_32x32x8_bf16"},
+                                                    {"gqa_decode_bf16", "v_mfma_f32_16x16x16_bf16"},
+                                                    {"gqa_prefill_bf16", "v_mfma_f32_32x32x8_bf16"},
+                                                    {"moe_gate_up_m32", "v_mfma_f32_32x32x16_fp8_fp8"},
+                                                    {"moe_gate_up_m64", "v_mfma_f32_32x32x16_fp8_fp8"},
+                                                    {"moe_down_m32", "v_mfma_f32_32x32x16_fp8_fp8"},
+                                                    {"moe_down_m64", "v_mfma_f32_32x32x16_fp8_fp8"},
+                                                    {"health", "v_mfma_f32_16x16x32_fp8_fp8"}};
   for (const auto& [kernel, instruction] : expected)
     EXPECT_NE(body(*listing_, kernel).find(instruction), std::string::npos) << kernel << " without " << instruction;
 }
 
 TEST_F(Gfx942, MatrixOperandsMoveInSixteenBytes) {
-  for (const std::string kernel : {"gemm_fp8_m32", "gemm_fp8_m64", "gemm_fp8_m128", "moe_gate_up_m32", "moe_down_m64", "mla_decode_fp8"}) {
+  for (const std::string kernel :
+       {"gemm_fp8_m32", "gemm_fp8_m64", "gemm_fp8_m128", "moe_gate_up_m32", "moe_down_m64", "mla_decode_fp8"}) {
     const std::string code = body(*listing_, kernel);
     EXPECT_NE(code.find("global_load_dwordx4"), std::string::npos) << kernel;
     EXPECT_NE(code.find("ds_read_b128"), std::string::npos) << kernel;
@@ -86,7 +96,8 @@ TEST_F(Gfx942, MatrixOperandsMoveInSixteenBytes) {
 }
 
 TEST_F(Gfx942, Fp8StoresClampBeforeTheyConvert) {
-  for (const std::string kernel : {"quantize_rows", "mla_decode_fp8", "moe_gate_up_m32", "mla_cache_fp8", "rms_norm_rows"}) {
+  for (const std::string kernel :
+       {"quantize_rows", "mla_decode_fp8", "moe_gate_up_m32", "mla_cache_fp8", "rms_norm_rows"}) {
     const std::string code = body(*listing_, kernel);
     EXPECT_NE(code.find("v_cvt_pk_fp8_f32"), std::string::npos) << kernel;
     EXPECT_NE(code.find("v_med3_f32"), std::string::npos) << kernel;

@@ -1,4 +1,5 @@
-// The emulator itself: what it must refuse; and that planted faults in kernels are noticed by the comparisons of this suite.
+// The emulator itself: what it must refuse; and that planted faults in kernels are noticed by the comparisons of this
+// suite.
 #include "kernels/emulator/emulator.h"
 
 #include <cstring>
@@ -73,9 +74,10 @@ TEST(Emulator, ALaneThatSkipsAWaveOperationIsReported) {
 TEST(Emulator, LdsStartsAsNanAndItsBoundsAreChecked) {
   int not_nan = 0;
   EXPECT_EQ(fault_of([&] {
-    const auto a = Block::shared<float, 100, 0>();
-    if (emu::thread_index() < 100 && !std::isnan(a[emu::thread_index()])) ++not_nan;
-  }), "");
+              const auto a = Block::shared<float, 100, 0>();
+              if (emu::thread_index() < 100 && !std::isnan(a[emu::thread_index()])) ++not_nan;
+            }),
+            "");
   EXPECT_EQ(not_nan, 0);
   for (const int index : {100, -1}) {
     const std::string why = fault_of([&] {
@@ -108,7 +110,8 @@ class PlantedFault : public testing::Test {
  protected:
   void TearDown() override { emu::planted() = {}; }
 
-  // Largest difference between the emulator and the CPU on a product, relative to the largest value; infinity for NaN or a Fault.
+  // Largest difference between the emulator and the CPU on a product, relative to the largest value; infinity for NaN
+  // or a Fault.
   static double gemm_difference() {
     test::Random random(80);
     const int m = 33, n = 128, k = 256;
@@ -118,10 +121,12 @@ class PlantedFault : public testing::Test {
     EmulatedDevice emulated(test::run_seed());
     for (Device* device : {cpu.get(), static_cast<Device*>(&emulated)}) {
       auto ba = Buffer::of(*device, a), bw = Buffer::of(*device, shuffle_weights(w, n, k));
-      auto as = Buffer::of(*device, std::vector<float>(m, 0.01F)), ws = Buffer::of(*device, std::vector<float>(n, 0.01F));
+      auto as = Buffer::of(*device, std::vector<float>(m, 0.01F)),
+           ws = Buffer::of(*device, std::vector<float>(n, 0.01F));
       Buffer out(*device, m * n * 4);
       GemmArgs args{};
-      args.a = ba.data(), args.w = bw.data(), args.a_scale = as.data<float>(), args.w_scale = ws.data<float>(), args.out = out.data();
+      args.a = ba.data(), args.w = bw.data(), args.a_scale = as.data<float>(), args.w_scale = ws.data<float>(),
+      args.out = out.data();
       args.m = m, args.n = n, args.k_bytes = k, args.lda = k, args.ldo = n, args.out_is_float = 1;
       if (!gemm_fp8(*device, args)) return INFINITY;
       results[device == &emulated ? 1 : 0] = out.read<float>();
@@ -149,13 +154,16 @@ class PlantedFault : public testing::Test {
     auto cpu = make_cpu_device();
     EmulatedDevice emulated(test::run_seed() + schedule);
     for (Device* device : {cpu.get(), static_cast<Device*>(&emulated)}) {
-      auto bq = Buffer::of(*device, q), bc = Buffer::of(*device, cache), bp = Buffer::of(*device, pages), b0 = Buffer::of(*device, zero), b1 = Buffer::of(*device, one), bl = Buffer::of(*device, length);
+      auto bq = Buffer::of(*device, q), bc = Buffer::of(*device, cache), bp = Buffer::of(*device, pages),
+           b0 = Buffer::of(*device, zero), b1 = Buffer::of(*device, one), bl = Buffer::of(*device, length);
       Buffer out(*device, heads * 512 * 2), status(*device, 16);
       AttentionArgs a{};
-      a.q = bq.data(), a.k = a.v = bc.data(), a.pages = bp.data<int>(), a.q_start = b0.data<int>(), a.q_len = b1.data<int>(), a.kv_len = bl.data<int>();
+      a.q = bq.data(), a.k = a.v = bc.data(), a.pages = bp.data<int>(), a.q_start = b0.data<int>(),
+      a.q_len = b1.data<int>(), a.kv_len = bl.data<int>();
       a.out = out.data<std::uint16_t>(), a.status = status.data<std::uint32_t>();
       a.q_head = 576, a.q_token = 576 * heads, a.k_token = a.v_token = 576, a.k_page = a.v_page = 64 * 576;
-      a.sequences = a.tokens = 1, a.pages_ld = a.page_count = 3, a.heads = heads, a.kv_heads = 1, a.splits = 1, a.causal = 1;
+      a.sequences = a.tokens = 1, a.pages_ld = a.page_count = 3, a.heads = heads, a.kv_heads = 1, a.splits = 1,
+      a.causal = 1;
       a.score_scale = 0.001F * 0.072F * 1.44F, a.v_scale = 0.03F;
       if (!attention(*device, AttentionKind::mla_decode_fp8, a, 1)) return INFINITY;
       std::vector<float> values;
@@ -165,7 +173,8 @@ class PlantedFault : public testing::Test {
     return difference(results[0], results[1]);
   }
 
-  // Quantisation of values of which the largest is over the target after rounding, straight through the tile layer's encoder.
+  // Quantisation of values of which the largest is over the target after rounding, straight through the tile layer's
+  // encoder.
   static int nan_codes() {
     int count = 0;
     emu::launch(1, 1, 1, 1, [&] {
@@ -177,7 +186,8 @@ class PlantedFault : public testing::Test {
 };
 
 constexpr double kGemmAgreement = 1e-5;  // float sums in another order
-constexpr double kMlaAgreement = 0.02;   // an FP8 probability may round the other way when its score differs in the last bit
+constexpr double kMlaAgreement =
+    0.02;  // an FP8 probability may round the other way when its score differs in the last bit
 
 TEST_F(PlantedFault, WithoutOneEmulatorAndCpuAgree) {
   EXPECT_LT(gemm_difference(), kGemmAgreement);
@@ -192,8 +202,8 @@ TEST_F(PlantedFault, SwappedAccumulatorRowsAreCaught) {
 }
 
 TEST_F(PlantedFault, EachMissingBarrierOfAGemmIsCaught) {
-  // 33 rows: tiles of 64; K = 256 is two steps: a barrier after the first stage, one after each step. The last protects the next use of
-  // the stage, of which there is none here.
+  // 33 rows: tiles of 64; K = 256 is two steps: a barrier after the first stage, one after each step. The last protects
+  // the next use of the stage, of which there is none here.
   for (int n = 0; n < 2; ++n) {
     emu::planted().missing_barrier = n;
     EXPECT_GT(gemm_difference(), kGemmAgreement) << "barrier " << n;
@@ -201,14 +211,16 @@ TEST_F(PlantedFault, EachMissingBarrierOfAGemmIsCaught) {
 }
 
 TEST_F(PlantedFault, MissingBarriersOfMlaDecodeAreCaught) {
-  // 0 follows the staging of the query; then, for each tile: scratch is free (1), scores written (2), probabilities written (3),
-  // values may be turned (4), turned (5). 4 protects nothing that 3 does not in a tile of one turn. In the first tile nothing was turned
-  // before, so for 1 the second tile's is left out (6): its scores then overwrite values that one wave may still read, which happens
-  // unless that wave comes first: one schedule in four. Eight schedules miss it once in 65,536 seeds.
+  // 0 follows the staging of the query; then, for each tile: scratch is free (1), scores written (2), probabilities
+  // written (3), values may be turned (4), turned (5). 4 protects nothing that 3 does not in a tile of one turn. In the
+  // first tile nothing was turned before, so for 1 the second tile's is left out (6): its scores then overwrite values
+  // that one wave may still read, which happens unless that wave comes first: one schedule in four. Eight schedules
+  // miss it once in 65,536 seeds.
   for (const int n : {0, 2, 3, 5, 6}) {
     emu::planted().missing_barrier = n;
     double worst = 0;
-    for (std::uint64_t schedule = 0; schedule < 8 && worst <= kMlaAgreement; ++schedule) worst = std::max(worst, mla_difference(schedule));
+    for (std::uint64_t schedule = 0; schedule < 8 && worst <= kMlaAgreement; ++schedule)
+      worst = std::max(worst, mla_difference(schedule));
     EXPECT_GT(worst, kMlaAgreement) << "barrier " << n;
   }
 }

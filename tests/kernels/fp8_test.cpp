@@ -67,7 +67,8 @@ TEST_P(EveryCode, SaturatesAndKeepsNaN) {
     EXPECT_EQ(fp8_decode(fp8_encode(-x, GetParam()), GetParam()), -largest) << x;
   }
   EXPECT_TRUE(std::isnan(fp8_decode(fp8_encode(NAN, GetParam()), GetParam())));
-  EXPECT_TRUE(std::isnan(fp8_decode(fp8_encode_unclamped(largest * 2, GetParam()), GetParam()))) << "the hardware without a clamp";
+  EXPECT_TRUE(std::isnan(fp8_decode(fp8_encode_unclamped(largest * 2, GetParam()), GetParam())))
+      << "the hardware without a clamp";
 }
 
 TEST(Fp8, FnWeightsBecomeFnuzWithoutLossWhenTheScaleDoubles) {
@@ -114,7 +115,8 @@ TEST(Fp8, EveryDeviceEncodesAsTheHostDoes) {
     SCOPED_TRACE(device->name());
     auto in = Buffer::of(*device, x);
     Buffer out(*device, x.size()), scale(*device, 4);
-    FAULTLINE_DONE(quantize(*device, {in.data<std::uint16_t>(), out.data(), scale.data<float>(), 1, 4096, 4096, 4096, 0}));
+    FAULTLINE_DONE(
+        quantize(*device, {in.data<std::uint16_t>(), out.data(), scale.data<float>(), 1, 4096, 4096, 4096, 0}));
     const float unit = test::unit(*device);
     EXPECT_EQ(scale.read<float>()[0], unit);
     const auto codes = out.read<std::uint8_t>();

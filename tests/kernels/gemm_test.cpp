@@ -10,11 +10,13 @@ namespace {
 
 using reference::Matrix;
 
-// Bound of a float sum of K products in any order: |error| <= K u sum |a b| (Higham, Accuracy and Stability, section 3.1), u = 2^-24; products
-// of FP8 are exact in float. A factor 2 covers the scaling. For bf16 output another 2^-8 relative.
+// Bound of a float sum of K products in any order: |error| <= K u sum |a b| (Higham, Accuracy and Stability,
+// section 3.1), u = 2^-24; products of FP8 are exact in float. A factor 2 covers the scaling. For bf16 output another
+// 2^-8 relative.
 double sum_bound(double magnitude, int k) { return 2.0 * k * 0x1p-24 * magnitude; }
-// Hopper's tensor cores align 32 FP8 products and the running sum to the largest and keep 14 bits of each (DeepSeek-V3 technical report,
-// section 3.3.2); our kernels take the sum out after four such instructions: 4 * 2^-14 of the sum of magnitudes. Measured: 2^-13.8.
+// Hopper's tensor cores align 32 FP8 products and the running sum to the largest and keep 14 bits of each (DeepSeek-V3
+// technical report, section 3.3.2); our kernels take the sum out after four such instructions: 4 * 2^-14 of the sum of
+// magnitudes. Measured: 2^-13.8.
 double sum_bound(const Device& device, double magnitude, int k) {
   return sum_bound(magnitude, k) + (device.fp8_format() == Fp8Format::fn ? 0x1p-12 * magnitude : 0);
 }
@@ -24,11 +26,13 @@ struct Problem {
 };
 
 // Runs the per-row kernel; output float.
-std::vector<float> run_ptpc(Device& device, const Problem& p, const std::vector<std::uint8_t>& a, const std::vector<std::uint8_t>& w,
-                            const std::vector<float>& as, const std::vector<float>& ws, bool parallel) {
+std::vector<float> run_ptpc(Device& device, const Problem& p, const std::vector<std::uint8_t>& a,
+                            const std::vector<std::uint8_t>& w, const std::vector<float>& as,
+                            const std::vector<float>& ws, bool parallel) {
   auto da = Buffer::of(device, a);
   auto dw = Buffer::of(device, shuffle_weights(w, p.n, p.k));
-  auto das = Buffer::of(device, test::times(as, test::unit(device))), dws = Buffer::of(device, test::times(ws, test::unit(device)));
+  auto das = Buffer::of(device, test::times(as, test::unit(device))),
+       dws = Buffer::of(device, test::times(ws, test::unit(device)));
   Buffer out(device, static_cast<std::size_t>(p.m) * p.n * 4);
   Buffer partial(device, gemm_partial_floats(p.m, p.n, p.k) * 4);
   GemmArgs args{};
@@ -52,16 +56,19 @@ std::vector<float> random_scales(test::Random& random, int n) {
 TEST(Gemm, Fp8PerRowEqualsTheReferenceOnRaggedShapes) {
   test::Random random(10);
   std::vector<Problem> problems{{1, 128, 128}, {33, 200, 256}, {0, 128, 128}, {65, 16, 1152}, {150, 129, 128}};
-  for (int i = 0; i < test::rounds(2, 30); ++i) problems.push_back({random.between(1, 140), random.between(1, 400), 128 * random.between(1, 12)});
+  for (int i = 0; i < test::rounds(2, 30); ++i)
+    problems.push_back({random.between(1, 140), random.between(1, 400), 128 * random.between(1, 12)});
   for (const auto& p : problems) {
     SCOPED_TRACE(testing::Message() << "seed " << test::run_seed() << " m " << p.m << " n " << p.n << " k " << p.k);
-    const auto a = test::random_codes(random, static_cast<std::size_t>(p.m) * p.k), w = test::random_codes(random, static_cast<std::size_t>(p.n) * p.k);
+    const auto a = test::random_codes(random, static_cast<std::size_t>(p.m) * p.k),
+               w = test::random_codes(random, static_cast<std::size_t>(p.n) * p.k);
     const auto as = random_scales(random, p.m), ws = random_scales(random, p.n);
     const Matrix da = test::decoded(a), dw = test::decoded(w);
     Matrix absolute_a = da, absolute_w = dw;
     for (auto& x : absolute_a) x = std::fabs(x);
     for (auto& x : absolute_w) x = std::fabs(x);
-    const Matrix expected = reference::product(da, dw, p.m, p.n, p.k), size = reference::product(absolute_a, absolute_w, p.m, p.n, p.k);
+    const Matrix expected = reference::product(da, dw, p.m, p.n, p.k),
+                 size = reference::product(absolute_a, absolute_w, p.m, p.n, p.k);
     for (const auto& device : test::all_devices()) {
       SCOPED_TRACE(device->name());
       const auto got = run_ptpc(*device, p, a, w, as, ws, random.chance(0.5));
@@ -69,7 +76,9 @@ TEST(Gemm, Fp8PerRowEqualsTheReferenceOnRaggedShapes) {
         for (int j = 0; j < p.n; ++j) {
           const auto at = static_cast<std::size_t>(i) * p.n + j;
           const double scale = static_cast<double>(as[i]) * static_cast<double>(ws[j]);
-          ASSERT_NEAR(static_cast<double>(got[at]), expected[at] * scale, sum_bound(*device, size[at] * scale, p.k) + 1e-30) << i << ", " << j;
+          ASSERT_NEAR(static_cast<double>(got[at]), expected[at] * scale,
+                      sum_bound(*device, size[at] * scale, p.k) + 1e-30)
+              << i << ", " << j;
         }
     }
   }
@@ -79,7 +88,8 @@ TEST(Gemm, ARowHasTheSameBitsInEveryBatchAndWithPartsInBlocksOrInALoop) {
   test::Random random(11);
   const Problem big{200, 256, 2048};  // K in parts: see gemm_splits
   ASSERT_GT(gemm_splits(big.n, big.k), 1);
-  const auto a = test::random_codes(random, static_cast<std::size_t>(big.m) * big.k), w = test::random_codes(random, static_cast<std::size_t>(big.n) * big.k);
+  const auto a = test::random_codes(random, static_cast<std::size_t>(big.m) * big.k),
+             w = test::random_codes(random, static_cast<std::size_t>(big.n) * big.k);
   const auto as = random_scales(random, big.m), ws = random_scales(random, big.n);
   for (const auto& device : test::all_devices()) {
     SCOPED_TRACE(device->name());
@@ -90,10 +100,12 @@ TEST(Gemm, ARowHasTheSameBitsInEveryBatchAndWithPartsInBlocksOrInALoop) {
     const auto whole = run_ptpc(*device, all, head, w, head_scales, ws, false);
     for (const auto& [first, count] : {std::pair{0, 1}, {5, 1}, {31, 3}, {64, 6}, {2, 40}}) {
       const Problem part{count, big.n, big.k};
-      const std::vector<std::uint8_t> rows(a.begin() + static_cast<std::ptrdiff_t>(first) * big.k, a.begin() + static_cast<std::ptrdiff_t>(first + count) * big.k);
+      const std::vector<std::uint8_t> rows(a.begin() + static_cast<std::ptrdiff_t>(first) * big.k,
+                                           a.begin() + static_cast<std::ptrdiff_t>(first + count) * big.k);
       const std::vector<float> scales(as.begin() + first, as.begin() + first + count);
       const auto got = run_ptpc(*device, part, rows, w, scales, ws, true);
-      ASSERT_EQ(0, std::memcmp(got.data(), whole.data() + static_cast<std::size_t>(first) * big.n, got.size() * 4)) << first << " + " << count;
+      ASSERT_EQ(0, std::memcmp(got.data(), whole.data() + static_cast<std::size_t>(first) * big.n, got.size() * 4))
+          << first << " + " << count;
     }
   }
 }
@@ -101,7 +113,8 @@ TEST(Gemm, ARowHasTheSameBitsInEveryBatchAndWithPartsInBlocksOrInALoop) {
 TEST(Gemm, TheTallTileHasTheSameBitsAsTheLowOne) {
   test::Random random(12);
   const Problem p{520, 128, 256};  // above 512 rows: tiles of 128
-  const auto a = test::random_codes(random, static_cast<std::size_t>(p.m) * p.k), w = test::random_codes(random, static_cast<std::size_t>(p.n) * p.k);
+  const auto a = test::random_codes(random, static_cast<std::size_t>(p.m) * p.k),
+             w = test::random_codes(random, static_cast<std::size_t>(p.n) * p.k);
   const auto as = random_scales(random, p.m), ws = random_scales(random, p.n);
   for (const auto& device : test::two_devices()) {
     SCOPED_TRACE(device->name());
@@ -116,7 +129,8 @@ TEST(Gemm, TheTallTileHasTheSameBitsAsTheLowOne) {
 TEST(Gemm, AScaleThatIsNotANumberPoisonsItsRowOnly) {
   test::Random random(13);
   const Problem p{40, 128, 128};
-  const auto a = test::random_codes(random, static_cast<std::size_t>(p.m) * p.k), w = test::random_codes(random, static_cast<std::size_t>(p.n) * p.k);
+  const auto a = test::random_codes(random, static_cast<std::size_t>(p.m) * p.k),
+             w = test::random_codes(random, static_cast<std::size_t>(p.n) * p.k);
   auto as = random_scales(random, p.m);
   as[21] = NAN;
   const auto ws = random_scales(random, p.n);
@@ -130,17 +144,23 @@ TEST(Gemm, AScaleThatIsNotANumberPoisonsItsRowOnly) {
 TEST(Gemm, BlockScalesEqualTheReference) {
   test::Random random(14);
   std::vector<Problem> problems{{1, 128, 128}, {37, 300, 640}};
-  for (int i = 0; i < test::rounds(1, 20); ++i) problems.push_back({random.between(1, 100), random.between(1, 400), 128 * random.between(1, 10)});
+  for (int i = 0; i < test::rounds(1, 20); ++i)
+    problems.push_back({random.between(1, 100), random.between(1, 400), 128 * random.between(1, 10)});
   for (const auto& p : problems) {
     SCOPED_TRACE(testing::Message() << "seed " << test::run_seed() << " m " << p.m << " n " << p.n << " k " << p.k);
-    const auto a = test::random_codes(random, static_cast<std::size_t>(p.m) * p.k), w = test::random_codes(random, static_cast<std::size_t>(p.n) * p.k);
+    const auto a = test::random_codes(random, static_cast<std::size_t>(p.m) * p.k),
+               w = test::random_codes(random, static_cast<std::size_t>(p.n) * p.k);
     const int groups = p.k / 128, columns = (p.n + 127) / 128;
     const auto as = random_scales(random, groups * p.m), ws = random_scales(random, columns * groups);
     Matrix da = test::decoded(a), dw = test::decoded(w);
     for (int i = 0; i < p.m; ++i)
-      for (int k = 0; k < p.k; ++k) da[static_cast<std::size_t>(i) * p.k + k] *= static_cast<double>(as[static_cast<std::size_t>(k / 128 * p.m + i)]);
+      for (int k = 0; k < p.k; ++k)
+        da[static_cast<std::size_t>(i) * p.k + k] *=
+            static_cast<double>(as[static_cast<std::size_t>(k / 128 * p.m + i)]);
     for (int j = 0; j < p.n; ++j)
-      for (int k = 0; k < p.k; ++k) dw[static_cast<std::size_t>(j) * p.k + k] *= static_cast<double>(ws[static_cast<std::size_t>(j / 128 * groups + k / 128)]);
+      for (int k = 0; k < p.k; ++k)
+        dw[static_cast<std::size_t>(j) * p.k + k] *=
+            static_cast<double>(ws[static_cast<std::size_t>(j / 128 * groups + k / 128)]);
     const Matrix expected = reference::product(da, dw, p.m, p.n, p.k);
     for (auto& x : da) x = std::fabs(x);
     for (auto& x : dw) x = std::fabs(x);
@@ -148,16 +168,21 @@ TEST(Gemm, BlockScalesEqualTheReference) {
     for (const auto& device : test::all_devices()) {
       SCOPED_TRACE(device->name());
       auto ba = Buffer::of(*device, a), bw = Buffer::of(*device, shuffle_weights(w, p.n, p.k));
-      auto bas = Buffer::of(*device, test::times(as, test::unit(*device))), bws = Buffer::of(*device, test::times(ws, test::unit(*device)));
-      Buffer out(*device, static_cast<std::size_t>(p.m) * p.n * 2), partial(*device, gemm_partial_floats(p.m, p.n, p.k) * 4);
+      auto bas = Buffer::of(*device, test::times(as, test::unit(*device))),
+           bws = Buffer::of(*device, test::times(ws, test::unit(*device)));
+      Buffer out(*device, static_cast<std::size_t>(p.m) * p.n * 2),
+          partial(*device, gemm_partial_floats(p.m, p.n, p.k) * 4);
       GemmArgs args{};
-      args.a = ba.data(), args.w = bw.data(), args.a_scale = bas.data<float>(), args.w_scale = bws.data<float>(), args.out = out.data();
+      args.a = ba.data(), args.w = bw.data(), args.a_scale = bas.data<float>(), args.w_scale = bws.data<float>(),
+      args.out = out.data();
       args.partial = random.chance(0.5) ? partial.data<float>() : nullptr;
       args.m = p.m, args.n = p.n, args.k_bytes = p.k, args.lda = p.k, args.ldo = p.n;
       FAULTLINE_DONE(gemm_fp8_blocks(*device, args));
       const auto got = out.read<std::uint16_t>();
       for (std::size_t at = 0; at < got.size(); ++at)
-        ASSERT_NEAR(static_cast<double>(bf16_to_float(got[at])), expected[at], sum_bound(*device, size[at], p.k) + std::fabs(expected[at]) * 0x1p-8) << at;
+        ASSERT_NEAR(static_cast<double>(bf16_to_float(got[at])), expected[at],
+                    sum_bound(*device, size[at], p.k) + std::fabs(expected[at]) * 0x1p-8)
+            << at;
     }
   }
 }
@@ -165,10 +190,12 @@ TEST(Gemm, BlockScalesEqualTheReference) {
 TEST(Gemm, Bf16BatchesEqualTheReference) {
   test::Random random(15);
   std::vector<Problem> problems{{3, 48, 64}, {70, 140, 192}};
-  for (int i = 0; i < test::rounds(1, 20); ++i) problems.push_back({random.between(1, 100), random.between(1, 300), 64 * random.between(1, 10)});
+  for (int i = 0; i < test::rounds(1, 20); ++i)
+    problems.push_back({random.between(1, 100), random.between(1, 300), 64 * random.between(1, 10)});
   for (const auto& p : problems) {
     for (const int batches : {1, 3}) {
-      SCOPED_TRACE(testing::Message() << "seed " << test::run_seed() << " m " << p.m << " n " << p.n << " k " << p.k << " x " << batches);
+      SCOPED_TRACE(testing::Message() << "seed " << test::run_seed() << " m " << p.m << " n " << p.n << " k " << p.k
+                                      << " x " << batches);
       std::vector<std::vector<std::uint16_t>> a, w;
       std::vector<std::uint16_t> all_a;
       std::vector<std::uint8_t> all_w;
@@ -185,7 +212,8 @@ TEST(Gemm, Bf16BatchesEqualTheReference) {
         Buffer out(*device, static_cast<std::size_t>(batches) * p.m * p.n * 4);
         GemmArgs args{};
         args.a = ba.data(), args.w = bw.data(), args.out = out.data();
-        args.a_stride = static_cast<std::size_t>(p.m) * p.k * 2, args.w_stride = shuffled_bytes(p.n, p.k * 2), args.out_stride = static_cast<std::size_t>(p.m) * p.n;
+        args.a_stride = static_cast<std::size_t>(p.m) * p.k * 2, args.w_stride = shuffled_bytes(p.n, p.k * 2),
+        args.out_stride = static_cast<std::size_t>(p.m) * p.n;
         args.m = p.m, args.n = p.n, args.k_bytes = p.k * 2, args.lda = p.k * 2, args.ldo = p.n, args.out_is_float = 1;
         FAULTLINE_DONE(gemm_bf16(*device, args, batches));
         const auto got = out.read<float>();
@@ -196,7 +224,9 @@ TEST(Gemm, Bf16BatchesEqualTheReference) {
           for (auto& x : dw) x = std::fabs(x);
           const Matrix size = reference::product(da, dw, p.m, p.n, p.k);
           for (std::size_t at = 0; at < expected.size(); ++at)
-            ASSERT_NEAR(static_cast<double>(got[static_cast<std::size_t>(b) * expected.size() + at]), expected[at], sum_bound(size[at], p.k)) << b << " " << at;
+            ASSERT_NEAR(static_cast<double>(got[static_cast<std::size_t>(b) * expected.size() + at]), expected[at],
+                        sum_bound(size[at], p.k))
+                << b << " " << at;
         }
       }
     }

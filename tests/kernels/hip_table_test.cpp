@@ -26,7 +26,8 @@ namespace {
 // Two parameter types pass the same way: pointers are pointers, enumerations of 4 bytes are ints.
 template <class Ours, class Theirs>
 constexpr bool kSamePassing = (std::is_pointer_v<Ours> && std::is_pointer_v<Theirs>) ||
-                              (!std::is_pointer_v<Ours> && !std::is_pointer_v<Theirs> && sizeof(Ours) == sizeof(Theirs) &&
+                              (!std::is_pointer_v<Ours> && !std::is_pointer_v<Theirs> &&
+                               sizeof(Ours) == sizeof(Theirs) &&
                                std::is_floating_point_v<Ours> == std::is_floating_point_v<Theirs>);
 template <class Ours, class Theirs>
 struct SameCall : std::false_type {};
@@ -41,11 +42,13 @@ struct SameCall<R (*)(P...), S (*)(Q...)> {
   }();
 };
 static_assert(SameCall<int (*)(void*, int), hipError_t (*)(hipStream_t, hipStreamCaptureMode)>::value);
-static_assert(!SameCall<int (*)(void*, int), hipError_t (*)(hipStream_t)>::value, "the check notices a missing parameter");
+static_assert(!SameCall<int (*)(void*, int), hipError_t (*)(hipStream_t)>::value,
+              "the check notices a missing parameter");
 static_assert(!SameCall<int (*)(std::size_t), hipError_t (*)(unsigned)>::value, "and one of another size");
 static_assert(!SameCall<int (*)(void*), hipError_t (*)(int)>::value, "and a pointer for a number");
 
-#define FAULTLINE_SAME(member, symbol) static_assert(SameCall<decltype(HipTable::member), decltype(&::symbol)>::value, #symbol)
+#define FAULTLINE_SAME(member, symbol) \
+  static_assert(SameCall<decltype(HipTable::member), decltype(&::symbol)>::value, #symbol)
 FAULTLINE_SAME(init, hipInit);
 FAULTLINE_SAME(device_count, hipGetDeviceCount);
 FAULTLINE_SAME(set_device, hipSetDevice);
@@ -76,9 +79,11 @@ FAULTLINE_SAME(graph_launch, hipGraphLaunch);
 FAULTLINE_SAME(graph_exec_destroy, hipGraphExecDestroy);
 FAULTLINE_SAME(graph_destroy, hipGraphDestroy);
 // These two have C++ template overloads, so the C function is named by its type.
-static_assert(std::is_same_v<decltype(static_cast<hipError_t (*)(void**, std::size_t)>(&::hipMalloc)), hipError_t (*)(void**, std::size_t)>);
+static_assert(std::is_same_v<decltype(static_cast<hipError_t (*)(void**, std::size_t)>(&::hipMalloc)),
+                             hipError_t (*)(void**, std::size_t)>);
 static_assert(SameCall<decltype(HipTable::allocate), hipError_t (*)(void**, std::size_t)>::value);
-static_assert(std::is_same_v<decltype(static_cast<hipError_t (*)(void**, std::size_t, unsigned)>(&::hipHostMalloc)), hipError_t (*)(void**, std::size_t, unsigned)>);
+static_assert(std::is_same_v<decltype(static_cast<hipError_t (*)(void**, std::size_t, unsigned)>(&::hipHostMalloc)),
+                             hipError_t (*)(void**, std::size_t, unsigned)>);
 static_assert(SameCall<decltype(HipTable::allocate_host), hipError_t (*)(void**, std::size_t, unsigned)>::value);
 
 static_assert(kHipAttributeComputeMajor == hipDeviceAttributeComputeCapabilityMajor);
@@ -89,7 +94,9 @@ static_assert(kHipCopyDefault == hipMemcpyDefault);
 static_assert(kHipHostPortableMapped == (hipHostMallocPortable | hipHostMallocMapped));
 static_assert(kHipStreamNonBlocking == hipStreamNonBlocking);
 
-TEST(HipTable, EqualsDebiansHeadersInEveryDeclaration) { SUCCEED() << "checked by static_assert when this file was compiled"; }
+TEST(HipTable, EqualsDebiansHeadersInEveryDeclaration) {
+  SUCCEED() << "checked by static_assert when this file was compiled";
+}
 #else
 TEST(HipTable, EqualsDebiansHeadersInEveryDeclaration) { GTEST_SKIP() << "libamdhip64-dev is not installed"; }
 #endif
@@ -112,7 +119,8 @@ TEST(Runtime, WrongArgumentsOfALaunchAreFailuresWithTheKernelsName) {
     ASSERT_FALSE(static_cast<bool>(outcome));
     EXPECT_EQ(outcome.failure().op, "gemm_fp8_m32");
     EXPECT_FALSE(static_cast<bool>(device->launch(Kernel::health, {-1, 1, 1}, HealthArgs{nullptr, 1})));
-    EXPECT_TRUE(static_cast<bool>(device->launch(Kernel::health, {0, 1, 1}, HealthArgs{nullptr, 1}))) << "an empty grid is well";
+    EXPECT_TRUE(static_cast<bool>(device->launch(Kernel::health, {0, 1, 1}, HealthArgs{nullptr, 1})))
+        << "an empty grid is well";
   }
 }
 

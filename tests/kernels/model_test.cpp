@@ -30,7 +30,8 @@ std::vector<int> prompt(test::Random& random, int n) {
 }
 std::vector<double> last_row(const reference::Matrix& m, int vocabulary) { return {m.end() - vocabulary, m.end()}; }
 
-// Every expert serves every token, so that no discrete choice amplifies a rounding: what remains is continuous and has a bound.
+// Every expert serves every token, so that no discrete choice amplifies a rounding: what remains is continuous and has
+// a bound.
 Config all_experts() {
   Config c;
   c.groups = c.top_groups = 1;
@@ -38,8 +39,9 @@ Config all_experts() {
   return c;
 }
 
-// Each FP8 product has a relative error of about 2.6 % (uniform rounding of 3 mantissa bits), its result is a third of the residual stream,
-// and the 8 halves of 4 layers add up in quadrature: 2.6 % x 0.3 x sqrt(8) = 2.2 %. Measured 1.9-2.2 %.
+// Each FP8 product has a relative error of about 2.6 % (uniform rounding of 3 mantissa bits), its result is a third of
+// the residual stream, and the 8 halves of 4 layers add up in quadrature: 2.6 % x 0.3 x sqrt(8) = 2.2 %.
+// Measured 1.9-2.2 %.
 constexpr double kQuantisation = 0.04;
 // With routing, a token near a tie may go to another expert, which changes its MLP output by a fraction of its size.
 constexpr double kWithRouteFlips = 0.3;
@@ -79,14 +81,16 @@ TEST(Model, DecodeOfATokenAgreesWithItsPrefillInBothCacheFormats) {
       // Two quantised walks to the same logits, so at most the error of either from the exact ones, times sqrt(2).
       const double error = test::relative_rms(decoded, whole);
       EXPECT_LT(error, kQuantisation);
-      std::printf("  %s %s: decode against prefill %.4f\n", device->name().c_str(), cache == CacheFormat::fp8 ? "fp8" : "bf16", error);
+      std::printf("  %s %s: decode against prefill %.4f\n", device->name().c_str(),
+                  cache == CacheFormat::fp8 ? "fp8" : "bf16", error);
     }
   }
 }
 
-// Greedy tokens of every device along the same histories (the first device's), so that one near tie does not hide the rest.
-// Devices differ in the order of float sums alone, but one bf16 rounding that falls the other way moves FP8 codes after it, so
-// logits differ by about a percent. A token may differ only where the first device's two largest logits are closer than that.
+// Greedy tokens of every device along the same histories (the first device's), so that one near tie does not hide the
+// rest. Devices differ in the order of float sums alone, but one bf16 rounding that falls the other way moves FP8 codes
+// after it, so logits differ by about a percent. A token may differ only where the first device's two largest logits
+// are closer than that.
 TEST(Model, EveryDeviceGeneratesTheSameTokens) {
   test::Random random(92);
   std::vector<std::vector<int>> prompts;
@@ -97,7 +101,8 @@ TEST(Model, EveryDeviceGeneratesTheSameTokens) {
   const auto devices = test::all_devices(92);
   auto first = make_cpu_device();
   std::vector<std::unique_ptr<Model>> models;
-  for (const auto& device : devices) models.push_back(std::make_unique<Model>(*device, tiny(), *weights, limits(CacheFormat::fp8)));
+  for (const auto& device : devices)
+    models.push_back(std::make_unique<Model>(*device, tiny(), *weights, limits(CacheFormat::fp8)));
   Model leader(*first, tiny(), *weights, limits(CacheFormat::fp8));
   int compared = 0, near_ties = 0;
   for (std::size_t i = 0; i < prompts.size(); ++i) {
@@ -110,7 +115,8 @@ TEST(Model, EveryDeviceGeneratesTheSameTokens) {
       double size = 0;
       for (int t = 0; t < v; ++t) {
         if (t != token) second = std::max(second, logits[static_cast<std::size_t>(t)]);
-        size += static_cast<double>(logits[static_cast<std::size_t>(t)]) * static_cast<double>(logits[static_cast<std::size_t>(t)]);
+        size += static_cast<double>(logits[static_cast<std::size_t>(t)]) *
+                static_cast<double>(logits[static_cast<std::size_t>(t)]);
       }
       const double gap = static_cast<double>(logits[static_cast<std::size_t>(token)] - second) / std::sqrt(size / v);
       for (auto& m : models) {
@@ -126,8 +132,10 @@ TEST(Model, EveryDeviceGeneratesTheSameTokens) {
     }
   }
   std::printf("  %d tokens of %zu prompts compared, %d near ties\n", compared, prompts.size(), near_ties);
-  // A GPU's tensor cores round sums earlier (gemm_test.cpp), so that more bf16 values fall the other way: up to three in ten.
-  EXPECT_LE(near_ties, 1 + (gpu ? compared * 3 / 10 : compared / 20)) << "at most one in twenty, and one for short runs";
+  // A GPU's tensor cores round sums earlier (gemm_test.cpp), so that more bf16 values fall the other way: up to three
+  // in ten.
+  EXPECT_LE(near_ties, 1 + (gpu ? compared * 3 / 10 : compared / 20))
+      << "at most one in twenty, and one for short runs";
 }
 
 TEST(Model, ASequencesLogitsHaveTheSameBitsInEveryBatch) {
@@ -137,13 +145,15 @@ TEST(Model, ASequencesLogitsHaveTheSameBitsInEveryBatch) {
   for (const auto& device : test::two_devices(93)) {
     SCOPED_TRACE(device->name());
     const int v = tiny().vocabulary;
-    Model alone(*device, tiny(), *weights, limits(CacheFormat::fp8)), batch(*device, tiny(), *weights, limits(CacheFormat::fp8));
+    Model alone(*device, tiny(), *weights, limits(CacheFormat::fp8)),
+        batch(*device, tiny(), *weights, limits(CacheFormat::fp8));
     const auto one = alone.step({{a, 0, {5}}});
     const auto three = batch.step({{b, 0, {0}}, {a, 0, {1}}, {c, 0, {2}}});
     ASSERT_EQ(0, std::memcmp(one.data(), three.data() + v, static_cast<std::size_t>(v) * 4)) << "prefill";
     const auto next = alone.step({{{11}, 7, {5}}});
     const auto nexts = batch.step({{{1}, 30, {0}}, {{2}, 2, {2}}, {{11}, 7, {1}}});
-    ASSERT_EQ(0, std::memcmp(next.data(), nexts.data() + 2 * v, static_cast<std::size_t>(v) * 4)) << "decode, another place in another batch";
+    ASSERT_EQ(0, std::memcmp(next.data(), nexts.data() + 2 * v, static_cast<std::size_t>(v) * 4))
+        << "decode, another place in another batch";
   }
 }
 
@@ -153,7 +163,8 @@ TEST(Model, ACapturedDecodeStepServesLaterSteps) {
   const auto start = prompt(random, 5);
   for (const auto& device : test::two_devices(94)) {
     SCOPED_TRACE(device->name());
-    Model eager(*device, tiny(), *weights, limits(CacheFormat::fp8)), graphed(*device, tiny(), *weights, limits(CacheFormat::fp8));
+    Model eager(*device, tiny(), *weights, limits(CacheFormat::fp8)),
+        graphed(*device, tiny(), *weights, limits(CacheFormat::fp8));
     eager.step({{start, 0, {0}}});
     graphed.step({{start, 0, {0}}});
     graphed.prepare({{{1}, 5, {0}}});
@@ -199,7 +210,9 @@ TEST(Model, TheOpLogNamesTheOperationsOfTheStepPlan) {
   std::vector<model::OpRecord> log;
   m.step({{{1, 2, 3}, 0, {0}}}, &log);
   m.step({{{4}, 3, {0}}}, &log);
-  for (const char* name : {"attention_norm", "qkv_down", "q_up", "rope_cache", "kv_up", "mla_prefill", "q_absorb", "mla_decode", "v_up", "attention_out", "mlp_norm", "router", "top_k", "experts", "final_norm", "head", "sample"})
+  for (const char* name :
+       {"attention_norm", "qkv_down", "q_up", "rope_cache", "kv_up", "mla_prefill", "q_absorb", "mla_decode", "v_up",
+        "attention_out", "mlp_norm", "router", "top_k", "experts", "final_norm", "head", "sample"})
     EXPECT_TRUE(std::any_of(log.begin(), log.end(), [&](const auto& r) { return r.name == name; })) << name;
   for (const auto& r : log) EXPECT_GT(r.nanoseconds, 0) << r.name;
   const auto& gemm = *std::find_if(log.begin(), log.end(), [](const auto& r) { return r.name == "qkv_down"; });

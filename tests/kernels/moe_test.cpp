@@ -21,19 +21,25 @@ TEST(Router, ChoosesTheExpertsOfTheReferenceWithItsWeights) {
     for (auto& x : logits) x = random.normal(2);
     for (auto& x : bias) x = random.normal(0.1F);
     for (const auto& device : test::all_devices(40)) {
-      SCOPED_TRACE(testing::Message() << "seed " << test::run_seed() << " " << device->name() << " experts " << s.experts);
+      SCOPED_TRACE(testing::Message() << "seed " << test::run_seed() << " " << device->name() << " experts "
+                                      << s.experts);
       auto bl = Buffer::of(*device, logits), bb = Buffer::of(*device, bias);
-      Buffer ids(*device, static_cast<std::size_t>(m) * s.top_k * 4), weights(*device, static_cast<std::size_t>(m) * s.top_k * 4);
-      FAULTLINE_DONE(router(*device, {bl.data<float>(), bb.data<float>(), ids.data<int>(), weights.data<float>(), m, s.experts, s.groups, s.top_groups, s.top_k, 2.5F}));
+      Buffer ids(*device, static_cast<std::size_t>(m) * s.top_k * 4),
+          weights(*device, static_cast<std::size_t>(m) * s.top_k * 4);
+      FAULTLINE_DONE(router(*device, {bl.data<float>(), bb.data<float>(), ids.data<int>(), weights.data<float>(), m,
+                                      s.experts, s.groups, s.top_groups, s.top_k, 2.5F}));
       const auto got_ids = ids.read<int>();
       const auto got_weights = weights.read<float>();
       for (int t = 0; t < m; ++t) {
-        const auto expected = reference::route({logits.data() + static_cast<std::size_t>(t) * s.experts, static_cast<std::size_t>(s.experts)}, bias, s.groups, s.top_groups, s.top_k, 2.5);
+        const auto expected = reference::route(
+            {logits.data() + static_cast<std::size_t>(t) * s.experts, static_cast<std::size_t>(s.experts)}, bias,
+            s.groups, s.top_groups, s.top_k, 2.5);
         for (int k = 0; k < s.top_k; ++k) {
           const auto at = static_cast<std::size_t>(t * s.top_k + k);
           ASSERT_EQ(got_ids[at], expected.ids[static_cast<std::size_t>(k)]) << t << " " << k;
           // sigmoid of one exp2 (relative 1e-7) and a division
-          ASSERT_NEAR(static_cast<double>(got_weights[at]), expected.weights[static_cast<std::size_t>(k)], 2e-6) << t << " " << k;
+          ASSERT_NEAR(static_cast<double>(got_weights[at]), expected.weights[static_cast<std::size_t>(k)], 2e-6)
+              << t << " " << k;
         }
       }
     }
@@ -47,7 +53,8 @@ TEST(Router, NotANumberAndTiesHaveDefinedChoices) {
   for (const auto& device : test::all_devices(41)) {
     auto bl = Buffer::of(*device, logits);
     Buffer ids(*device, 32), weights(*device, 32);
-    FAULTLINE_DONE(router(*device, {bl.data<float>(), nullptr, ids.data<int>(), weights.data<float>(), 2, 16, 1, 1, 4, 1.0F}));
+    FAULTLINE_DONE(
+        router(*device, {bl.data<float>(), nullptr, ids.data<int>(), weights.data<float>(), 2, 16, 1, 1, 4, 1.0F}));
     EXPECT_EQ(ids.read<int>(), (std::vector<int>{0, 1, 2, 4, 0, 1, 2, 3})) << device->name();
     const auto w = weights.read<float>();
     for (int k = 0; k < 4; ++k) {
@@ -74,7 +81,8 @@ struct Moe {
   std::vector<float> x_scale, w13_scale, w2_scale, weights;
   std::vector<int> ids;
 
-  Moe(test::Random& random, int tokens, int h, int i, int e, int s, int k) : m(tokens), hidden(h), inter(i), experts(e), shared(s), top_k(k) {
+  Moe(test::Random& random, int tokens, int h, int i, int e, int s, int k)
+      : m(tokens), hidden(h), inter(i), experts(e), shared(s), top_k(k) {
     const int all = e + s;
     x = test::random_codes(random, static_cast<std::size_t>(m) * hidden);
     w13 = test::random_codes(random, static_cast<std::size_t>(all) * 2 * inter * hidden);
@@ -109,17 +117,23 @@ struct Moe {
       s2.insert(s2.end(), b.begin(), b.end());
     }
     const float u = test::unit(device);
-    auto bx = Buffer::of(device, x), b13 = Buffer::of(device, s13), b2 = Buffer::of(device, s2), bi = Buffer::of(device, ids), bw = Buffer::of(device, weights);
-    auto bxs = Buffer::of(device, test::times(x_scale, u)), b13s = Buffer::of(device, test::times(w13_scale, u)), b2s = Buffer::of(device, test::times(w2_scale, u));
-    Buffer mid(device, static_cast<std::size_t>(pairs) * inter), mid_scale(device, static_cast<std::size_t>(inter / 128 * pairs) * 4);
-    Buffer y(device, static_cast<std::size_t>(pairs) * hidden * 4), out(device, static_cast<std::size_t>(m) * hidden * 2);
-    Buffer order(device, moe_order_ints(pairs, all) * 4), tile_expert(device, static_cast<std::size_t>(pairs + all) * 4), count(device, 16), bstatus(device, 16);
+    auto bx = Buffer::of(device, x), b13 = Buffer::of(device, s13), b2 = Buffer::of(device, s2),
+         bi = Buffer::of(device, ids), bw = Buffer::of(device, weights);
+    auto bxs = Buffer::of(device, test::times(x_scale, u)), b13s = Buffer::of(device, test::times(w13_scale, u)),
+         b2s = Buffer::of(device, test::times(w2_scale, u));
+    Buffer mid(device, static_cast<std::size_t>(pairs) * inter),
+        mid_scale(device, static_cast<std::size_t>(inter / 128 * pairs) * 4);
+    Buffer y(device, static_cast<std::size_t>(pairs) * hidden * 4),
+        out(device, static_cast<std::size_t>(m) * hidden * 2);
+    Buffer order(device, moe_order_ints(pairs, all) * 4),
+        tile_expert(device, static_cast<std::size_t>(pairs + all) * 4), count(device, 16), bstatus(device, 16);
     require(device.fill(bstatus.data(), 0, 16));
     MoeArgs a{};
     a.x = bx.data(), a.x_scale = bxs.data<float>(), a.ids = bi.data<int>(), a.weights = bw.data<float>();
     a.w13 = b13.data(), a.w13_scale = b13s.data<float>(), a.w2 = b2.data(), a.w2_scale = b2s.data<float>();
     a.mid = mid.data(), a.mid_scale = mid_scale.data<float>(), a.y = y.data<float>(), a.out = out.data<std::uint16_t>();
-    a.order = order.data<int>(), a.tile_expert = tile_expert.data<int>(), a.tile_count = count.data<int>(), a.status = bstatus.data<std::uint32_t>();
+    a.order = order.data<int>(), a.tile_expert = tile_expert.data<int>(), a.tile_count = count.data<int>(),
+    a.status = bstatus.data<std::uint32_t>();
     a.m = m, a.hidden = hidden, a.inter = inter, a.experts = experts, a.shared = shared, a.top_k = top_k;
     require(fused_moe(device, a));
     require(device.synchronize());
@@ -135,14 +149,20 @@ struct Moe {
         const int e = j < top_k ? ids[static_cast<std::size_t>(t * top_k + j)] : experts + j - top_k;
         if (e < 0 || e >= experts + shared || (j < top_k && e >= experts)) continue;
         const double weight = j < top_k ? static_cast<double>(weights[static_cast<std::size_t>(t * top_k + j)]) : 1.0;
-        auto xv = [&](int c) { return static_cast<double>(fp8_decode(x[static_cast<std::size_t>(t * hidden + c)], Fp8Format::fnuz)) * static_cast<double>(x_scale[static_cast<std::size_t>(c / 128 * m + t)]); };
+        auto xv = [&](int c) {
+          return static_cast<double>(fp8_decode(x[static_cast<std::size_t>(t * hidden + c)], Fp8Format::fnuz)) *
+                 static_cast<double>(x_scale[static_cast<std::size_t>(c / 128 * m + t)]);
+        };
         std::vector<double> mid(static_cast<std::size_t>(inter));
         for (int i = 0; i < inter; ++i) {
           double gate = 0, up = 0;
           for (int c = 0; c < hidden; ++c) {
             auto w = [&](int n) {
-              const auto at = (static_cast<std::size_t>(e) * 2 * inter + static_cast<std::size_t>(n)) * hidden + static_cast<std::size_t>(c);
-              const auto s = (static_cast<std::size_t>(e) * (2 * inter / 128) + static_cast<std::size_t>(n / 128)) * (hidden / 128) + static_cast<std::size_t>(c / 128);
+              const auto at = (static_cast<std::size_t>(e) * 2 * inter + static_cast<std::size_t>(n)) * hidden +
+                              static_cast<std::size_t>(c);
+              const auto s = (static_cast<std::size_t>(e) * (2 * inter / 128) + static_cast<std::size_t>(n / 128)) *
+                                 (hidden / 128) +
+                             static_cast<std::size_t>(c / 128);
               return static_cast<double>(fp8_decode(w13[at], Fp8Format::fnuz)) * static_cast<double>(w13_scale[s]);
             };
             gate += xv(c) * w(i);
@@ -153,9 +173,13 @@ struct Moe {
         for (int n = 0; n < hidden; ++n) {
           double s = 0;
           for (int i = 0; i < inter; ++i) {
-            const auto at = (static_cast<std::size_t>(e) * hidden + static_cast<std::size_t>(n)) * inter + static_cast<std::size_t>(i);
-            const auto sc = (static_cast<std::size_t>(e) * (hidden / 128) + static_cast<std::size_t>(n / 128)) * (inter / 128) + static_cast<std::size_t>(i / 128);
-            s += mid[static_cast<std::size_t>(i)] * static_cast<double>(fp8_decode(w2[at], Fp8Format::fnuz)) * static_cast<double>(w2_scale[sc]);
+            const auto at = (static_cast<std::size_t>(e) * hidden + static_cast<std::size_t>(n)) * inter +
+                            static_cast<std::size_t>(i);
+            const auto sc =
+                (static_cast<std::size_t>(e) * (hidden / 128) + static_cast<std::size_t>(n / 128)) * (inter / 128) +
+                static_cast<std::size_t>(i / 128);
+            s += mid[static_cast<std::size_t>(i)] * static_cast<double>(fp8_decode(w2[at], Fp8Format::fnuz)) *
+                 static_cast<double>(w2_scale[sc]);
           }
           out[static_cast<std::size_t>(t * hidden + n)] += weight * s;
         }
@@ -164,8 +188,9 @@ struct Moe {
   }
 };
 
-// The intermediate is rounded to FP8: independent relative errors up to 2^-4, uniform in the last place, so a root mean square of about
-// 2^-4 / sqrt(3) / 1.4 = 0.026 for each value and the same for their sum. 0.04 allows for the smaller values of a group, which lose more.
+// The intermediate is rounded to FP8: independent relative errors up to 2^-4, uniform in the last place, so a root mean
+// square of about 2^-4 / sqrt(3) / 1.4 = 0.026 for each value and the same for their sum. 0.04 allows for the smaller
+// values of a group, which lose more.
 constexpr double kMoeBound = 0.04;
 
 TEST(FusedMoe, EqualsTheReferenceWithRoutedAndSharedExpertsTogether) {
@@ -173,7 +198,8 @@ TEST(FusedMoe, EqualsTheReferenceWithRoutedAndSharedExpertsTogether) {
   struct Shape {
     int m, hidden, inter, experts, shared, top_k;
   };
-  for (const Shape& s : {Shape{5, 256, 128, 8, 1, 3}, Shape{1, 128, 256, 4, 0, 2}, Shape{70, 128, 128, 2, 1, 1}, Shape{9, 128, 128, 0, 1, 0}}) {
+  for (const Shape& s : {Shape{5, 256, 128, 8, 1, 3}, Shape{1, 128, 256, 4, 0, 2}, Shape{70, 128, 128, 2, 1, 1},
+                         Shape{9, 128, 128, 0, 1, 0}}) {
     const Moe moe(random, s.m, s.hidden, s.inter, s.experts, s.shared, s.top_k);
     const Matrix expected = moe.expected();
     for (const auto& device : test::all_devices(42)) {
@@ -191,7 +217,8 @@ TEST(FusedMoe, OneExpertMayTakeAllTokensAndDroppedPairsAddNothing) {
   Moe moe(random, 40, 128, 128, 4, 1, 2);
   for (int t = 0; t < 40; ++t) {
     moe.ids[static_cast<std::size_t>(2 * t)] = 3;
-    moe.ids[static_cast<std::size_t>(2 * t + 1)] = t % 2 == 0 ? -1 : 7;  // a dead rank's expert; an id that does not exist
+    moe.ids[static_cast<std::size_t>(2 * t + 1)] =
+        t % 2 == 0 ? -1 : 7;  // a dead rank's expert; an id that does not exist
   }
   const Matrix expected = moe.expected();
   for (const auto& device : test::all_devices(43)) {
@@ -229,7 +256,8 @@ TEST(FusedMoe, APoisonedTokenPoisonsOnlyItself) {
   for (const auto& device : test::two_devices(45)) {
     const auto got = moe.run(*device);
     for (int t = 0; t < 10; ++t)
-      for (int c = 0; c < 128; ++c) ASSERT_EQ(std::isnan(bf16_to_float(got[static_cast<std::size_t>(t * 128 + c)])), t == 6) << t;
+      for (int c = 0; c < 128; ++c)
+        ASSERT_EQ(std::isnan(bf16_to_float(got[static_cast<std::size_t>(t * 128 + c)])), t == 6) << t;
   }
 }
 
@@ -254,13 +282,32 @@ TEST(Exchange, EachTokenGoesOnceToEachAliveRankAndComesBackInTheSum) {
   for (const auto& device : test::all_devices(46)) {
     SCOPED_TRACE(testing::Message() << "seed " << test::run_seed() << " " << device->name());
     auto bx = Buffer::of(*device, x), bi = Buffer::of(*device, ids), bw = Buffer::of(*device, weights);
-    Buffer alive(*device, 64, true), send(*device, static_cast<std::size_t>(ranks * capacity * hidden)), send_ids(*device, static_cast<std::size_t>(ranks * capacity * top_k * 4));
-    Buffer send_weights(*device, static_cast<std::size_t>(ranks * capacity * top_k * 4)), sent(*device, 64), slot(*device, static_cast<std::size_t>(m * ranks * 4));
-    Buffer returned(*device, static_cast<std::size_t>(ranks * capacity * hidden * 2)), out(*device, static_cast<std::size_t>(m * hidden * 2));
+    Buffer alive(*device, 64, true), send(*device, static_cast<std::size_t>(ranks * capacity * hidden)),
+        send_ids(*device, static_cast<std::size_t>(ranks * capacity * top_k * 4));
+    Buffer send_weights(*device, static_cast<std::size_t>(ranks * capacity * top_k * 4)), sent(*device, 64),
+        slot(*device, static_cast<std::size_t>(m * ranks * 4));
+    Buffer returned(*device, static_cast<std::size_t>(ranks * capacity * hidden * 2)),
+        out(*device, static_cast<std::size_t>(m * hidden * 2));
     auto* mask = alive.data<std::uint32_t>();
     for (int r = 0; r < ranks; ++r) mask[r] = 1;
-    const ExchangeArgs args{bx.data(), bi.data<int>(), bw.data<float>(), mask, send.data(), send_ids.data<int>(), send_weights.data<float>(), sent.data<int>(), slot.data<int>(),
-                            returned.data<std::uint16_t>(), out.data<std::uint16_t>(), m, top_k, ranks, per_rank, hidden, hidden, capacity};
+    const ExchangeArgs args{bx.data(),
+                            bi.data<int>(),
+                            bw.data<float>(),
+                            mask,
+                            send.data(),
+                            send_ids.data<int>(),
+                            send_weights.data<float>(),
+                            sent.data<int>(),
+                            slot.data<int>(),
+                            returned.data<std::uint16_t>(),
+                            out.data<std::uint16_t>(),
+                            m,
+                            top_k,
+                            ranks,
+                            per_rank,
+                            hidden,
+                            hidden,
+                            capacity};
     FAULTLINE_DONE(device->begin_capture());
     FAULTLINE_DONE(ep_dispatch(*device, args));
     auto dispatch = device->end_capture();
@@ -280,7 +327,9 @@ TEST(Exchange, EachTokenGoesOnceToEachAliveRankAndComesBackInTheSum) {
       for (int t = 0; t < m; ++t)
         for (int r = 0; r < ranks; ++r) {
           bool wanted = false;
-          for (int k = 0; k < top_k; ++k) wanted = wanted || (ids[static_cast<std::size_t>(t * top_k + k)] >= 0 && ids[static_cast<std::size_t>(t * top_k + k)] / per_rank == r);
+          for (int k = 0; k < top_k; ++k)
+            wanted = wanted || (ids[static_cast<std::size_t>(t * top_k + k)] >= 0 &&
+                                ids[static_cast<std::size_t>(t * top_k + k)] / per_rank == r);
           wanted = wanted && r != dead;
           const int s = slots[static_cast<std::size_t>(t * ranks + r)];
           ASSERT_EQ(s >= 0, wanted) << t << " " << r;
@@ -292,11 +341,15 @@ TEST(Exchange, EachTokenGoesOnceToEachAliveRankAndComesBackInTheSum) {
             const int e = ids[static_cast<std::size_t>(t * top_k + k)];
             const bool here = e >= 0 && e / per_rank == r;
             ASSERT_EQ(local[at * top_k + static_cast<std::size_t>(k)], here ? e % per_rank : -1);
-            ASSERT_EQ(local_weights[at * top_k + static_cast<std::size_t>(k)], here ? weights[static_cast<std::size_t>(t * top_k + k)] : 0.0F);
+            ASSERT_EQ(local_weights[at * top_k + static_cast<std::size_t>(k)],
+                      here ? weights[static_cast<std::size_t>(t * top_k + k)] : 0.0F);
           }
-          for (int c = 0; c < hidden; ++c) answers[at * hidden + static_cast<std::size_t>(c)] = float_to_bf16(static_cast<float>(r + 1) * static_cast<float>(t % 7));
+          for (int c = 0; c < hidden; ++c)
+            answers[at * hidden + static_cast<std::size_t>(c)] =
+                float_to_bf16(static_cast<float>(r + 1) * static_cast<float>(t % 7));
         }
-      for (int r = 0; r < ranks; ++r) EXPECT_EQ(counts[static_cast<std::size_t>(r)], wanted_count[static_cast<std::size_t>(r)]);
+      for (int r = 0; r < ranks; ++r)
+        EXPECT_EQ(counts[static_cast<std::size_t>(r)], wanted_count[static_cast<std::size_t>(r)]);
       returned.write(answers.data(), answers.size() * 2);
       if (dead < 0) mask[3] = 0;  // dies between the two
       FAULTLINE_DONE(ep_combine(*device, args));
@@ -304,8 +357,10 @@ TEST(Exchange, EachTokenGoesOnceToEachAliveRankAndComesBackInTheSum) {
       for (int t = 0; t < m; ++t) {
         float expected = 0;  // small integers: exact
         for (int r = 0; r < ranks; ++r)
-          if (slots[static_cast<std::size_t>(t * ranks + r)] >= 0 && mask[r] != 0) expected += static_cast<float>(r + 1) * static_cast<float>(t % 7);
-        for (int c = 0; c < hidden; ++c) ASSERT_EQ(bf16_to_float(sums[static_cast<std::size_t>(t * hidden + c)]), expected) << t;
+          if (slots[static_cast<std::size_t>(t * ranks + r)] >= 0 && mask[r] != 0)
+            expected += static_cast<float>(r + 1) * static_cast<float>(t % 7);
+        for (int c = 0; c < hidden; ++c)
+          ASSERT_EQ(bf16_to_float(sums[static_cast<std::size_t>(t * hidden + c)]), expected) << t;
       }
       mask[3] = 1;
     }

@@ -1,4 +1,5 @@
-// Descriptors that device code writes for an mlx5 NIC, run by the emulator, against rdma-core's own functions for the same queue.
+// Descriptors that device code writes for an mlx5 NIC, run by the emulator, against rdma-core's own functions for the
+// same queue.
 #include <cstring>
 #include <vector>
 
@@ -36,7 +37,8 @@ struct Nic {
 std::vector<RdmaWrite> some_writes(std::uint32_t count) {
   std::vector<RdmaWrite> all;
   for (std::uint32_t i = 0; i < count; ++i) {
-    all.push_back({0x7f00'1234'5000ULL + i * 4096, 0x7e11'0000'8000ULL + i * 9000, 0x1100 + i, 0x2200 + i, 7168 + i, 0xc0ffee00 + i, i % 3 == 0 ? 1U : 0U});
+    all.push_back({0x7f00'1234'5000ULL + i * 4096, 0x7e11'0000'8000ULL + i * 9000, 0x1100 + i, 0x2200 + i, 7168 + i,
+                   0xc0ffee00 + i, i % 3 == 0 ? 1U : 0U});
   }
   return all;
 }
@@ -63,12 +65,15 @@ TEST(RdmaWriteByDevice, DescriptorsAreThoseOfRdmaCore) {
       } expected{};
       static_assert(sizeof expected == 48);
       const bool last = i + 1 == writes.size();
-      mlx5dv_set_ctrl_seg(&expected.control, static_cast<std::uint16_t>(index), w.with_notify != 0 ? MLX5_OPCODE_RDMA_WRITE_IMM : MLX5_OPCODE_RDMA_WRITE, 0, 0x1234ab,
-                          last ? MLX5_WQE_CTRL_CQ_UPDATE : 0, 3, 0, w.with_notify != 0 ? __builtin_bswap32(w.notify) : 0);
+      mlx5dv_set_ctrl_seg(&expected.control, static_cast<std::uint16_t>(index),
+                          w.with_notify != 0 ? MLX5_OPCODE_RDMA_WRITE_IMM : MLX5_OPCODE_RDMA_WRITE, 0, 0x1234ab,
+                          last ? MLX5_WQE_CTRL_CQ_UPDATE : 0, 3, 0,
+                          w.with_notify != 0 ? __builtin_bswap32(w.notify) : 0);
       expected.remote.raddr = __builtin_bswap64(w.remote);
       expected.remote.rkey = __builtin_bswap32(w.rkey);
       mlx5dv_set_data_seg(&expected.data, w.length, w.lkey, w.local);
-      EXPECT_EQ(std::memcmp(nic.ring.data() + (index % kSlots) * 16, &expected, sizeof expected), 0) << "write " << i << " seed " << seed;
+      EXPECT_EQ(std::memcmp(nic.ring.data() + (index % kSlots) * 16, &expected, sizeof expected), 0)
+          << "write " << i << " seed " << seed;
     }
   }
 }

@@ -31,7 +31,8 @@ std::string refusal(const std::vector<std::uint8_t>& file) {
 
 TEST(Safetensors, ReadsWhatItWrote) {
   const std::vector<std::uint8_t> a(24, 1), b(5, 2);
-  const auto file = write_safetensors({{"a", {"F32", {2, 3}, a}}, {"b", {"U8", {5}, b}}, {"empty", {"F32", {0, 4}, {}}}});
+  const auto file =
+      write_safetensors({{"a", {"F32", {2, 3}, a}}, {"b", {"U8", {5}, b}}, {"empty", {"F32", {0, 4}, {}}}});
   const auto got = parse_safetensors(file);
   ASSERT_EQ(got.size(), 3U);
   EXPECT_EQ(got.at("a").shape, (std::vector<std::int64_t>{2, 3}));
@@ -46,7 +47,9 @@ TEST(Safetensors, HostileFilesAreRefusedWithTheReason) {
   EXPECT_NE(refusal(file_of("{}", 0, ~0ULL)).find("header of"), std::string::npos) << "8 + length would wrap";
   EXPECT_NE(refusal(file_of("[]", 0)).find("not a JSON object"), std::string::npos);
   EXPECT_NE(refusal(file_of("{\"a\":", 0)).find("not a JSON object"), std::string::npos);
-  auto tensor = [](const std::string& body, std::size_t data = 16) { return refusal(file_of("{\"a\":" + body + "}", data)); };
+  auto tensor = [](const std::string& body, std::size_t data = 16) {
+    return refusal(file_of("{\"a\":" + body + "}", data));
+  };
   EXPECT_EQ(tensor(R"({"dtype":"F32","shape":[4],"data_offsets":[0,16]})"), "");
   EXPECT_NE(tensor(R"(7)").find("lacks"), std::string::npos);
   EXPECT_NE(tensor(R"({"dtype":"F32","shape":[4]})").find("lacks"), std::string::npos);
@@ -55,14 +58,34 @@ TEST(Safetensors, HostileFilesAreRefusedWithTheReason) {
   EXPECT_NE(tensor(R"({"dtype":"F32","shape":[4.5],"data_offsets":[0,16]})").find("non-negative"), std::string::npos);
   EXPECT_NE(tensor(R"({"dtype":"F32","shape":[4],"data_offsets":[0,17]})").find("outside"), std::string::npos);
   EXPECT_NE(tensor(R"({"dtype":"F32","shape":[4],"data_offsets":[16,0]})").find("outside"), std::string::npos);
-  EXPECT_NE(tensor(R"({"dtype":"F32","shape":[4],"data_offsets":[18446744073709551600,16]})").find("outside"), std::string::npos);
-  EXPECT_NE(tensor(R"({"dtype":"F32","shape":[3],"data_offsets":[0,16]})").find("its shape needs 12"), std::string::npos);
-  EXPECT_NE(tensor(R"({"dtype":"F32","shape":[4294967296,4294967296,4],"data_offsets":[0,16]})").find("larger than the file"), std::string::npos);
-  EXPECT_NE(tensor(R"({"dtype":"F32","shape":[16,16,16,16,16,16,16,16,16],"data_offsets":[0,16]})").find("at most 8"), std::string::npos);
-  EXPECT_NE(tensor(R"({"dtype":"F64","shape":[16,16,16,16,16,16,16,16],"data_offsets":[0,16]})").find("its shape needs"), std::string::npos);
-  EXPECT_NE(refusal(file_of(R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[4],"data_offsets":[3,7]}})", 8)).find("overlap"), std::string::npos);
-  EXPECT_NE(refusal(file_of(R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"a":{"dtype":"U8","shape":[4],"data_offsets":[4,8]}})", 8)).find("twice"), std::string::npos);
-  EXPECT_NE(refusal(file_of(std::string(200000, '['), 0)).find("not a JSON object"), std::string::npos) << "deep nesting does not exhaust the stack";
+  EXPECT_NE(tensor(R"({"dtype":"F32","shape":[4],"data_offsets":[18446744073709551600,16]})").find("outside"),
+            std::string::npos);
+  EXPECT_NE(tensor(R"({"dtype":"F32","shape":[3],"data_offsets":[0,16]})").find("its shape needs 12"),
+            std::string::npos);
+  EXPECT_NE(
+      tensor(R"({"dtype":"F32","shape":[4294967296,4294967296,4],"data_offsets":[0,16]})").find("larger than the file"),
+      std::string::npos);
+  EXPECT_NE(tensor(R"({"dtype":"F32","shape":[16,16,16,16,16,16,16,16,16],"data_offsets":[0,16]})").find("at most 8"),
+            std::string::npos);
+  EXPECT_NE(
+      tensor(R"({"dtype":"F64","shape":[16,16,16,16,16,16,16,16],"data_offsets":[0,16]})").find("its shape needs"),
+      std::string::npos);
+  EXPECT_NE(
+      refusal(
+          file_of(
+              R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[4],"data_offsets":[3,7]}})",
+              8))
+          .find("overlap"),
+      std::string::npos);
+  EXPECT_NE(
+      refusal(
+          file_of(
+              R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"a":{"dtype":"U8","shape":[4],"data_offsets":[4,8]}})",
+              8))
+          .find("twice"),
+      std::string::npos);
+  EXPECT_NE(refusal(file_of(std::string(200000, '['), 0)).find("not a JSON object"), std::string::npos)
+      << "deep nesting does not exhaust the stack";
 }
 
 TEST(Safetensors, MutatedFilesAreReadOrRefusedAndNeverReadOutside) {
@@ -78,7 +101,9 @@ TEST(Safetensors, MutatedFilesAreReadOrRefusedAndNeverReadOutside) {
         case 0: file[at] = static_cast<std::uint8_t>(random.below(256)); break;
         case 1: file[at] = static_cast<std::uint8_t>("0123456789,:[]{}\"-."[random.below(19)]); break;
         case 2: file.erase(file.begin() + static_cast<std::ptrdiff_t>(at)); break;
-        case 3: file.insert(file.begin() + static_cast<std::ptrdiff_t>(at), static_cast<std::uint8_t>(random.below(256))); break;
+        case 3:
+          file.insert(file.begin() + static_cast<std::ptrdiff_t>(at), static_cast<std::uint8_t>(random.below(256)));
+          break;
         default: file.resize(at); break;  // truncated
       }
     }
@@ -104,9 +129,15 @@ TEST(Safetensors, MutatedFilesAreReadOrRefusedAndNeverReadOutside) {
 // A tiny model in DeepSeek-V3's published naming, in shards, as its generator makes it.
 class Folder {
  public:
-  explicit Folder(const std::string& name) : path_(testing::TempDir() + "faultline_" + name + "_" + std::to_string(::getpid())) { std::filesystem::create_directories(path_); }
+  explicit Folder(const std::string& name)
+      : path_(testing::TempDir() + "faultline_" + name + "_" + std::to_string(::getpid())) {
+    std::filesystem::create_directories(path_);
+  }
   ~Folder() { std::filesystem::remove_all(path_); }
-  void write(const std::string& name, const std::vector<std::uint8_t>& bytes) const { std::ofstream(path_ + "/" + name, std::ios::binary).write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size())); }
+  void write(const std::string& name, const std::vector<std::uint8_t>& bytes) const {
+    std::ofstream(path_ + "/" + name, std::ios::binary)
+        .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+  }
   void write(const std::string& name, const std::string& text) const { std::ofstream(path_ + "/" + name) << text; }
   const std::string& path() const { return path_; }
 
@@ -119,7 +150,8 @@ void write_checkpoint(const Folder& folder, const Config& config, const WeightSo
   std::vector<std::vector<std::uint8_t>> owned;
   std::string index;
   std::size_t next = 0;
-  auto put = [&](const std::string& name, const std::string& type, std::vector<std::int64_t> shape, const void* data, std::size_t bytes) {
+  auto put = [&](const std::string& name, const std::string& type, std::vector<std::int64_t> shape, const void* data,
+                 std::size_t bytes) {
     const auto* first = static_cast<const std::uint8_t*>(data);
     owned.emplace_back(first, first + bytes);
     const std::size_t shard = next++ % static_cast<std::size_t>(shards);
@@ -131,16 +163,19 @@ void write_checkpoint(const Folder& folder, const Config& config, const WeightSo
     if (t.kind == TensorSpec::matrix) {
       const auto m = source.matrix(t.name, t.n, t.k);
       put(t.name + ".weight", "F8_E4M3", {t.n, t.k}, m.codes.data(), m.codes.size());
-      put(t.name + ".weight_scale_inv", "F32", {(t.n + 127) / 128, (t.k + 127) / 128}, m.scales.data(), m.scales.size() * 4);
+      put(t.name + ".weight_scale_inv", "F32", {(t.n + 127) / 128, (t.k + 127) / 128}, m.scales.data(),
+          m.scales.size() * 4);
     } else if (t.kind == TensorSpec::bf16) {
       const auto v = source.bf16(t.name, static_cast<std::int64_t>(t.n) * t.k);
-      put(t.name, "BF16", t.k == 1 ? std::vector<std::int64_t>{t.n} : std::vector<std::int64_t>{t.n, t.k}, v.data(), v.size() * 2);
+      put(t.name, "BF16", t.k == 1 ? std::vector<std::int64_t>{t.n} : std::vector<std::int64_t>{t.n, t.k}, v.data(),
+          v.size() * 2);
     } else {
       const auto v = source.f32(t.name, t.n);
       put(t.name, "F32", {t.n}, v.data(), v.size() * 4);
     }
   }
-  for (int s = 0; s < shards; ++s) folder.write("part-" + std::to_string(s) + ".safetensors", write_safetensors(files[static_cast<std::size_t>(s)]));
+  for (int s = 0; s < shards; ++s)
+    folder.write("part-" + std::to_string(s) + ".safetensors", write_safetensors(files[static_cast<std::size_t>(s)]));
   folder.write("model.safetensors.index.json", "{\"metadata\":{},\"weight_map\":{" + index + "}}");
   folder.write("config.json", config_text(config));
 }

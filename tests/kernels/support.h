@@ -4,8 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstring>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <random>
 #include <string>
@@ -75,13 +75,15 @@ std::vector<T> times(std::vector<T> values, T factor) {
 }
 inline bool is_emulator(const Device& device) { return dynamic_cast<const EmulatedDevice*>(&device) != nullptr; }
 
-/// FN codes stand for twice what the same FNUZ codes do: scales given to a device are multiplied by this, once for each operand.
+/// FN codes stand for twice what the same FNUZ codes do: scales given to a device are multiplied by this, once for each
+/// operand.
 inline float unit(const Device& device) { return device.fp8_format() == Fp8Format::fn ? 0.5F : 1.0F; }
 /// Random FP8 codes of FNUZ without NaN, roughly normal.
 inline std::vector<std::uint8_t> random_codes(Random& random, std::size_t n, float deviation = 30.0F) {
   std::vector<std::uint8_t> out(n);
   // Within +-224: these codes mean the same on a device with FN floats, doubled (unit).
-  for (auto& c : out) c = fp8_encode(std::fmin(std::fmax(random.normal(deviation), -kFp8FnuzTarget), kFp8FnuzTarget), Fp8Format::fnuz);
+  for (auto& c : out)
+    c = fp8_encode(std::fmin(std::fmax(random.normal(deviation), -kFp8FnuzTarget), kFp8FnuzTarget), Fp8Format::fnuz);
   return out;
 }
 inline reference::Matrix decoded(const std::vector<std::uint8_t>& codes) {
@@ -119,9 +121,9 @@ double relative_rms(const A& a, const B& b) {
   return size > 0 ? std::sqrt(error / size) : std::sqrt(error);
 }
 
-#define FAULTLINE_DONE(outcome)                                            \
-  do {                                                                     \
-    const auto faultline_outcome = (outcome);                              \
+#define FAULTLINE_DONE(outcome)                                                              \
+  do {                                                                                       \
+    const auto faultline_outcome = (outcome);                                                \
     ASSERT_TRUE(static_cast<bool>(faultline_outcome)) << faultline_outcome.failure().text(); \
   } while (false)
 

@@ -1,5 +1,5 @@
-// A peer that is killed and started again, many times, while this side's transport stays: nothing may be left over, nothing may hang.
-// The peers are forked from a process that was itself forked before any thread existed.
+// A peer that is killed and started again, many times, while this side's transport stays: nothing may be left over,
+// nothing may hang. The peers are forked from a process that was itself forked before any thread existed.
 #pragma once
 
 #include <dirent.h>
@@ -100,14 +100,16 @@ class PeerNursery {
   }
 
  private:
-  [[noreturn]] static void live(int socket, const std::function<std::unique_ptr<Transport>()>& make, std::span<const std::byte> address) {
+  [[noreturn]] static void live(int socket, const std::function<std::unique_ptr<Transport>()>& make,
+                                std::span<const std::byte> address) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     static std::array<std::byte, 256 << 10> memory;
     const auto transport = make();
     const pid_t self = ::getpid();
     if (!transport->register_memory(RegionId{1}, memory) || !transport->open(EndpointId{1}, address)) ::_exit(1);
     ::send(socket, &self, sizeof self, MSG_NOSIGNAL);
-    for (const auto& blob : {transport->local_address(), transport->export_region(RegionId{1})}) ::send(socket, blob.data(), blob.size(), MSG_NOSIGNAL);
+    for (const auto& blob : {transport->local_address(), transport->export_region(RegionId{1})})
+      ::send(socket, blob.data(), blob.size(), MSG_NOSIGNAL);
     std::array<TransportEvent, 32> events;
     for (;;) {
       transport->poll(events);
@@ -119,7 +121,8 @@ class PeerNursery {
 };
 
 /// `cycles` peers, each killed at an arbitrary moment of its traffic. Afterwards everything is as after the first few.
-inline void run_peer_cycles(PeerNursery& nursery, Transport& stays, std::uint64_t cycles, std::uint64_t kill_within_us) {
+inline void run_peer_cycles(PeerNursery& nursery, Transport& stays, std::uint64_t cycles,
+                            std::uint64_t kill_within_us) {
   constexpr EndpointId kPeer{1};
   constexpr RegionId kLocal{1}, kRemote{2};
   std::vector<std::byte> memory(256 << 10);
@@ -139,7 +142,8 @@ inline void run_peer_cycles(PeerNursery& nursery, Transport& stays, std::uint64_
     std::array<TransportEvent, 32> events;
     while (!down) {
       const auto now = std::chrono::steady_clock::now();
-      ASSERT_LT(now, end) << "cycle " << cycle << " hangs: up " << up << ", killed " << killed << ", in flight " << in_flight;
+      ASSERT_LT(now, end) << "cycle " << cycle << " hangs: up " << up << ", killed " << killed << ", in flight "
+                          << in_flight;
       const std::size_t count = stays.poll(events);
       for (std::size_t i = 0; i < count; ++i) {
         if (std::holds_alternative<EndpointUp>(events[i])) {
@@ -172,9 +176,12 @@ inline void run_peer_cycles(PeerNursery& nursery, Transport& stays, std::uint64_
     if (cycle == std::min<std::uint64_t>(cycles / 4, 100)) early = footprint();
   }
   const Footprint late = footprint();
-  std::printf("  %llu cycles: %llu operations completed, %llu failed; descriptors %zu -> %zu, threads %zu -> %zu, resident %zu -> %zu KiB\n", static_cast<unsigned long long>(cycles),
-              static_cast<unsigned long long>(completed), static_cast<unsigned long long>(failed), early->descriptors, late.descriptors, early->threads, late.threads,
-              early->resident_kib, late.resident_kib);
+  std::printf(
+      "  %llu cycles: %llu operations completed, %llu failed; descriptors %zu -> %zu, threads %zu -> %zu, resident %zu "
+      "-> %zu KiB\n",
+      static_cast<unsigned long long>(cycles), static_cast<unsigned long long>(completed),
+      static_cast<unsigned long long>(failed), early->descriptors, late.descriptors, early->threads, late.threads,
+      early->resident_kib, late.resident_kib);
   EXPECT_EQ(late.descriptors, early->descriptors);
   EXPECT_EQ(late.threads, early->threads);
   EXPECT_LT(late.resident_kib, early->resident_kib + 4096) << "4 MiB is allocator noise";

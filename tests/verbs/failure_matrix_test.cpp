@@ -1,6 +1,6 @@
-// Every way in which an RDMA path fails, on software RoCE: what ends the operations, when, with which cause, and that no late
-// write lands. Runs in the virtual machine of tests/support/rxe-vm.sh (skipped visibly elsewhere), where h0 and h1 are the
-// hosts' devices, p0 and p1 the switch's ports.
+// Every way in which an RDMA path fails, on software RoCE: what ends the operations, when, with which cause, and that
+// no late write lands. Runs in the virtual machine of tests/support/rxe-vm.sh (skipped visibly elsewhere), where h0 and
+// h1 are the hosts' devices, p0 and p1 the switch's ports.
 #ifdef FAULTLINE_VERBS
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -24,7 +24,8 @@ constexpr std::int64_t kSlackMs = 15'000;  // one emulated core, shared; only an
 
 bool have_rxe() {
   const auto devices = verbs_devices();
-  return std::find(devices.begin(), devices.end(), "rxe0") != devices.end() && std::find(devices.begin(), devices.end(), "rxe1") != devices.end();
+  return std::find(devices.begin(), devices.end(), "rxe0") != devices.end() &&
+         std::find(devices.begin(), devices.end(), "rxe1") != devices.end();
 }
 
 void shell(const std::string& command) { EXPECT_EQ(std::system(command.c_str()), 0) << command; }
@@ -38,7 +39,8 @@ LinkSettings link_of(std::uint32_t timeout = 14, Duration deadline = Duration{4'
     verbs.timeout = timeout;
     verbs.transfer_deadline = deadline;
     verbs.control.secret = "matrix";
-    verbs.control.failure_budget = Duration{6'000'000'000};  // the control path stays whole here: it must not be the one that tells
+    verbs.control.failure_budget =
+        Duration{6'000'000'000};  // the control path stays whole here: it must not be the one that tells
     verbs.control.connect_timeout = Duration{20'000'000'000};
     return std::make_unique<VerbsTransport>(verbs);
   };
@@ -61,8 +63,9 @@ class FailureMatrix : public ::testing::Test {
     if (table_.empty()) return;
     std::printf("\n%-34s %-12s %9s %9s  %s\n", "fault", "cause", "budget ms", "took ms", "late write");
     for (const Row& row : table_) {
-      std::printf("%-34s %-12s %9s %9lld  %s\n", row.fault.c_str(), row.cause.c_str(), row.budget_ms > 0 ? std::to_string(row.budget_ms).c_str() : "-",
-                  static_cast<long long>(row.ms), row.late.empty() ? "-" : row.late.c_str());
+      std::printf("%-34s %-12s %9s %9lld  %s\n", row.fault.c_str(), row.cause.c_str(),
+                  row.budget_ms > 0 ? std::to_string(row.budget_ms).c_str() : "-", static_cast<long long>(row.ms),
+                  row.late.empty() ? "-" : row.late.c_str());
     }
     std::printf("(times of an emulated machine: each is its budget plus scheduling)\n\n");
   }
@@ -72,8 +75,8 @@ class FailureMatrix : public ::testing::Test {
   struct Outcome {
     Cause cause = Cause::none;  // of the first failed operation
     Cause down = Cause::none;
-    std::int64_t ms = 0;        // from the fault to EndpointDown
-    int completed_after = 0;    // operations that completed after the fault
+    std::int64_t ms = 0;      // from the fault to EndpointDown
+    int completed_after = 0;  // operations that completed after the fault
     std::size_t unfinished = 0;
   };
   /// Eight writes in flight, the fault, then until EndpointDown or `limit_ms`.
@@ -82,7 +85,9 @@ class FailureMatrix : public ::testing::Test {
     std::uint64_t op = 1'000'000;
     std::array<TransportEvent, 32> events;
     const auto turn = [&](bool post) {
-      while (post && outcome.unfinished < 8 && link.transport().post({OpId{++op}, kLinkPeer, {{kLinkLocal, {0}, kLinkRemote, {0}, {kWrite}}}, {}})) ++outcome.unfinished;
+      while (post && outcome.unfinished < 8 &&
+             link.transport().post({OpId{++op}, kLinkPeer, {{kLinkLocal, {0}, kLinkRemote, {0}, {kWrite}}}, {}}))
+        ++outcome.unfinished;
       const std::size_t count = link.transport().poll(events);
       for (std::size_t i = 0; i < count; ++i) {
         if (std::holds_alternative<OpCompleted>(events[i])) --outcome.unfinished, ++outcome.completed_after;
@@ -98,15 +103,19 @@ class FailureMatrix : public ::testing::Test {
     std::thread injector(fault);  // beside the traffic: from the poster itself the queue would drain first
     const auto start = Clock::now();
     outcome.completed_after = 0;
-    const auto elapsed = [&] { return std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - start).count(); };
+    const auto elapsed = [&] {
+      return std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - start).count();
+    };
     while (outcome.down == Cause::none && elapsed() < limit_ms) turn(true);
     outcome.ms = elapsed();
     injector.join();
     return outcome;
   }
-  static void expect_end(const char* fault, const Outcome& outcome, std::initializer_list<Cause> causes, std::int64_t budget_ms) {
+  static void expect_end(const char* fault, const Outcome& outcome, std::initializer_list<Cause> causes,
+                         std::int64_t budget_ms) {
     table_.push_back({fault, std::string(name_of(outcome.down)), budget_ms, outcome.ms, ""});
-    EXPECT_TRUE(std::find(causes.begin(), causes.end(), outcome.down) != causes.end()) << "down with " << name_of(outcome.down);
+    EXPECT_TRUE(std::find(causes.begin(), causes.end(), outcome.down) != causes.end())
+        << "down with " << name_of(outcome.down);
     EXPECT_TRUE(outcome.cause == Cause::none || outcome.cause == outcome.down) << name_of(outcome.cause);
     EXPECT_EQ(outcome.unfinished, 0U);
     EXPECT_LE(outcome.ms, budget_ms + kSlackMs);
@@ -137,13 +146,15 @@ class FailureMatrix : public ::testing::Test {
 
 TEST_F(FailureMatrix, AKilledPeerIsToldByItsControlConnectionAtOnce) {
   ProcessLink link(link_of(18));  // 7.5 s of retransmissions: the completion would come far too late
-  const Outcome outcome = inject(link, [&] { link.signal_child(SIGKILL); }, 30'000);
+  const Outcome outcome = inject(
+      link, [&] { link.signal_child(SIGKILL); }, 30'000);
   expect_end("peer killed", outcome, {Cause::peer_lost}, 500);
 }
 
 TEST_F(FailureMatrix, ABlackholeEndsWithTheRetransmissionBudget) {
   ProcessLink link(link_of(14));
-  const Outcome outcome = inject(link, [] { shell("tc qdisc add dev p1 root netem loss 100%"); }, 30'000);
+  const Outcome outcome = inject(
+      link, [] { shell("tc qdisc add dev p1 root netem loss 100%"); }, 30'000);
   expect_end("blackhole", outcome, {Cause::link_down}, 470);
   shell("tc qdisc del dev p1 root");
   expect_no_late_write(link);
@@ -151,8 +162,10 @@ TEST_F(FailureMatrix, ABlackholeEndsWithTheRetransmissionBudget) {
 
 TEST_F(FailureMatrix, ALostCarrierAtThePeerIsABlackholeForUs) {
   ProcessLink link(link_of(14));
-  const Outcome outcome = inject(link, [] { shell("ip link set p1 down"); }, 30'000);
-  expect_end("peer's carrier", outcome, {Cause::link_down, Cause::peer_lost}, 470);  // the peer's own port event may reach us first, by its close
+  const Outcome outcome = inject(
+      link, [] { shell("ip link set p1 down"); }, 30'000);
+  expect_end("peer's carrier", outcome, {Cause::link_down, Cause::peer_lost},
+             470);  // the peer's own port event may reach us first, by its close
   shell("ip link set p1 up");
   std::this_thread::sleep_for(std::chrono::milliseconds(300));
   expect_no_late_write(link);
@@ -160,7 +173,8 @@ TEST_F(FailureMatrix, ALostCarrierAtThePeerIsABlackholeForUs) {
 
 TEST_F(FailureMatrix, ALostCarrierHereGivesAPortEventAndNoCompletion) {
   ProcessLink link(link_of(14, Duration{20'000'000'000}));
-  const Outcome outcome = inject(link, [] { shell("ip link set p0 down"); }, 60'000);
+  const Outcome outcome = inject(
+      link, [] { shell("ip link set p0 down"); }, 60'000);
   auto& verbs = dynamic_cast<VerbsTransport&>(link.transport());
   EXPECT_GE(verbs.counters().port_errors, 1U);
   expect_end("local carrier (no completion)", outcome, {Cause::link_down}, 1'000);
@@ -201,7 +215,8 @@ TEST_F(FailureMatrix, AFlapLongerThanTheBudgetEndsTheConnection) {
 
 TEST_F(FailureMatrix, LostAcknowledgementsFailWhatHasArrived) {
   ProcessLink link(link_of(14));
-  const Outcome outcome = inject(link, [] { shell("tc qdisc add dev p0 root netem loss 100%"); }, 30'000);
+  const Outcome outcome = inject(
+      link, [] { shell("tc qdisc add dev p0 root netem loss 100%"); }, 30'000);
   expect_end("acknowledgements lost", outcome, {Cause::link_down}, 470);
   shell("tc qdisc del dev p0 root");
   expect_no_late_write(link);

@@ -1,5 +1,5 @@
-// Kill-and-restart cycles of a verbs peer, on software RoCE in the virtual machine: no queue pair, registration, descriptor or memory
-// is left over. FAULTLINE_CYCLES says how many.
+// Kill-and-restart cycles of a verbs peer, on software RoCE in the virtual machine: no queue pair, registration,
+// descriptor or memory is left over. FAULTLINE_CYCLES says how many.
 #ifdef FAULTLINE_VERBS
 #include "tests/support/peer_cycles.h"
 
@@ -25,7 +25,8 @@ std::unique_ptr<VerbsTransport> make(int side) {
 
 /// What the kernel has of a kind ("qp", "mr", "cq", "pd"), over both devices.
 int kernel_objects(const char* kind) {
-  std::FILE* pipe = ::popen((std::string("rdma resource show ") + kind + " 2>/dev/null | grep -c 'link rxe\\|dev rxe'").c_str(), "r");
+  std::FILE* pipe =
+      ::popen((std::string("rdma resource show ") + kind + " 2>/dev/null | grep -c 'link rxe\\|dev rxe'").c_str(), "r");
   int count = -1;
   if (pipe && std::fscanf(pipe, "%d", &count) != 1) count = -1;
   if (pipe) ::pclose(pipe);
@@ -35,7 +36,8 @@ int kernel_objects(const char* kind) {
 TEST(PeerCycles, AVerbsPeerCanDieAgainAndAgain) {
   const auto devices = verbs_devices();
   for (const char* name : {"rxe0", "rxe1"}) {
-    if (std::find(devices.begin(), devices.end(), name) == devices.end()) GTEST_SKIP() << "no software RoCE device " << name << ": run inside tests/support/rxe-vm.sh";
+    if (std::find(devices.begin(), devices.end(), name) == devices.end())
+      GTEST_SKIP() << "no software RoCE device " << name << ": run inside tests/support/rxe-vm.sh";
   }
   test::PeerNursery nursery([] { return std::unique_ptr<Transport>(make(1)); });
   const auto stays = make(0);

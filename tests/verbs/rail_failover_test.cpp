@@ -1,6 +1,7 @@
-// Two rails between two transports, on four software RoCE devices: what happens to the traffic when one of them fails, in each way in
-// which a path fails. No operation may fail, no byte may be wrong and each notify comes exactly once. Runs inside
-// tests/support/rxe-vm.sh -n 4 (skipped visibly elsewhere); rail 0 is h0-p0 to p1-h1, rail 1 is h2-p2 to p3-h3.
+// Two rails between two transports, on four software RoCE devices: what happens to the traffic when one of them fails,
+// in each way in which a path fails. No operation may fail, no byte may be wrong and each notify comes exactly once.
+// Runs inside tests/support/rxe-vm.sh -n 4 (skipped visibly elsewhere); rail 0 is h0-p0 to p1-h1, rail 1 is h2-p2 to
+// p3-h3.
 #ifdef FAULTLINE_VERBS
 #include <gtest/gtest.h>
 
@@ -34,7 +35,8 @@ class RailFailover : public ::testing::Test {
   void SetUp() override {
     const auto devices = verbs_devices();
     for (const char* name : {"rxe0", "rxe1", "rxe2", "rxe3"}) {
-      if (std::find(devices.begin(), devices.end(), name) == devices.end()) GTEST_SKIP() << "no software RoCE device " << name << ": run inside tests/support/rxe-vm.sh -n 4";
+      if (std::find(devices.begin(), devices.end(), name) == devices.end())
+        GTEST_SKIP() << "no software RoCE device " << name << ": run inside tests/support/rxe-vm.sh -n 4";
     }
     for (std::size_t i : {0U, 1U}) {
       VerbsSettings settings;
@@ -73,7 +75,8 @@ class RailFailover : public ::testing::Test {
         any += count;
         for (std::size_t k = 0; k < count; ++k) handle(side, events[k]);
       }
-      if (any == 0) std::this_thread::sleep_for(std::chrono::microseconds(300));  // the emulated cores are the progress threads'
+      if (any == 0)
+        std::this_thread::sleep_for(std::chrono::microseconds(300));  // the emulated cores are the progress threads'
     }
     return true;
   }
@@ -101,19 +104,27 @@ class RailFailover : public ::testing::Test {
     while (in_flight_.size() < depth && !down_) {
       const std::uint32_t n = next_;
       const std::size_t slot = n % kSlots;
-      if (n >= kSlots && !notified_.contains(n - static_cast<std::uint32_t>(kSlots))) return;  // the slot's last batch has not been looked at
+      if (n >= kSlots && !notified_.contains(n - static_cast<std::uint32_t>(kSlots)))
+        return;  // the slot's last batch has not been looked at
       const auto source = std::span(memory_[0]).subspan(slot * kSlot, kSlot);
       std::fill(source.begin(), source.end(), static_cast<std::byte>(n));
       const auto half = static_cast<std::int64_t>(kSlot / 2);
-      const auto from = static_cast<std::int64_t>(slot * kSlot), to = static_cast<std::int64_t>((kSlots + slot) * kSlot);
-      std::vector<WriteSpan> spans{{kLocal, {from}, kRemote, {to}, {half}}, {kLocal, {from + half}, kRemote, {to + half}, {half}}};
+      const auto from = static_cast<std::int64_t>(slot * kSlot),
+                 to = static_cast<std::int64_t>((kSlots + slot) * kSlot);
+      std::vector<WriteSpan> spans{{kLocal, {from}, kRemote, {to}, {half}},
+                                   {kLocal, {from + half}, kRemote, {to + half}, {half}}};
       if (!sides_[0]->post({OpId{n + 1}, kPeer, std::move(spans), n})) return;
       in_flight_.insert(OpId{n + 1});
       ++next_;
     }
   }
   void traffic(std::size_t until, int seconds) {
-    run([&] { return post_some(next_ < until ? 12 : 0), down_ || (next_ >= until && in_flight_.empty() && notified_.size() >= next_); }, seconds);
+    run(
+        [&] {
+          return post_some(next_ < until ? 12 : 0),
+                 down_ || (next_ >= until && in_flight_.empty() && notified_.size() >= next_);
+        },
+        seconds);
   }
   void expect_everything_once() {
     EXPECT_FALSE(down_.has_value());
@@ -127,7 +138,9 @@ class RailFailover : public ::testing::Test {
     traffic(40, 30);
     const auto start = Clock::now();
     std::thread injector([&] { shell(breaks); });
-    ASSERT_TRUE(run([&] { return post_some(12), sides_[0]->counters().rails_lost + sides_[1]->counters().rails_lost > 0 || down_; }, 30));
+    ASSERT_TRUE(run(
+        [&] { return post_some(12), sides_[0]->counters().rails_lost + sides_[1]->counters().rails_lost > 0 || down_; },
+        30));
     const auto found = Clock::now() - start;
     injector.join();
     traffic(next_ + 60, 40);  // over the other rail
@@ -138,7 +151,8 @@ class RailFailover : public ::testing::Test {
     expect_everything_once();
     const auto counters = sides_[0]->counters();
     std::printf("  %-22s found after %lld ms, %llu chains moved, %u batches, rails up %llu\n", what,
-                static_cast<long long>(std::chrono::duration_cast<std::chrono::milliseconds>(found).count()), static_cast<unsigned long long>(counters.chains_moved), next_,
+                static_cast<long long>(std::chrono::duration_cast<std::chrono::milliseconds>(found).count()),
+                static_cast<unsigned long long>(counters.chains_moved), next_,
                 static_cast<unsigned long long>(counters.rails_up));
   }
 
@@ -152,17 +166,26 @@ class RailFailover : public ::testing::Test {
   Clock::time_point last_completion_;
 };
 
-TEST_F(RailFailover, ABlackholeOnOneRailMovesItsTrafficToTheOther) { fail_and_mend("blackhole", "tc qdisc add dev p1 root netem loss 100%", "tc qdisc del dev p1 root"); }
+TEST_F(RailFailover, ABlackholeOnOneRailMovesItsTrafficToTheOther) {
+  fail_and_mend("blackhole", "tc qdisc add dev p1 root netem loss 100%", "tc qdisc del dev p1 root");
+}
 
-TEST_F(RailFailover, LostAcknowledgementsRepeatNoNotify) { fail_and_mend("acknowledgements lost", "tc qdisc add dev p0 root netem loss 100%", "tc qdisc del dev p0 root"); }
+TEST_F(RailFailover, LostAcknowledgementsRepeatNoNotify) {
+  fail_and_mend("acknowledgements lost", "tc qdisc add dev p0 root netem loss 100%", "tc qdisc del dev p0 root");
+}
 
-TEST_F(RailFailover, ALostCarrierHereMovesTheTrafficAtOnce) { fail_and_mend("local carrier", "ip link set p0 down", "ip link set p0 up"); }
+TEST_F(RailFailover, ALostCarrierHereMovesTheTrafficAtOnce) {
+  fail_and_mend("local carrier", "ip link set p0 down", "ip link set p0 up");
+}
 
-TEST_F(RailFailover, ALostCarrierThereDoesToo) { fail_and_mend("peer's carrier", "ip link set p1 down", "ip link set p1 up"); }
+TEST_F(RailFailover, ALostCarrierThereDoesToo) {
+  fail_and_mend("peer's carrier", "ip link set p1 down", "ip link set p1 up");
+}
 
 TEST_F(RailFailover, WithoutAnyRailThePeerIsLost) {
   traffic(20, 30);
-  std::thread injector([] { shell("tc qdisc add dev p1 root netem loss 100%; tc qdisc add dev p3 root netem loss 100%"); });
+  std::thread injector(
+      [] { shell("tc qdisc add dev p1 root netem loss 100%; tc qdisc add dev p3 root netem loss 100%"); });
   EXPECT_TRUE(run([&] { return post_some(12), down_.has_value(); }, 60));
   injector.join();
   shell("tc qdisc del dev p1 root; tc qdisc del dev p3 root");

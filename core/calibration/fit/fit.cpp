@@ -18,18 +18,20 @@ namespace {
 
 using Cases = std::vector<const Case*>;
 
-// At most `most` rows of a cell go to the optimiser, chosen by their hash: 15,000 rows of large sizes would say the same
-// as 1,000. The weights then give every family and bucket the same say.
+// At most `most` rows of a cell go to the optimiser, chosen by their hash: 15,000 rows of large sizes would say the
+// same as 1,000. The weights then give every family and bucket the same say.
 Cases thinned(const Cases& cases, std::int64_t most) {
   std::map<std::string, std::vector<std::pair<std::uint64_t, const Case*>>> cells;
   for (const Case* c : cases) {
     const auto cell = fmt::format("{}|{}|{:.0f}", c->group, c->family, c->at[0] * 2);
-    cells[cell].emplace_back(hash_combine(hash_text(c->origin.mark.file), static_cast<std::uint64_t>(c->origin.mark.line)), c);
+    cells[cell].emplace_back(
+        hash_combine(hash_text(c->origin.mark.file), static_cast<std::uint64_t>(c->origin.mark.line)), c);
   }
   Cases out;
   for (auto& [name, rows] : cells) {
     std::sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
-    for (std::size_t i = 0; i < std::min(rows.size(), static_cast<std::size_t>(most)); ++i) out.push_back(rows[i].second);
+    for (std::size_t i = 0; i < std::min(rows.size(), static_cast<std::size_t>(most)); ++i)
+      out.push_back(rows[i].second);
   }
   return out;
 }
@@ -38,11 +40,13 @@ std::vector<double> weights_of(const Cases& cases) {
   std::map<std::string, double> rows;
   for (const Case* c : cases) rows[c->family + c->bucket] += c->weight;
   std::vector<double> weights;
-  for (const Case* c : cases) weights.push_back(std::sqrt(c->weight / std::max(1.0, std::sqrt(rows[c->family + c->bucket]))));
+  for (const Case* c : cases)
+    weights.push_back(std::sqrt(c->weight / std::max(1.0, std::sqrt(rows[c->family + c->bucket]))));
   return weights;
 }
 
-LeastSquaresResult optimise(const Model& model, const Cases& all, const std::vector<double>& start, const FitOptions& options) {
+LeastSquaresResult optimise(const Model& model, const Cases& all, const std::vector<double>& start,
+                            const FitOptions& options) {
   const Cases cases = thinned(all, options.rows_per_cell);
   const std::vector<double> weights = weights_of(cases);
   LeastSquares problem;
@@ -81,8 +85,9 @@ void add_scores(const std::vector<Scored>& scored, const std::string& check, std
 }
 
 // Refits parameters and residual table without `held` and scores the rows held back.
-void score_withheld(const Model& model, const Cases& cases, const std::function<bool(const Case&)>& held, const std::vector<double>& start,
-                    const FitOptions& options, std::vector<Scored>& out, std::vector<std::vector<double>>* jackknife) {
+void score_withheld(const Model& model, const Cases& cases, const std::function<bool(const Case&)>& held,
+                    const std::vector<double>& start, const FitOptions& options, std::vector<Scored>& out,
+                    std::vector<std::vector<double>>* jackknife) {
   Cases train, test;
   for (const Case* c : cases) (held(*c) ? test : train).push_back(c);
   if (test.empty() || train.empty()) return;
@@ -110,8 +115,9 @@ FittedModel fit_model(const Model& model, const Cases& cases, const FitOptions& 
   for (const ParameterInfo& info : model.parameters) start.push_back(stable::log(info.prior));
   if (cases.empty()) {
     for (const ParameterInfo& info : model.parameters) {
-      out.parameters.push_back({info.name, info.prior, rounded(info.prior * stable::exp(-1.96 * info.prior_sigma)), rounded(info.prior * stable::exp(1.96 * info.prior_sigma)),
-                                info.unit, "prior: " + info.meaning});
+      out.parameters.push_back({info.name, info.prior, rounded(info.prior * stable::exp(-1.96 * info.prior_sigma)),
+                                rounded(info.prior * stable::exp(1.96 * info.prior_sigma)), info.unit,
+                                "prior: " + info.meaning});
     }
     out.range = "no rows: every value is a prior, every prediction extrapolated";
     return out;
@@ -145,7 +151,9 @@ FittedModel fit_model(const Model& model, const Cases& cases, const FitOptions& 
       for (std::size_t fold = 0; fold < folds; ++fold) {
         std::set<std::string> held;
         for (std::size_t i = fold; i < ordered.size(); i += folds) held.insert(ordered[i]);
-        score_withheld(model, cases, [&](const Case& c) { return held.contains(c.family); }, best.value, options, families, &jackknife);
+        score_withheld(
+            model, cases, [&](const Case& c) { return held.contains(c.family); }, best.value, options, families,
+            &jackknife);
       }
       add_scores(families, "families", out.scores);
     }
@@ -161,8 +169,9 @@ FittedModel fit_model(const Model& model, const Cases& cases, const FitOptions& 
     }
     const double value = rounded(stable::exp(best.value[i]));
     const bool informed = sigma < 0.7 * info.prior_sigma;
-    out.parameters.push_back({info.name, value, rounded(value * stable::exp(-1.96 * sigma)), rounded(value * stable::exp(1.96 * sigma)), info.unit,
-                              (informed ? "fitted" : "mostly prior") + (info.meaning.empty() ? "" : ": " + info.meaning)});
+    out.parameters.push_back(
+        {info.name, value, rounded(value * stable::exp(-1.96 * sigma)), rounded(value * stable::exp(1.96 * sigma)),
+         info.unit, (informed ? "fitted" : "mostly prior") + (info.meaning.empty() ? "" : ": " + info.meaning)});
   }
   double low = 1e300, high = -1e300;
   std::set<std::string> names;
@@ -173,7 +182,8 @@ FittedModel fit_model(const Model& model, const Cases& cases, const FitOptions& 
   }
   out.size_min = std::round(stable::exp(low * 0.6931471805599453));
   out.size_max = std::round(stable::exp(high * 0.6931471805599453));
-  out.range = fmt::format("{} rows of {} families, size {:g} to {:g}", cases.size(), names.size(), out.size_min, out.size_max);
+  out.range =
+      fmt::format("{} rows of {} families, size {:g} to {:g}", cases.size(), names.size(), out.size_min, out.size_max);
   return out;
 }
 

@@ -12,7 +12,7 @@ namespace faultline::calibration {
 struct FitOptions {
   std::string name = "calibration";
   std::string hardware = "MI300X";
-  int point_folds = 5;          // withheld sizes of known families
+  int point_folds = 5;             // withheld sizes of known families
   int family_folds_max = 50;       // withheld families
   std::int64_t rows_per_cell = 2;  // rows of one family and half octave used by the optimiser (all are scored)
   bool validate = true;

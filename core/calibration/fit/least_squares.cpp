@@ -45,7 +45,8 @@ class Row final : public ceres::CostFunction {
 
 class Prior final : public ceres::CostFunction {
  public:
-  Prior(std::size_t count, std::size_t index, double centre, double sigma) : index_(index), centre_(centre), sigma_(sigma) {
+  Prior(std::size_t count, std::size_t index, double centre, double sigma)
+      : index_(index), centre_(centre), sigma_(sigma) {
     set_num_residuals(1);
     mutable_parameter_block_sizes()->push_back(static_cast<int>(count));
   }
@@ -76,7 +77,10 @@ LeastSquaresResult solve_here(const LeastSquares& p) {
   problem.AddParameterBlock(result.value.data(), static_cast<int>(count));
   // Errors are divided by the loss scale, so that a prior of one sigma weighs as much as an error of that size.
   for (std::size_t row = 0; row < p.rows; ++row)
-    problem.AddResidualBlock(new Row(p, row), new ceres::ScaledLoss(new ceres::SoftLOneLoss(p.loss_scale), 1 / (p.loss_scale * p.loss_scale), ceres::TAKE_OWNERSHIP), result.value.data());
+    problem.AddResidualBlock(new Row(p, row),
+                             new ceres::ScaledLoss(new ceres::SoftLOneLoss(p.loss_scale),
+                                                   1 / (p.loss_scale * p.loss_scale), ceres::TAKE_OWNERSHIP),
+                             result.value.data());
   for (std::size_t i = 0; i < count; ++i)
     problem.AddResidualBlock(new Prior(count, i, p.prior[i], p.prior_sigma[i]), nullptr, result.value.data());
   ceres::Solver::Options options;

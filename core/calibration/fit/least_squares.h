@@ -9,7 +9,7 @@
 namespace faultline::calibration {
 
 struct LeastSquares {
-  std::vector<double> start;        // logarithms of the parameters
+  std::vector<double> start;               // logarithms of the parameters
   std::vector<double> prior, prior_sigma;  // of the logarithms
   std::size_t rows = 0;
   /// log(predicted / measured) of a row at the given parameters (not their logarithms), times the row's weight.
@@ -19,13 +19,14 @@ struct LeastSquares {
 };
 
 struct LeastSquaresResult {
-  std::vector<double> value;   // logarithms
-  std::vector<double> sigma;   // standard errors from the curvature, residual variance included; prior's where undetermined
+  std::vector<double> value;  // logarithms
+  std::vector<double>
+      sigma;  // standard errors from the curvature, residual variance included; prior's where undetermined
   bool converged = false;
 };
 
-/// Deterministic: one thread, central differences of 1e-4 in the logarithms. Throws std::runtime_error when the solver's
-/// module (least_squares.cpp, beside the program) cannot be loaded.
+/// Deterministic: one thread, central differences of 1e-4 in the logarithms. Throws std::runtime_error when the
+/// solver's module (least_squares.cpp, beside the program) cannot be loaded.
 LeastSquaresResult solve(const LeastSquares& problem);
 
 /// What the module exports, with C linkage, as faultline_solve_least_squares.

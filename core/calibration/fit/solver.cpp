@@ -5,7 +5,8 @@
 namespace faultline::calibration {
 
 LeastSquaresResult solve(const LeastSquares& problem) {
-  static SolveFunction* const function = open_module<SolveFunction>("libfaultline_least_squares.so", "faultline_solve_least_squares");
+  static SolveFunction* const function =
+      open_module<SolveFunction>("libfaultline_least_squares.so", "faultline_solve_least_squares");
   LeastSquaresResult result;
   function(problem, result);
   return result;

@@ -1,5 +1,5 @@
-// `faultline cluster run` as a user runs it: real processes, real signals. Outcomes are asserted, never how fast anything was;
-// a run that is later than its scale wants is late, not wrong.
+// `faultline cluster run` as a user runs it: real processes, real signals. Outcomes are asserted, never how fast
+// anything was; a run that is later than its scale wants is late, not wrong.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -62,7 +62,9 @@ class ClusterRun : public ::testing::Test {
     return f;
   }
   Finished call(const std::vector<std::string>& arguments) { return finish(start(arguments)); }
-  std::string experiment(const std::string& name) const { return std::string(FAULTLINE_SOURCE_DIR) + "/experiments/live/" + name + ".yaml"; }
+  std::string experiment(const std::string& name) const {
+    return std::string(FAULTLINE_SOURCE_DIR) + "/experiments/live/" + name + ".yaml";
+  }
   std::string out() const { return (folder_ / "out").string(); }
   nlohmann::json summary() const { return nlohmann::json::parse(std::ifstream(folder_ / "out" / "summary.json")); }
   /// Processes of clusters that this test has started, children of children too: they inherit a mark and a board.
@@ -91,8 +93,9 @@ class ClusterRun : public ::testing::Test {
 };
 
 TEST_F(ClusterRun, ANodeDiesTheInstanceRecoversOnASpareAndEveryLogReplays) {
-  const Finished run = call({"cluster", "run", experiment("node_crash"), "--speed", "4", "--out", out(), "--quiet", "--set", "workload.duration=30 s", "--set", "network.rdma_timeout=15",
-                             "--set", "faults.0.at=8 s"});
+  const Finished run =
+      call({"cluster", "run", experiment("node_crash"), "--speed", "4", "--out", out(), "--quiet", "--set",
+            "workload.duration=30 s", "--set", "network.rdma_timeout=15", "--set", "faults.0.at=8 s"});
   ASSERT_EQ(run.status, 0) << run.text;
   const auto s = summary();
   EXPECT_GT(s["requests"]["arrived"].get<int>(), 50);
@@ -104,8 +107,10 @@ TEST_F(ClusterRun, ANodeDiesTheInstanceRecoversOnASpareAndEveryLogReplays) {
   const auto& fault = s["faults"][0];
   EXPECT_TRUE(fault["applied"].get<bool>());
   EXPECT_EQ(fault["blast_radius"]["instances_touched"]["direct"], 1);
-  for (const char* phase : {"symptom", "detect", "decide", "reroute", "replace", "ready"}) EXPECT_TRUE(fault["phases_s"][phase].is_number()) << phase;
-  for (const char* file : {"requests.jsonl", "truth.jsonl", "experiment.yaml", "report.html", "logs/fleet-0.0.flog", "logs/instance-1.0.flog"}) {
+  for (const char* phase : {"symptom", "detect", "decide", "reroute", "replace", "ready"})
+    EXPECT_TRUE(fault["phases_s"][phase].is_number()) << phase;
+  for (const char* file : {"requests.jsonl", "truth.jsonl", "experiment.yaml", "report.html", "logs/fleet-0.0.flog",
+                           "logs/instance-1.0.flog"}) {
     EXPECT_TRUE(fs::exists(folder_ / "out" / file)) << file;
   }
   const Finished replay = call({"replay", out()});
@@ -114,7 +119,10 @@ TEST_F(ClusterRun, ANodeDiesTheInstanceRecoversOnASpareAndEveryLogReplays) {
 
 TEST_F(ClusterRun, CtrlCEndsEveryProcessAndWhatWasDoneIsReported) {
   const pid_t run = start({"cluster", "run", experiment("rank_hang"), "--speed", "2", "--out", out(), "--quiet"});
-  ASSERT_TRUE(wait([&] { return fs::exists(folder_ / "out/logs/router-0.0.flog") && fs::file_size(folder_ / "out/logs/router-0.0.flog") > 6'000; }));
+  ASSERT_TRUE(wait([&] {
+    return fs::exists(folder_ / "out/logs/router-0.0.flog") &&
+           fs::file_size(folder_ / "out/logs/router-0.0.flog") > 6'000;
+  }));
   ASSERT_GT(alive(), 5U);
   ::kill(run, SIGINT);
   const Finished finished = finish(run);
@@ -127,7 +135,10 @@ TEST_F(ClusterRun, CtrlCEndsEveryProcessAndWhatWasDoneIsReported) {
 
 TEST_F(ClusterRun, WhenTheConductorIsKilledNoProcessRemains) {
   const pid_t run = start({"cluster", "run", experiment("rank_hang"), "--speed", "1", "--out", out(), "--quiet"});
-  ASSERT_TRUE(wait([&] { return fs::exists(folder_ / "out/logs/router-0.0.flog") && fs::file_size(folder_ / "out/logs/router-0.0.flog") > 6'000; }));
+  ASSERT_TRUE(wait([&] {
+    return fs::exists(folder_ / "out/logs/router-0.0.flog") &&
+           fs::file_size(folder_ / "out/logs/router-0.0.flog") > 6'000;
+  }));
   ASSERT_GT(alive(), 5U);
   ::kill(run, SIGKILL);
   finish(run);
@@ -135,7 +146,8 @@ TEST_F(ClusterRun, WhenTheConductorIsKilledNoProcessRemains) {
 }
 
 TEST_F(ClusterRun, AFaultThatNoSignalCanMakeTrueIsRefusedBeforeAnythingStarts) {
-  const Finished run = call({"cluster", "run", std::string(FAULTLINE_SOURCE_DIR) + "/experiments/smoke/leaf_down.yaml", "--out", out()});
+  const Finished run =
+      call({"cluster", "run", std::string(FAULTLINE_SOURCE_DIR) + "/experiments/smoke/leaf_down.yaml", "--out", out()});
   EXPECT_EQ(run.status, 2);
   EXPECT_NE(run.text.find("switch.down"), std::string::npos) << run.text;
   EXPECT_NE(run.text.find("node.crash, gpu.failstop, gpu.hang and router.crash"), std::string::npos) << run.text;

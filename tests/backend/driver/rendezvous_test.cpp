@@ -16,9 +16,10 @@ struct Meeting final : Rendezvous {
 struct Bench {
   ManualClock clock;
   Meeting meeting;
-  PacedExecutor executor{clock, {.prefill = [](const PrefillStep&) { return Duration{100}; },
-                                 .decode = [](const DecodeRun&, std::int64_t) { return Duration{10}; },
-                                 .rendezvous = &meeting}};
+  PacedExecutor executor{clock,
+                         {.prefill = [](const PrefillStep&) { return Duration{100}; },
+                          .decode = [](const DecodeRun&, std::int64_t) { return Duration{10}; },
+                          .rendezvous = &meeting}};
   std::vector<ExecutorEvent> poll() {
     std::vector<ExecutorEvent> events(8);
     events.resize(executor.poll(events));

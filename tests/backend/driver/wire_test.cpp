@@ -52,7 +52,8 @@ TEST(Wire, AnyBytesAreAPacketOrAnError) {
       Packet packet;
       RandomFill(random).any(packet, random.below(std::variant_size_v<Packet>));
       bytes = encode(packet);
-      for (int changes = 0; changes < 3 && !bytes.empty(); ++changes) bytes[random.below(bytes.size())] = static_cast<char>(random.bits());
+      for (int changes = 0; changes < 3 && !bytes.empty(); ++changes)
+        bytes[random.below(bytes.size())] = static_cast<char>(random.bits());
     } else {
       bytes.resize(random.below(80));
       for (char& c : bytes) c = static_cast<char>(random.bits());

@@ -42,11 +42,14 @@ struct Group {
         EXPECT_TRUE(transports[r]->open(peers[q], transports[q]->local_address()));
         EXPECT_TRUE(transports[r]->import_region(remote[q], peers[q], transports[q]->export_region(kWindow)));
       }
-      ranks.push_back(std::make_unique<AllReduce>(settings(r), *transports[r], windows[r], kWindow, peers, remote, [this] { return OpId{++ops}; }));
+      ranks.push_back(std::make_unique<AllReduce>(settings(r), *transports[r], windows[r], kWindow, peers, remote,
+                                                  [this] { return OpId{++ops}; }));
     }
     run(Duration{1'000'000}, false);
   }
-  static AllReduceSettings settings(std::uint32_t rank) { return {.ranks = kRanks, .rank = rank, .length_max = kLength, .wait_max = kWait}; }
+  static AllReduceSettings settings(std::uint32_t rank) {
+    return {.ranks = kRanks, .rank = rank, .length_max = kLength, .wait_max = kWait};
+  }
 
   bool acts(std::uint32_t r) const { return ranks[r] && !hung.contains(r); }
   Duration run(Duration budget, bool until_done = true) {

@@ -1,5 +1,5 @@
-// The EP exchange over in-process transports in virtual time: equal to the single-process layer bit for bit, and dead ranks
-// cost one bounded wait, once.
+// The EP exchange over in-process transports in virtual time: equal to the single-process layer bit for bit, and dead
+// ranks cost one bounded wait, once.
 #include "backend/ep/exchange.h"
 
 #include <gtest/gtest.h>
@@ -19,7 +19,8 @@ constexpr RegionId kWindow{1};
 std::vector<float> compute(std::span<const std::pair<std::uint32_t, float>> experts, std::span<const float> value) {
   std::vector<float> out(value.size(), 0.0F);
   for (const auto& [expert, weight] : experts) {
-    for (std::size_t h = 0; h < value.size(); ++h) out[h] += weight * (value[h] * (1.0F + 0.1F * static_cast<float>(expert)) + 0.01F * static_cast<float>(h));
+    for (std::size_t h = 0; h < value.size(); ++h)
+      out[h] += weight * (value[h] * (1.0F + 0.1F * static_cast<float>(expert)) + 0.01F * static_cast<float>(h));
   }
   return out;
 }
@@ -31,7 +32,8 @@ struct Input {
 
 class Group {
  public:
-  explicit Group(ExchangeSettings settings) : s_(settings), fabric_(clock_, {.failure_budget = Duration{10'000'000'000}, .ops_in_flight_max = 1024}) {
+  explicit Group(ExchangeSettings settings)
+      : s_(settings), fabric_(clock_, {.failure_budget = Duration{10'000'000'000}, .ops_in_flight_max = 1024}) {
     const std::uint32_t n = s_.ranks;
     for (std::uint32_t r = 0; r < n; ++r) {
       transports_.push_back(std::make_unique<inproc::InprocTransport>(fabric_));
@@ -50,7 +52,8 @@ class Group {
       }
       ExchangeSettings mine = s_;
       mine.rank = r;
-      exchanges_.push_back(std::make_unique<Exchange>(mine, *transports_[r], windows_[r], kWindow, peers, remote, [this] { return OpId{++ops_}; }));
+      exchanges_.push_back(std::make_unique<Exchange>(mine, *transports_[r], windows_[r], kWindow, peers, remote,
+                                                      [this] { return OpId{++ops_}; }));
     }
     run([] { return false; }, Duration{1'000'000});
   }
@@ -79,7 +82,8 @@ class Group {
     const Instant start = clock_.now();
     std::vector<bool> combining(s_.ranks, false);
     for (std::uint32_t r = 0; r < s_.ranks; ++r) {
-      if (exchanges_[r] && !hung_.contains(r)) exchanges_[r]->dispatch(clock_.now(), inputs[r].values, inputs[r].experts, inputs[r].weights);
+      if (exchanges_[r] && !hung_.contains(r))
+        exchanges_[r]->dispatch(clock_.now(), inputs[r].values, inputs[r].experts, inputs[r].weights);
     }
     const bool done = run(
         [&] {
@@ -107,12 +111,14 @@ class Group {
     for (std::uint32_t r = 0; r < s_.ranks; ++r) {
       if (!exchanges_[r] || hung_.contains(r)) continue;
       const Combined& result = exchanges_[r]->result();
-      const auto expected = reference_moe(s_.ranks, s_.experts, s_.topk, s_.hidden, inputs[r].values, inputs[r].experts, inputs[r].weights, compute);
+      const auto expected = reference_moe(s_.ranks, s_.experts, s_.topk, s_.hidden, inputs[r].values, inputs[r].experts,
+                                          inputs[r].weights, compute);
       ASSERT_EQ(result.value.size(), expected.size());
       for (std::size_t t = 0; t < result.whole.size(); ++t) {
         bool needs_dead = false;
         for (std::uint32_t k = 0; k < s_.topk; ++k) {
-          const auto owner = static_cast<std::uint32_t>(std::uint64_t{inputs[r].experts[t * s_.topk + k]} * s_.ranks / s_.experts);
+          const auto owner =
+              static_cast<std::uint32_t>(std::uint64_t{inputs[r].experts[t * s_.topk + k]} * s_.ranks / s_.experts);
           needs_dead = needs_dead || (result.dead >> owner & 1) != 0;
         }
         EXPECT_FALSE(needs_dead && result.whole[t]) << "a token that lacks an expert is not flagged";
@@ -121,7 +127,8 @@ class Group {
           continue;
         }
         for (std::uint32_t h = 0; h < s_.hidden; ++h) {
-          ASSERT_EQ(result.value[t * s_.hidden + h], expected[t * s_.hidden + h]) << "step " << number << " rank " << r << " token " << t;  // exact
+          ASSERT_EQ(result.value[t * s_.hidden + h], expected[t * s_.hidden + h])
+              << "step " << number << " rank " << r << " token " << t;  // exact
         }
       }
     }
@@ -170,15 +177,26 @@ class Group {
 };
 
 ExchangeSettings settings_of(Variant variant, std::uint32_t ranks = 8, std::uint32_t per_node = 4) {
-  return {.ranks = ranks, .ranks_per_node = per_node, .rank = 0, .experts = 32, .topk = 4, .hidden = 16, .tokens_max = 24, .variant = variant, .wait_max = Duration{100'000'000}};
+  return {.ranks = ranks,
+          .ranks_per_node = per_node,
+          .rank = 0,
+          .experts = 32,
+          .topk = 4,
+          .hidden = 16,
+          .tokens_max = 24,
+          .variant = variant,
+          .wait_max = Duration{100'000'000}};
 }
 
 class EpExchange : public ::testing::TestWithParam<Variant> {};
 INSTANTIATE_TEST_SUITE_P(Variants, EpExchange, ::testing::Values(Variant::low_latency, Variant::high_throughput),
-                         [](const auto& param) { return param.param == Variant::low_latency ? "LowLatency" : "HighThroughput"; });
+                         [](const auto& param) {
+                           return param.param == Variant::low_latency ? "LowLatency" : "HighThroughput";
+                         });
 
 TEST_P(EpExchange, EqualsTheSingleProcessLayerBitForBit) {
-  for (const auto& [ranks, per_node] : std::vector<std::pair<std::uint32_t, std::uint32_t>>{{1, 1}, {2, 1}, {4, 4}, {8, 4}, {16, 8}}) {
+  for (const auto& [ranks, per_node] :
+       std::vector<std::pair<std::uint32_t, std::uint32_t>>{{1, 1}, {2, 1}, {4, 4}, {8, 4}, {16, 8}}) {
     Group group(settings_of(GetParam(), ranks, per_node));
     for (std::uint64_t step = 0; step < 12; ++step) {
       group.step(step);
@@ -243,7 +261,8 @@ TEST(EpExchangeTraffic, ATokenForSeveralRanksOfANodeCrossesOnce) {
     low_bytes += low.at(r).counters().bytes_between_nodes;
     high_bytes += high.at(r).counters().bytes_between_nodes;
   }
-  // Top 4 of 8 ranks: a token needs about 1.66 of the other node's 4 ranks when it needs any; results cross alike in both.
+  // Top 4 of 8 ranks: a token needs about 1.66 of the other node's 4 ranks when it needs any; results cross alike in
+  // both.
   EXPECT_LT(high_bytes, low_bytes * 85 / 100) << "high " << high_bytes << " low " << low_bytes;
 }
 

@@ -1,5 +1,5 @@
-// The KV hand-off over real connections, with a relay between the two that passes on a chosen number of bytes and then resets both
-// ends: whatever byte the path dies at, both sides end, and what is said to have arrived is there.
+// The KV hand-off over real connections, with a relay between the two that passes on a chosen number of bytes and then
+// resets both ends: whatever byte the path dies at, both sides end, and what is said to have arrived is there.
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -27,7 +27,10 @@ using transport::TcpTransport;
 class MortalRelay {
  public:
   MortalRelay(std::uint16_t target, std::uint64_t budget)
-      : listener_(transport::listen_tcp(*transport::parse_ipv4("127.0.0.1", 0))), target_(target), left_(budget), thread_([this] { run(); }) {}
+      : listener_(transport::listen_tcp(*transport::parse_ipv4("127.0.0.1", 0))),
+        target_(target),
+        left_(budget),
+        thread_([this] { run(); }) {}
   ~MortalRelay() {
     stop_ = true;
     thread_.join();
@@ -39,7 +42,9 @@ class MortalRelay {
   void run() {
     Fd ends[2];
     while (!stop_) {
-      std::array<pollfd, 3> fds{{{listener_.get(), static_cast<short>(ends[0] ? 0 : POLLIN), 0}, {ends[0].get(), POLLIN, 0}, {ends[1].get(), POLLIN, 0}}};
+      std::array<pollfd, 3> fds{{{listener_.get(), static_cast<short>(ends[0] ? 0 : POLLIN), 0},
+                                 {ends[0].get(), POLLIN, 0},
+                                 {ends[1].get(), POLLIN, 0}}};
       ::poll(fds.data(), fds.size(), 5);
       if ((fds[0].revents & POLLIN) != 0 && left_ > 0) {
         ends[0] = Fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
@@ -51,9 +56,11 @@ class MortalRelay {
       for (int i : {0, 1}) {
         if ((fds[static_cast<std::size_t>(i) + 1].revents & (POLLIN | POLLHUP | POLLERR)) == 0) continue;
         std::array<char, 16 << 10> buffer;
-        const ssize_t count = ::recv(ends[i].get(), buffer.data(), std::min<std::uint64_t>(buffer.size(), left_), MSG_DONTWAIT);
+        const ssize_t count =
+            ::recv(ends[i].get(), buffer.data(), std::min<std::uint64_t>(buffer.size(), left_), MSG_DONTWAIT);
         const bool over = count == 0 || (count < 0 && errno != EAGAIN && errno != EINTR);
-        if (count > 0 && ::send(ends[1 - i].get(), buffer.data(), static_cast<std::size_t>(count), MSG_NOSIGNAL) == count) {
+        if (count > 0 &&
+            ::send(ends[1 - i].get(), buffer.data(), static_cast<std::size_t>(count), MSG_NOSIGNAL) == count) {
           left_ -= static_cast<std::uint64_t>(count);
           passed_ += static_cast<std::uint64_t>(count);
         }
@@ -93,7 +100,8 @@ Result transfer(std::uint64_t budget, std::uint64_t seed) {
   settings.connections = 1;
   settings.same_host_path = false;
   settings.failure_budget = Duration{5'000'000'000};
-  settings.connect_timeout = Duration{400'000'000};  // a path that dies in the handshake is tried again and refused: this ends it
+  settings.connect_timeout =
+      Duration{400'000'000};  // a path that dies in the handshake is tried again and refused: this ends it
   TcpTransport from(settings), to(settings);
   // Whoever has the smaller id connects: through the relay in either case.
   MortalRelay relay_to(to.port(), budget), relay_from(from.port(), budget);
@@ -152,7 +160,8 @@ Result transfer(std::uint64_t budget, std::uint64_t seed) {
     for (std::uint32_t layer = 0; layer < kLayout.layers; ++layer) {
       for (std::size_t i = 0; i < blocks.size(); ++i) {
         const auto at = source.begin() + kLayout.offset(layer, blocks[i]);
-        EXPECT_TRUE(std::equal(at, at + kLayout.slice_bytes, target.begin() + kLayout.offset(layer, places[i]))) << "layer " << layer << " block " << i;
+        EXPECT_TRUE(std::equal(at, at + kLayout.slice_bytes, target.begin() + kLayout.offset(layer, places[i])))
+            << "layer " << layer << " block " << i;
       }
     }
   }
@@ -175,8 +184,10 @@ TEST(KvOverTcp, BothSidesSurviveTheDeathOfThePathAtAnyByte) {
     const std::uint64_t cut = 1 + r.below(round % 3 == 0 ? 600 : whole);
     const Result result = transfer(cut, seed + round);
     EXPECT_TRUE(result.sent || result.send_failed) << "cut at " << cut << ": the sender never ended";
-    EXPECT_TRUE(result.arrived || (result.receive_failed && result.freed)) << "cut at " << cut << ": the receiver never ended";
-    // Sent is the stronger word: every layer was acknowledged, so it has arrived. The other way round an acknowledgement may be lost.
+    EXPECT_TRUE(result.arrived || (result.receive_failed && result.freed))
+        << "cut at " << cut << ": the receiver never ended";
+    // Sent is the stronger word: every layer was acknowledged, so it has arrived. The other way round an
+    // acknowledgement may be lost.
     EXPECT_TRUE(!result.sent || result.arrived) << "cut at " << cut;
     died += result.arrived ? 0 : 1;
   }

@@ -1,5 +1,5 @@
-// The KV hand-off over in-process transports in virtual time: layers as they come, failures of rails and of either side,
-// deadlines, and above all when blocks may be used again.
+// The KV hand-off over in-process transports in virtual time: layers as they come, failures of rails and of either
+// side, deadlines, and above all when blocks may be used again.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -21,9 +21,12 @@ constexpr RegionId kLocal{1}, kRemote{2};
 
 /// A prefill side and a decode side joined by `rails` paths.
 struct World {
-  explicit World(std::size_t rail_count, Layout l = {.layers = 6, .blocks = 20, .slice_bytes = 512}, fault::TransportFaults faults = {},
-                 ReceiverSettings receiver_settings = {})
-      : layout(l), fabric(clock), source(static_cast<std::size_t>(l.pool_bytes())), target(static_cast<std::size_t>(l.pool_bytes())) {
+  explicit World(std::size_t rail_count, Layout l = {.layers = 6, .blocks = 20, .slice_bytes = 512},
+                 fault::TransportFaults faults = {}, ReceiverSettings receiver_settings = {})
+      : layout(l),
+        fabric(clock),
+        source(static_cast<std::size_t>(l.pool_bytes())),
+        target(static_cast<std::size_t>(l.pool_bytes())) {
     for (std::size_t i = 0; i < source.size(); ++i) source[i] = static_cast<std::byte>(mix64(i));
     std::vector<Transport*> from, to;
     std::vector<Rail> rails;
@@ -70,7 +73,8 @@ struct World {
       turn();
     }
   }
-  void push_all(RequestId request, const std::vector<std::uint32_t>& from, const Ticket& ticket, Duration per_layer = {}) {
+  void push_all(RequestId request, const std::vector<std::uint32_t>& from, const Ticket& ticket,
+                Duration per_layer = {}) {
     sender->begin(request, from, ticket);
     for (std::uint32_t layer = 0; layer < layout.layers; ++layer) {
       sender->layer_ready(request, layer);
@@ -88,7 +92,10 @@ struct World {
   void expect_same(const std::vector<std::uint32_t>& from, const std::vector<std::uint32_t>& to) {
     for (std::uint32_t layer = 0; layer < layout.layers; ++layer) {
       for (std::size_t i = 0; i < from.size(); ++i) {
-        EXPECT_EQ(std::memcmp(source.data() + layout.offset(layer, from[i]), target.data() + layout.offset(layer, to[i]), static_cast<std::size_t>(layout.slice_bytes)), 0)
+        EXPECT_EQ(
+            std::memcmp(source.data() + layout.offset(layer, from[i]), target.data() + layout.offset(layer, to[i]),
+                        static_cast<std::size_t>(layout.slice_bytes)),
+            0)
             << "layer " << layer << " block " << to[i];
       }
     }
@@ -132,7 +139,9 @@ TEST(KvTransfer, LayersArriveWhilePrefillStillRuns) {
 
 TEST(KvTransfer, ManyAtOnceShareARailWithoutMixing) {
   World w(2);
-  for (std::uint32_t r = 0; r < 10; ++r) w.push_all(RequestId{r}, {2 * r, 2 * r + 1}, w.receiver->expect(RequestId{r}, {19 - 2 * r, 18 - 2 * r}, w.in(kSecond)));
+  for (std::uint32_t r = 0; r < 10; ++r)
+    w.push_all(RequestId{r}, {2 * r, 2 * r + 1},
+               w.receiver->expect(RequestId{r}, {19 - 2 * r, 18 - 2 * r}, w.in(kSecond)));
   w.run(kSecond / 2);
   EXPECT_EQ(World::all<Arrived>(w.received).size(), 10U);
   for (std::uint32_t r = 0; r < 10; ++r) w.expect_same({2 * r, 2 * r + 1}, {19 - 2 * r, 18 - 2 * r});
@@ -202,7 +211,8 @@ TEST(KvTransfer, BlocksAreNotFreeWhileASilentSenderMightStillWrite) {
   EXPECT_EQ(World::all<BlocksFree>(w.received).size(), 1U);
   const Status late = w.a[0]->post({OpId{1'000'000}, kPeer, {{kLocal, {0}, kRemote, {0}, {512}}}, {}});
   w.run(kSecond);
-  EXPECT_TRUE(std::all_of(w.target.begin(), w.target.begin() + 512, [](std::byte b) { return b == std::byte{0}; })) << "late write, post said " << name_of(late.cause());
+  EXPECT_TRUE(std::all_of(w.target.begin(), w.target.begin() + 512, [](std::byte b) { return b == std::byte{0}; }))
+      << "late write, post said " << name_of(late.cause());
 }
 
 TEST(KvTransfer, ASenderThatDiesFreesTheBlocks) {
@@ -234,7 +244,8 @@ TEST(KvTransfer, AReceiverThatDiesFailsTheSender) {
 }
 
 TEST(KvTransfer, LostAcknowledgementsOnlyRepeatLayers) {
-  World w(2, {.layers = 40, .blocks = 20, .slice_bytes = 512}, {.fail_early_ratio = 0.1, .fail_late_ratio = 0.1, .lose_notify_ratio = 0.1});
+  World w(2, {.layers = 40, .blocks = 20, .slice_bytes = 512},
+          {.fail_early_ratio = 0.1, .fail_late_ratio = 0.1, .lose_notify_ratio = 0.1});
   w.push_all(kRequest, {4, 5}, w.receiver->expect(kRequest, {0, 1}, w.in(60 * kSecond)), Duration{100'000});
   w.run(5 * kSecond);
   EXPECT_EQ(World::all<Arrived>(w.received).size(), 1U);
@@ -257,7 +268,10 @@ TEST(KvTransfer, RandomRunsLoseNoRequestAndNoBlock) {
   for (std::uint64_t round = 0; round < 60; ++round) {
     Random r(seed, "test/kv", round);
     World w(1 + r.below(3), {.layers = 5, .blocks = 64, .slice_bytes = 256},
-            {.fail_early_ratio = 0.05 * r.uniform(), .fail_late_ratio = 0.05 * r.uniform(), .lose_notify_ratio = 0.05, .stall_ratio = 0.01,
+            {.fail_early_ratio = 0.05 * r.uniform(),
+             .fail_late_ratio = 0.05 * r.uniform(),
+             .lose_notify_ratio = 0.05,
+             .stall_ratio = 0.01,
              .extra_latency = Duration{static_cast<std::int64_t>(r.below(2'000'000))}});
     std::set<std::uint32_t> free_blocks;
     for (std::uint32_t block = 0; block < 64; ++block) free_blocks.insert(block);
@@ -273,7 +287,8 @@ TEST(KvTransfer, RandomRunsLoseNoRequestAndNoBlock) {
           free_blocks.erase(free_blocks.begin());
         }
         held[request] = blocks;
-        const auto ticket = w.receiver->expect(request, blocks, w.in(Duration{static_cast<std::int64_t>(r.below(3'000'000'000))}));
+        const auto ticket =
+            w.receiver->expect(request, blocks, w.in(Duration{static_cast<std::int64_t>(r.below(3'000'000'000))}));
         if (r.chance(0.9)) w.push_all(request, blocks, ticket);
         if (r.chance(0.1)) w.sender->abort(request);
         if (r.chance(0.1)) w.receiver->cancel(request, w.clock.now());

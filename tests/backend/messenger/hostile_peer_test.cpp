@@ -1,4 +1,5 @@
-// Strangers, wrong secrets, wrong addresses, floods and random bytes at a TcpMessenger's door; and its frames under a fuzzer.
+// Strangers, wrong secrets, wrong addresses, floods and random bytes at a TcpMessenger's door; and its frames under a
+// fuzzer.
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 

@@ -1,5 +1,5 @@
-// A peer that lies: bad frames, wrong keys, ranges outside the region, replays, floods, half-open connections. Whatever it
-// does, the process lives, nothing outside the registered region changes, and honest peers keep working.
+// A peer that lies: bad frames, wrong keys, ranges outside the region, replays, floods, half-open connections. Whatever
+// it does, the process lives, nothing outside the registered region changes, and honest peers keep working.
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -53,7 +53,8 @@ struct Target {
   }
   void collect() {
     std::array<TransportEvent, 64> out;
-    for (std::size_t count = 0; (count = transport.poll(out)) > 0;) events.insert(events.end(), out.begin(), out.begin() + static_cast<std::ptrdiff_t>(count));
+    for (std::size_t count = 0; (count = transport.poll(out)) > 0;)
+      events.insert(events.end(), out.begin(), out.begin() + static_cast<std::ptrdiff_t>(count));
   }
   template <class Event>
   bool wait_for(EndpointId peer, int seconds = 20) {
@@ -68,7 +69,8 @@ struct Target {
     return false;
   }
   std::size_t notifies() const {
-    return static_cast<std::size_t>(std::count_if(events.begin(), events.end(), [](const auto& e) { return std::holds_alternative<Notified>(e); }));
+    return static_cast<std::size_t>(
+        std::count_if(events.begin(), events.end(), [](const auto& e) { return std::holds_alternative<Notified>(e); }));
   }
 };
 
@@ -98,8 +100,14 @@ class Attacker {
   }
   /// The whole handshake; true if the target answered with a frame (it attached us).
   bool shake_hands(const std::string& secret) {
-    const Hello hello{.from = id_, .to = target_.id, .session = random_value<std::uint64_t>(), .stream = 0, .streams = 1,
-                      .ops_in_flight_max = 8, .info_length = 0, .nonce = random_value<Nonce>()};
+    const Hello hello{.from = id_,
+                      .to = target_.id,
+                      .session = random_value<std::uint64_t>(),
+                      .stream = 0,
+                      .streams = 1,
+                      .ops_in_flight_max = 8,
+                      .info_length = 0,
+                      .nonce = random_value<Nonce>()};
     const auto bytes = encode(hello);
     std::array<std::byte, kChallengeBytes> challenge;
     if (!dial() || !send(bytes) || !receive(challenge)) return false;
@@ -108,20 +116,26 @@ class Attacker {
     if (!receive(ready)) return false;
     return decode(std::span<const std::byte, kFrameBytes>(ready)).has_value() && send(Frame{.type = FrameType::ready});
   }
-  bool send(std::span<const std::byte> bytes) { return ::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size()); }
+  bool send(std::span<const std::byte> bytes) {
+    return ::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size());
+  }
   bool send(const Frame& frame, std::size_t payload = 0) {
     const auto header = encode(frame);
     std::vector<std::byte> all(header.begin(), header.end());
     all.resize(all.size() + payload, std::byte{0x66});
     return send(std::span<const std::byte>(all));
   }
-  bool receive(std::span<std::byte> out) { return ::recv(socket_.get(), out.data(), out.size(), MSG_WAITALL) == static_cast<ssize_t>(out.size()); }
+  bool receive(std::span<std::byte> out) {
+    return ::recv(socket_.get(), out.data(), out.size(), MSG_WAITALL) == static_cast<ssize_t>(out.size());
+  }
   /// The next frame that is not a heartbeat; nullopt when the connection ends.
   std::optional<Frame> next_frame() {
     std::array<std::byte, kFrameBytes> bytes;
     while (receive(bytes)) {
       const auto frame = decode(std::span<const std::byte, kFrameBytes>(bytes));
-      if (!frame || (frame->type != FrameType::ping && frame->type != FrameType::pong && frame->type != FrameType::ready)) return frame;
+      if (!frame ||
+          (frame->type != FrameType::ping && frame->type != FrameType::pong && frame->type != FrameType::ready))
+        return frame;
     }
     return std::nullopt;
   }
@@ -170,7 +184,14 @@ void survives(Attack attack) {
 }
 
 Frame write_frame(std::uint64_t key, std::uint64_t offset, std::uint32_t length, std::uint64_t sequence = 0) {
-  return {.type = FrameType::data, .flags = 0, .length = length, .sequence = sequence, .key = key, .offset = offset, .tag = 0, .parts = 1};
+  return {.type = FrameType::data,
+          .flags = 0,
+          .length = length,
+          .sequence = sequence,
+          .key = key,
+          .offset = offset,
+          .tag = 0,
+          .parts = 1};
 }
 
 TEST(HostilePeer, AWrongOrMissingSecretIsRefused) {
@@ -189,7 +210,8 @@ TEST(HostilePeer, AWrongKeyIsAnsweredAndWritesNothing) {
     ASSERT_TRUE(answer.has_value());
     EXPECT_EQ(answer->type, FrameType::nack);
     EXPECT_EQ(answer->tag, static_cast<std::uint32_t>(Cause::protection));
-    EXPECT_TRUE(std::all_of(target.memory.begin(), target.memory.end(), [](std::byte b) { return b == std::byte{0xa5}; }));
+    EXPECT_TRUE(
+        std::all_of(target.memory.begin(), target.memory.end(), [](std::byte b) { return b == std::byte{0xa5}; }));
   });
 }
 
@@ -197,7 +219,8 @@ TEST(HostilePeer, RangesOutsideTheRegionAreRefused) {
   survives([](Target& target, Attacker& attacker) {
     ASSERT_TRUE(attacker.shake_hands("cluster"));
     std::uint64_t sequence = 0;
-    for (const std::uint64_t offset : {std::uint64_t{kRegion}, std::uint64_t{kRegion - 99}, ~std::uint64_t{0}, ~std::uint64_t{0} - 50, std::uint64_t{1} << 63}) {
+    for (const std::uint64_t offset : {std::uint64_t{kRegion}, std::uint64_t{kRegion - 99}, ~std::uint64_t{0},
+                                       ~std::uint64_t{0} - 50, std::uint64_t{1} << 63}) {
       ASSERT_TRUE(attacker.send(write_frame(target.key(), offset, 100, sequence), 100));
       std::optional<Frame> answer;
       do answer = attacker.next_frame();
@@ -216,7 +239,8 @@ TEST(HostilePeer, NamingMemoryThatWasNeverSharedEndsTheConnection) {
     frame.flags = kSharedFlag;
     ASSERT_TRUE(attacker.send(frame, frame.length));
     EXPECT_TRUE(attacker.dropped());
-    EXPECT_TRUE(std::all_of(target.memory.begin(), target.memory.end(), [](std::byte b) { return b == std::byte{0xa5}; }));
+    EXPECT_TRUE(
+        std::all_of(target.memory.begin(), target.memory.end(), [](std::byte b) { return b == std::byte{0xa5}; }));
   });
 }
 
@@ -233,8 +257,9 @@ TEST(HostilePeer, AReplayedBatchEndsTheConnection) {
 }
 
 TEST(HostilePeer, AcknowledgingWhatWasNeverSentEndsTheConnection) {
-  for (const Frame& lie : {Frame{.type = FrameType::ack, .sequence = 5}, Frame{.type = FrameType::pong, .sequence = 1'000'000},
-                           Frame{.type = FrameType::nack, .sequence = 0, .tag = 6}}) {
+  for (const Frame& lie :
+       {Frame{.type = FrameType::ack, .sequence = 5}, Frame{.type = FrameType::pong, .sequence = 1'000'000},
+        Frame{.type = FrameType::nack, .sequence = 0, .tag = 6}}) {
     survives([&](Target&, Attacker& attacker) {
       ASSERT_TRUE(attacker.shake_hands("cluster"));
       attacker.send(lie);
@@ -260,7 +285,9 @@ TEST(HostilePeer, AFloodOfNotifiesForASleepingOwnerIsBounded) {
     ASSERT_TRUE(attacker.shake_hands("cluster"));
     ASSERT_TRUE(target.wait_for<EndpointUp>(kHostile));
     for (std::uint64_t sequence = 0; sequence < 20'000; ++sequence) {
-      if (!attacker.send(Frame{.type = FrameType::data, .flags = kNotifyFlag | kEmptyFlag, .sequence = sequence, .tag = 1, .parts = 1})) break;
+      if (!attacker.send(Frame{
+              .type = FrameType::data, .flags = kNotifyFlag | kEmptyFlag, .sequence = sequence, .tag = 1, .parts = 1}))
+        break;
     }
     while (attacker.next_frame()) {
     }
@@ -300,7 +327,8 @@ TEST(HostilePeer, FuzzedFramesNeitherCrashNorWriteOutside) {
     ASSERT_TRUE(target.transport.open(peer, attacker.address()));
     ASSERT_TRUE(attacker.shake_hands("cluster")) << "seed " << seed << " round " << round;
     for (int k = 0; k < 30; ++k) {
-      Frame frame = write_frame(r.chance(0.8) ? target.key() : r.bits(), r.chance(0.7) ? r.below(kRegion) : r.bits(), static_cast<std::uint32_t>(r.below(3000)),
+      Frame frame = write_frame(r.chance(0.8) ? target.key() : r.bits(), r.chance(0.7) ? r.below(kRegion) : r.bits(),
+                                static_cast<std::uint32_t>(r.below(3000)),
                                 r.chance(0.8) ? static_cast<std::uint64_t>(k) : r.below(100));
       if (r.chance(0.2)) frame.parts = static_cast<std::uint32_t>(r.below(4));
       if (r.chance(0.1)) frame.type = static_cast<FrameType>(r.below(9));

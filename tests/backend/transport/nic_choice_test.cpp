@@ -6,7 +6,11 @@ namespace faultline::transport {
 namespace {
 
 TEST(NicChoice, TheNearestByTopologyComesFirstThenNumaThenLoadThenName) {
-  const std::vector<NicDistance> nics{{2, true, 0, "b"}, {4, false, 9, "far_but_same_switch"}, {2, true, 0, "a"}, {2, false, 0, "other_socket"}, {2, true, 3, "busy"}};
+  const std::vector<NicDistance> nics{{2, true, 0, "b"},
+                                      {4, false, 9, "far_but_same_switch"},
+                                      {2, true, 0, "a"},
+                                      {2, false, 0, "other_socket"},
+                                      {2, true, 3, "busy"}};
   EXPECT_EQ(order_nics(nics), (std::vector<std::size_t>{1, 2, 0, 4, 3}));
 }
 

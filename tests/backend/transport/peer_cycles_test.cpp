@@ -1,4 +1,5 @@
-// Kill-and-restart cycles of a TCP peer while this side's transport stays, over TCP, the ring and shared regions' path alike.
+// Kill-and-restart cycles of a TCP peer while this side's transport stays, over TCP, the ring and shared regions' path
+// alike.
 #include "tests/support/peer_cycles.h"
 
 #include "backend/transport/tcp_transport.h"
@@ -7,7 +8,8 @@ namespace faultline::transport {
 namespace {
 
 class PeerCycles : public ::testing::TestWithParam<bool> {};
-INSTANTIATE_TEST_SUITE_P(Paths, PeerCycles, ::testing::Values(false, true), [](const auto& param) { return param.param ? "SameHost" : "Tcp"; });
+INSTANTIATE_TEST_SUITE_P(Paths, PeerCycles, ::testing::Values(false, true),
+                         [](const auto& param) { return param.param ? "SameHost" : "Tcp"; });
 
 TEST_P(PeerCycles, APeerCanDieAgainAndAgain) {
   const auto make = [same_host = GetParam()] {

@@ -53,7 +53,9 @@ Cause run_until_lost(ProcessLink& link, std::size_t& unfinished) {
   std::uint64_t op = 1'000'000;
   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
   while (std::chrono::steady_clock::now() < end) {
-    while (unfinished < 8 && transport.post({OpId{++op}, kLinkPeer, {{kLinkLocal, {0}, kLinkRemote, {0}, {1 << 20}}}, 1})) ++unfinished;
+    while (unfinished < 8 &&
+           transport.post({OpId{++op}, kLinkPeer, {{kLinkLocal, {0}, kLinkRemote, {0}, {1 << 20}}}, 1}))
+      ++unfinished;
     const std::size_t count = transport.poll(events);
     for (std::size_t i = 0; i < count; ++i) {
       if (std::holds_alternative<OpCompleted>(events[i]) || std::holds_alternative<OpFailed>(events[i])) --unfinished;
@@ -65,7 +67,8 @@ Cause run_until_lost(ProcessLink& link, std::size_t& unfinished) {
 }
 
 class PeerDeath : public ::testing::TestWithParam<bool> {};
-INSTANTIATE_TEST_SUITE_P(Paths, PeerDeath, ::testing::Values(false, true), [](const auto& param) { return param.param ? "SameHost" : "Tcp"; });
+INSTANTIATE_TEST_SUITE_P(Paths, PeerDeath, ::testing::Values(false, true),
+                         [](const auto& param) { return param.param ? "SameHost" : "Tcp"; });
 
 TEST_P(PeerDeath, AKilledPeerIsLostAtWhateverMoment) {
   for (std::uint64_t round = 0; round < 8; ++round) {

@@ -22,7 +22,8 @@ using ByteMap = std::map<std::pair<std::uint32_t, std::int64_t>, std::pair<std::
 ByteMap bytes_of(std::span<const WriteSpan> spans) {
   ByteMap map;
   for (const WriteSpan& s : spans) {
-    for (std::int64_t i = 0; i < s.length.v; ++i) map[{s.remote.v, s.remote_offset.v + i}] = {s.local.v, s.local_offset.v + i};
+    for (std::int64_t i = 0; i < s.length.v; ++i)
+      map[{s.remote.v, s.remote_offset.v + i}] = {s.local.v, s.local_offset.v + i};
   }
   return map;
 }
@@ -51,7 +52,8 @@ TEST(Plan, AContiguousLayerInThousandByteFragmentsNeedsOneRequest) {
 
 TEST(Plan, FragmentsInAnyOrderMergeTheSame) {
   std::vector<WriteSpan> fragments;
-  for (std::int64_t i = 0; i < 100; ++i) fragments.push_back(span(kA, (i * 37 % 100) * 64, kX, (i * 37 % 100) * 64, 64));
+  for (std::int64_t i = 0; i < 100; ++i)
+    fragments.push_back(span(kA, (i * 37 % 100) * 64, kX, (i * 37 % 100) * 64, 64));
   EXPECT_EQ(plan_batch(fragments, {}).requests.size(), 1U);
 }
 
@@ -95,7 +97,8 @@ TEST(Plan, SmallBatchesStayOnOneQueueAndLargeOnesAreSharedEvenly) {
   for (const Request& request : plan.requests) share[request.queue] += request.length;
   ASSERT_EQ(share.size(), 4U);
   for (const auto& [queue, bytes] : share) EXPECT_EQ(bytes, 16 << 20);
-  for (const Request& request : plan_batch(std::vector{span(kA, 0, kX, 0, 1000)}, {.queues = 4}).requests) EXPECT_EQ(request.queue, 0U);
+  for (const Request& request : plan_batch(std::vector{span(kA, 0, kX, 0, 1000)}, {.queues = 4}).requests)
+    EXPECT_EQ(request.queue, 0U);
 }
 
 TEST(Plan, RandomBatchesMoveExactlyTheirBytesWithinAllLimits) {

@@ -1,4 +1,5 @@
-// Regions in shared memory over the same-host path: read in place by the receiver, with the same checks and the same ends.
+// Regions in shared memory over the same-host path: read in place by the receiver, with the same checks and the same
+// ends.
 #include "backend/transport/shared_memory.h"
 
 #include <fcntl.h>
@@ -32,7 +33,8 @@ LinkSettings link_of() {
 }
 
 void fill(std::span<std::byte> bytes, std::uint64_t seed) {
-  for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>(mix64(seed + i / 8) >> (8 * (i % 8)));
+  for (std::size_t i = 0; i < bytes.size(); ++i)
+    bytes[i] = static_cast<std::byte>(mix64(seed + i / 8) >> (8 * (i % 8)));
 }
 
 TEST(SharedRegions, LargeAndScatteredWritesArriveWhole) {
@@ -52,7 +54,8 @@ TEST(SharedRegions, LargeAndScatteredWritesArriveWhole) {
   }
   ASSERT_EQ(link.write(spans), Cause::none);
   EXPECT_EQ(link.remote_checksum(), checksum(expected));
-  ASSERT_EQ(link.write({{kLinkLocal, {5}, kLinkRemote, {9}, {100}}}), Cause::none);  // a small one goes through the ring
+  ASSERT_EQ(link.write({{kLinkLocal, {5}, kLinkRemote, {9}, {100}}}),
+            Cause::none);  // a small one goes through the ring
   std::copy_n(link.memory().begin() + 5, 100, expected.begin() + 9);
   EXPECT_EQ(link.remote_checksum(), checksum(expected));
 }

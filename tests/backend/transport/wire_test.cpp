@@ -10,16 +10,28 @@ namespace faultline::transport {
 namespace {
 
 template <std::size_t N>
-std::span<const std::byte, N> view(const std::array<std::byte, N>& bytes) { return bytes; }
+std::span<const std::byte, N> view(const std::array<std::byte, N>& bytes) {
+  return bytes;
+}
 
 Frame data_frame() {
-  return {.type = FrameType::data, .flags = kNotifyFlag, .length = 1000, .sequence = 7, .key = 0x1234567890abcdefULL, .offset = 1ULL << 40, .tag = 0xffffffff, .parts = 3};
+  return {.type = FrameType::data,
+          .flags = kNotifyFlag,
+          .length = 1000,
+          .sequence = 7,
+          .key = 0x1234567890abcdefULL,
+          .offset = 1ULL << 40,
+          .tag = 0xffffffff,
+          .parts = 3};
 }
 
 TEST(Frame, EveryTypeComesBackAsItWas) {
-  for (const Frame& frame : {data_frame(), Frame{.type = FrameType::data, .flags = kEmptyFlag, .parts = 1}, Frame{.type = FrameType::ack, .sequence = 99},
-                             Frame{.type = FrameType::nack, .sequence = 5, .tag = static_cast<std::uint32_t>(Cause::protection)},
-                             Frame{.type = FrameType::ping, .sequence = 1}, Frame{.type = FrameType::pong, .sequence = 1}, Frame{.type = FrameType::ready}}) {
+  for (const Frame& frame :
+       {data_frame(), Frame{.type = FrameType::data, .flags = kEmptyFlag, .parts = 1},
+        Frame{.type = FrameType::ack, .sequence = 99},
+        Frame{.type = FrameType::nack, .sequence = 5, .tag = static_cast<std::uint32_t>(Cause::protection)},
+        Frame{.type = FrameType::ping, .sequence = 1}, Frame{.type = FrameType::pong, .sequence = 1},
+        Frame{.type = FrameType::ready}}) {
     const auto bytes = encode(frame);
     const auto back = decode(view(bytes));
     ASSERT_TRUE(back.has_value());
@@ -60,7 +72,8 @@ TEST(Frame, NoiseIsRefusedOrWithinItsLimits) {
     if (r.chance(0.5)) {
       for (std::byte& b : bytes) b = static_cast<std::byte>(r.bits());
     } else {
-      for (std::uint64_t k = 0; k < 1 + r.below(6); ++k) bytes[r.below(bytes.size())] ^= static_cast<std::byte>(1U << r.below(8));
+      for (std::uint64_t k = 0; k < 1 + r.below(6); ++k)
+        bytes[r.below(bytes.size())] ^= static_cast<std::byte>(1U << r.below(8));
     }
     const auto frame = decode(view(bytes));
     if (!frame) continue;
@@ -73,7 +86,14 @@ TEST(Frame, NoiseIsRefusedOrWithinItsLimits) {
 }
 
 struct Parties {
-  Hello hello{.from = {1}, .to = {2}, .session = 77, .stream = 1, .streams = 2, .ops_in_flight_max = 64, .info_length = 0, .nonce = {9, 9}};
+  Hello hello{.from = {1},
+              .to = {2},
+              .session = 77,
+              .stream = 1,
+              .streams = 2,
+              .ops_in_flight_max = 64,
+              .info_length = 0,
+              .nonce = {9, 9}};
   Challenge challenge{.from = {2}, .ops_in_flight_max = 32, .info_length = 0, .nonce = {8, 8}};
 };
 

@@ -20,7 +20,9 @@ class PassingTransport : public Transport {
   std::vector<std::byte> local_address() const override { return inner_->local_address(); }
   Status open(EndpointId peer, std::span<const std::byte> address) override { return inner_->open(peer, address); }
   void close(EndpointId peer) override { inner_->close(peer); }
-  Status register_memory(RegionId region, std::span<std::byte> memory) override { return inner_->register_memory(region, memory); }
+  Status register_memory(RegionId region, std::span<std::byte> memory) override {
+    return inner_->register_memory(region, memory);
+  }
   Status deregister(RegionId region) override { return inner_->deregister(region); }
   std::vector<std::byte> export_region(RegionId region) const override { return inner_->export_region(region); }
   Status import_region(RegionId region, EndpointId owner, std::span<const std::byte> blob) override {
@@ -142,7 +144,8 @@ class CompletesOnPost final : public PassingTransport {
     return ok();
   }
   void take(const TransportEvent& event) override {
-    if (!std::holds_alternative<OpCompleted>(event) && !std::holds_alternative<OpFailed>(event)) ready_.push_back(event);
+    if (!std::holds_alternative<OpCompleted>(event) && !std::holds_alternative<OpFailed>(event))
+      ready_.push_back(event);
   }
 };
 

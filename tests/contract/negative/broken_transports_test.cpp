@@ -26,17 +26,17 @@ void must_fail(const std::vector<std::string>& clauses) {
   for (const std::string& name : clauses) EXPECT_TRUE(fails<Broken>(name)) << name << " did not notice";
 }
 
-TEST(ContractSuite, CatchesAnEarlyNotify) {
-  must_fail<NotifiesEarly>({"a_batch_is_visible_before_its_notify"});
-}
+TEST(ContractSuite, CatchesAnEarlyNotify) { must_fail<NotifiesEarly>({"a_batch_is_visible_before_its_notify"}); }
 TEST(ContractSuite, CatchesASecondCompletion) {
   must_fail<CompletesTwice>({"posting_while_handling_an_event_is_safe", "random_operations_match_a_reference_model"});
 }
 TEST(ContractSuite, CatchesAForgottenCompletion) {
-  must_fail<ForgetsACompletion>({"limits_are_honoured_and_one_more_is_refused", "random_operations_match_a_reference_model"});
+  must_fail<ForgetsACompletion>(
+      {"limits_are_honoured_and_one_more_is_refused", "random_operations_match_a_reference_model"});
 }
 TEST(ContractSuite, CatchesEventsAfterEndpointDown) {
-  must_fail<DeliversAfterDown>({"close_fails_the_rest_and_then_reports_down", "a_broken_route_fails_every_operation_within_the_budget"});
+  must_fail<DeliversAfterDown>(
+      {"close_fails_the_rest_and_then_reports_down", "a_broken_route_fails_every_operation_within_the_budget"});
 }
 TEST(ContractSuite, CatchesWritesPastASpan) {
   must_fail<WritesPastASpan>({"bytes_arrive_at_the_right_place", "random_operations_match_a_reference_model"});
@@ -52,8 +52,8 @@ TEST(ContractSuite, CatchesEventsLostInAShortBuffer) {
   must_fail<LosesWhatDoesNotFit>({"a_short_poll_buffer_loses_nothing"});
 }
 TEST(ContractSuite, CatchesATransportThatNeverGivesUp) {
-  must_fail<NeverGivesUp>({"a_broken_route_fails_every_operation_within_the_budget", "an_operation_posted_on_a_broken_route_fails_too",
-                           "a_peer_that_dies_fails_its_operations"});
+  must_fail<NeverGivesUp>({"a_broken_route_fails_every_operation_within_the_budget",
+                           "an_operation_posted_on_a_broken_route_fails_too", "a_peer_that_dies_fails_its_operations"});
 }
 TEST(ContractSuite, CatchesRangesThatAreCutInsteadOfRefused) {
   must_fail<ClampsRanges>({"a_span_out_of_range_is_refused_and_writes_nothing"});

@@ -49,8 +49,8 @@ TEST(Capacity, APlaceIsLostUntilItServesAgainWhoeverFillsIt) {
   const Lost node = lost("spare_nodes: 1", "{policy: spare_node}");
   const Lost warm = lost("spare_instances: 1", "{policy: spare_instance}");
   const Lost cold = lost("spare_instances: 1", "{policy: spare_instance, spare_instance_warm: false}");
-  // Eight GPUs stand still: until the repair and one restart (with a back-off of up to 120 s between), until the spare node
-  // has joined (30 s) and restarted, until the standby is told to serve, until it has started.
+  // Eight GPUs stand still: until the repair and one restart (with a back-off of up to 120 s between), until the spare
+  // node has joined (30 s) and restarted, until the standby is told to serve, until it has started.
   EXPECT_LT(warm.until, 10);
   EXPECT_GT(cold.until, 20);
   EXPECT_NEAR(node.until, 30 + cold.until, 2) << "both start once; detection and decision differ by the health check";

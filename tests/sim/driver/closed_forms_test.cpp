@@ -52,8 +52,8 @@ Outages outages_of(const test::Outcome& o, int instances) {
   return all;
 }
 
-// Closed forms 1, 2 and 3: an instance of g GPUs fails at rate g * l while it is up, is down for R each time, and so loses
-// the share g l R / (1 + g l R) of its capacity: linear in g at first order, whatever the size of the fleet.
+// Closed forms 1, 2 and 3: an instance of g GPUs fails at rate g * l while it is up, is down for R each time, and so
+// loses the share g l R / (1 + g l R) of its capacity: linear in g at first order, whatever the size of the fleet.
 TEST(ClosedForms, AvailabilityFollowsFromRateWidthAndOutageAndNotFromTheSizeOfTheFleet) {
   constexpr double kRate = 0.25;  // per GPU and hour: an hour of a fleet shows as much as years at real rates
   for (const auto& [instances, gpus] : {std::pair{2, 8}, {4, 8}, {2, 16}, {4, 16}}) {
@@ -62,12 +62,17 @@ TEST(ClosedForms, AvailabilityFollowsFromRateWidthAndOutageAndNotFromTheSizeOfTh
     const test::Outcome o = test::simulate(spec);
     EXPECT_EQ(o.completed(), o.run.requests.size());
     const Outages seen = outages_of(o, instances);
-    // Repaired at 1 s, so the first restart succeeds: exit notice, decision, restart, and at most a millisecond of messages.
-    const double outage = seconds(spec.engine.process_exit_notice + spec.recovery.decision_delay + spec.engine.restart_total());
+    // Repaired at 1 s, so the first restart succeeds: exit notice, decision, restart, and at most a millisecond of
+    // messages.
+    const double outage =
+        seconds(spec.engine.process_exit_notice + spec.recovery.decision_delay + spec.engine.restart_total());
     const double rate = kRate * gpus / 3600;
     const double expected = rate * (seen.horizon_s - seen.down_s);
-    std::printf("    %2d x %2d GPUs: %4.0f outages, expected %6.1f; mean outage %.3f s, phases sum to %.3f s; lost %.4f, closed form %.4f\n",
-                instances, gpus, seen.count, expected, seen.down_s / seen.count, outage, seen.down_s / seen.horizon_s, rate * outage / (1 + rate * outage));
+    std::printf(
+        "    %2d x %2d GPUs: %4.0f outages, expected %6.1f; mean outage %.3f s, phases sum to %.3f s; lost %.4f, "
+        "closed form %.4f\n",
+        instances, gpus, seen.count, expected, seen.down_s / seen.count, outage, seen.down_s / seen.horizon_s,
+        rate * outage / (1 + rate * outage));
     EXPECT_NEAR(seen.count, expected, 3.3 * std::sqrt(expected));  // Poisson, 99.9%
     // A GPU that fails during a restart has it tried again: a chance of rate * outage to add less than two outages.
     EXPECT_GE(seen.down_s / seen.count, outage);
@@ -77,10 +82,11 @@ TEST(ClosedForms, AvailabilityFollowsFromRateWidthAndOutageAndNotFromTheSizeOfTh
   }
 }
 
-// ---- one instance as a station with room for every request: in service are L = rate * mean service ---------------------
+// ---- one instance as a station with room for every request: in service are L = rate * mean service
+// ---------------------
 
-experiment::ExperimentSpec station(double rate, const std::string& output, const std::string& arrivals, const std::string& faults, std::uint64_t seed,
-                                   double duration = 20) {
+experiment::ExperimentSpec station(double rate, const std::string& output, const std::string& arrivals,
+                                   const std::string& faults, std::uint64_t seed, double duration = 20) {
   experiment::ExperimentSpec spec = test::spec_of(fmt::format(R"(
 name: station
 topology: {{name: one node, nodes: 1, hosts: 1, node: ../../topologies/nodes/mi300x-1gpu.yaml, fabric: ../../topologies/fabrics/rail-optimised.yaml}}
@@ -95,20 +101,22 @@ workload:
   duration: {} s
 faults: [{}]
 )",
-                                                                   arrivals, rate, output, duration, faults),
-                                               {.seed = seed});
+                                                              arrivals, rate, output, duration, faults),
+                                                  {.seed = seed});
   spec.engine.mixed_prefill = false;
   return spec;
 }
 
-// Closed forms 8 and 9. A failure hits the requests in service, L on average; each has been served for E[S^2] / (2 E[S])
-// so far: half the mean for fixed lengths, the whole mean for exponential ones.
+// Closed forms 8 and 9. A failure hits the requests in service, L on average; each has been served for E[S^2] / (2
+// E[S]) so far: half the mean for fixed lengths, the whole mean for exponential ones.
 TEST(ClosedForms, AFailureHitsTheMeanNumberInServiceAndTheInspectionParadoxHolds) {
-  for (const auto& [output, age] : {std::pair<std::string, double>{"{kind: fixed, tokens: 1000}", 500}, {"{kind: exponential, mean: 1000}", 1000}}) {
+  for (const auto& [output, age] : {std::pair<std::string, double>{"{kind: fixed, tokens: 1000}", 500},
+                                    {"{kind: exponential, mean: 1000}", 1000}}) {
     SCOPED_TRACE(output);
     stats::Moments hit, produced;
     for (std::uint64_t seed = 1; seed <= 40; ++seed) {
-      const auto spec = station(30, output, "poisson", "{kind: gpu.failstop, target: node-0.gpu-0, at: 12 s, repair: 1 s}", seed);
+      const auto spec =
+          station(30, output, "poisson", "{kind: gpu.failstop, target: node-0.gpu-0, at: 12 s, repair: 1 s}", seed);
       const test::Outcome o = test::simulate(spec, test::with_cost(spec, 1_ms));
       EXPECT_EQ(o.completed(), o.run.requests.size());
       int hits = 0;
@@ -119,8 +127,8 @@ TEST(ClosedForms, AFailureHitsTheMeanNumberInServiceAndTheInspectionParadoxHolds
       }
       hit.add(hits);
     }
-    std::printf("    hit %.2f +- %.2f (L = 30), tokens generated before %.0f +- %.0f (closed form %.0f)\n", hit.mean(), hit.half_width(2.6),
-                produced.mean(), produced.half_width(2.6), age);
+    std::printf("    hit %.2f +- %.2f (L = 30), tokens generated before %.0f +- %.0f (closed form %.0f)\n", hit.mean(),
+                hit.half_width(2.6), produced.mean(), produced.half_width(2.6), age);
     EXPECT_NEAR(hit.mean(), 30, hit.half_width(2.6) + 0.05);
     EXPECT_NEAR(produced.mean(), age, produced.half_width(2.6) + 2);
     EXPECT_LT(produced.half_width(2.6), 0.1 * age);
@@ -129,7 +137,8 @@ TEST(ClosedForms, AFailureHitsTheMeanNumberInServiceAndTheInspectionParadoxHolds
 
 // Closed form 11, without randomness: arrivals at a = 7/s, capacity c = 10/s, an outage of R.
 TEST(ClosedForms, TheBacklogOfAnOutageGrowsToArrivalsTimesOutageAndDrainsAtTheSpareRate) {
-  auto spec = station(7, "{kind: fixed, tokens: 101}", "constant", "{kind: gpu.failstop, target: node-0.gpu-0, at: 20 s, repair: 1 s}", 1, 200);
+  auto spec = station(7, "{kind: fixed, tokens: 101}", "constant",
+                      "{kind: gpu.failstop, target: node-0.gpu-0, at: 20 s, repair: 1 s}", 1, 200);
   spec.engine.max_num_seqs = 1;
   const test::Outcome o = test::simulate(spec, test::with_cost(spec, 1_ms));
   ASSERT_EQ(o.completed(), o.run.requests.size());
@@ -142,8 +151,9 @@ TEST(ClosedForms, TheBacklogOfAnOutageGrowsToArrivalsTimesOutageAndDrainsAtTheSp
     if (waiting > 1.5) drained = std::max(drained, seconds(at.arrival));
   }
   const double drain = drained - seconds(o.run.faults[0].phases.ready);
-  std::printf("    outage %.2f s: peak %.0f, a R = %.1f; drained in %.1f s, a R / (c - a) = %.1f s\n", outage, peak, 7 * outage, drain, 7 * outage / 3);
-  EXPECT_NEAR(peak, 7 * outage, 3);        // the request in service and one arrival at each end
+  std::printf("    outage %.2f s: peak %.0f, a R = %.1f; drained in %.1f s, a R / (c - a) = %.1f s\n", outage, peak,
+              7 * outage, drain, 7 * outage / 3);
+  EXPECT_NEAR(peak, 7 * outage, 3);       // the request in service and one arrival at each end
   EXPECT_NEAR(drain, 7 * outage / 3, 1);  // three requests more or less, at the spare rate of 3/s
 }
 
@@ -153,7 +163,8 @@ TEST(ClosedForms, AStragglerSlowsItsGroupByItsOwnFactorWhateverTheWidth) {
   const auto spec = station(1, "{kind: fixed, tokens: 2}", "poisson", "", 1);
   const model::ModelShape qwen = failing_fleet(1, 8, 1, 1).model;
   for (const int g : {2, 8, 32}) {
-    const model::StepPricer pricer(qwen, spec.device, {.dp = g, .ep = g}, std::make_shared<test::FixedCost>(0_ns, 1_us));
+    const model::StepPricer pricer(qwen, spec.device, {.dp = g, .ep = g},
+                                   std::make_shared<test::FixedCost>(0_ns, 1_us));
     const std::vector<model::RankLoad> loads(static_cast<std::size_t>(g), model::RankLoad{4, 100});
     const double healthy = model::nanoseconds(pricer.step({}, loads, {}));
     std::vector<double> slow(static_cast<std::size_t>(g), 1.0);
@@ -207,17 +218,21 @@ faults: [{{kind: node.crash, target: node-2, at: {} ms}}]
 
 // Closed form 8, by length: a request of service time w meets a failure with probability 1 - exp(-rate * w).
 TEST(ClosedForms, TheChanceToBeHitGrowsWithTheLengthOfARequest) {
-  constexpr double kRate = 1.0 / 200;  // failures per second of the one GPU
+  constexpr double kRate = 1.0 / 200;      // failures per second of the one GPU
   for (const int steps : {20, 80, 320}) {  // of 100 ms
     SCOPED_TRACE(steps);
     const double w = 0.1 * steps;
-    const auto spec = station(0.02, fmt::format("{{kind: fixed, tokens: {}}}", steps + 1), "poisson",
-                              fmt::format("{{kind: gpu.failstop, target: node-0.gpu-0, random: {{rate_per_hour: {}, until: 300000 s}}, repair: 1 s}}", kRate * 3600),
-                              static_cast<std::uint64_t>(steps), 300'000);
+    const auto spec = station(
+        0.02, fmt::format("{{kind: fixed, tokens: {}}}", steps + 1), "poisson",
+        fmt::format(
+            "{{kind: gpu.failstop, target: node-0.gpu-0, random: {{rate_per_hour: {}, until: 300000 s}}, repair: 1 s}}",
+            kRate * 3600),
+        static_cast<std::uint64_t>(steps), 300'000);
     const test::Outcome o = test::simulate(spec, test::with_cost(spec, 100_ms));
     // Arrivals while the instance is down wait and are not in service; the failure is noticed 10 ms later.
     const auto up_at = [&](Instant t) {
-      return std::none_of(o.run.capacity.begin(), o.run.capacity.end(), [t](const auto& c) { return c.usable == 0 && c.from <= t && t < c.to; });
+      return std::none_of(o.run.capacity.begin(), o.run.capacity.end(),
+                          [t](const auto& c) { return c.usable == 0 && c.from <= t && t < c.to; });
     };
     double count = 0, hit = 0;
     for (const auto& r : o.run.requests) {
@@ -228,7 +243,8 @@ TEST(ClosedForms, TheChanceToBeHitGrowsWithTheLengthOfARequest) {
     const double expected = 1 - std::exp(-kRate * w);
     // One failure hits all that are in service, 0.02 w on average: hits come in groups, which widens the interval.
     const double tolerance = 3.3 * std::sqrt(expected * (1 - expected) / count * (1 + 2 * 0.02 * w));
-    std::printf("    %4.0f s: %.0f of %.0f hit = %.4f, closed form %.4f +- %.4f\n", w, hit, count, hit / count, expected, tolerance);
+    std::printf("    %4.0f s: %.0f of %.0f hit = %.4f, closed form %.4f +- %.4f\n", w, hit, count, hit / count,
+                expected, tolerance);
     EXPECT_GT(count, 3'000);
     EXPECT_NEAR(hit / count, expected, tolerance);
   }
@@ -238,7 +254,8 @@ TEST(ClosedForms, TheChanceToBeHitGrowsWithTheLengthOfARequest) {
 TEST(ClosedForms, AHangIsNoticedAtTheNextUsePlusTheTimeOut) {
   for (const int at_ms : {12'500, 15'000, 19'990, 27'125}) {
     SCOPED_TRACE(at_ms);
-    const auto spec = station(0.1, "{kind: fixed, tokens: 10}", "constant", fmt::format("{{kind: gpu.hang, target: node-0.gpu-0, at: {} ms}}", at_ms), 1, 60);
+    const auto spec = station(0.1, "{kind: fixed, tokens: 10}", "constant",
+                              fmt::format("{{kind: gpu.hang, target: node-0.gpu-0, at: {} ms}}", at_ms), 1, 60);
     const test::Outcome o = test::simulate(spec, test::with_cost(spec, 1_ms));
     ASSERT_EQ(o.completed(), o.run.requests.size());
     ASSERT_TRUE(o.run.faults[0].applied);
@@ -249,8 +266,8 @@ TEST(ClosedForms, AHangIsNoticedAtTheNextUsePlusTheTimeOut) {
     ASSERT_NE(use, kNever);
     ASSERT_NE(o.run.faults[0].phases.detect, kNever);
     const Duration late = o.run.faults[0].phases.detect - use - spec.engine.collective_timeout;
-    std::printf("    hang at %.3f s, next use %.3f s, noticed %.6f s after it (time-out %.1f s)\n", at_ms * 1e-3, seconds(use),
-                seconds(o.run.faults[0].phases.detect - use), seconds(spec.engine.collective_timeout));
+    std::printf("    hang at %.3f s, next use %.3f s, noticed %.6f s after it (time-out %.1f s)\n", at_ms * 1e-3,
+                seconds(use), seconds(o.run.faults[0].phases.detect - use), seconds(spec.engine.collective_timeout));
     EXPECT_GE(late.v, 0);
     EXPECT_LE(late.v, 2'000'000);  // the request's way to the instance and the report's way back
   }
@@ -268,7 +285,7 @@ fleet: {{instances: 1, layout: {}PD, both: {{dp: {}, ep: {}}}, restart_unit: ins
 workload: {{arrivals: {{kind: constant, rate: {}}}, lengths: {{kind: independent, prompt: {{kind: fixed, tokens: 1}}, output: {{kind: fixed, tokens: 101}}}}, duration: {} s}}
 faults: [{}]
 )",
-                                                             g / 8, g / 8, g, g, 1 / seconds_apart, duration, faults));
+                                                              g / 8, g / 8, g, g, 1 / seconds_apart, duration, faults));
   spec.engine.mixed_prefill = false;
   return spec;
 }
@@ -280,26 +297,34 @@ std::vector<double> decode_times(const test::Outcome& o, Duration control_latenc
   return all;
 }
 
-// Closed form 12 through whole runs: the group is a barrier. A gpu.slow of factor s on the rank that serves makes every step s
-// times as long, whatever the width; on a rank without a request it stretches what that rank takes part in, the experts.
+// Closed form 12 through whole runs: the group is a barrier. A gpu.slow of factor s on the rank that serves makes every
+// step s times as long, whatever the width; on a rank without a request it stretches what that rank takes part in, the
+// experts.
 TEST(ClosedForms, ASlowGpuSlowsAWholeRunByItsOwnFactorWhateverTheWidth) {
   constexpr double kFactor = 2.5;
   for (const int g : {8, 16, 32}) {
     for (const bool serving : {true, false}) {
       SCOPED_TRACE(fmt::format("{} GPUs, the slow one {}", g, serving ? "serves" : "has no request"));
-      const std::size_t rank = serving ? 0 : static_cast<std::size_t>(g) - 3;  // the first of idle ranks gets the request
-      const auto spec = barrier(g, 2, 20, fmt::format("{{kind: gpu.slow, target: node-{}.gpu-{}, factor: {}, at: 9 s, duration: 100 s}}", rank / 8, rank % 8, kFactor));
+      const std::size_t rank =
+          serving ? 0 : static_cast<std::size_t>(g) - 3;  // the first of idle ranks gets the request
+      const auto spec =
+          barrier(g, 2, 20,
+                  fmt::format("{{kind: gpu.slow, target: node-{}.gpu-{}, factor: {}, at: 9 s, duration: 100 s}}",
+                              rank / 8, rank % 8, kFactor));
       const test::Outcome o = test::simulate(spec, test::with_cost(spec, 0_ns, 1_us));
       ASSERT_EQ(o.completed(), o.run.requests.size());
-      const model::StepPricer pricer(spec.model, spec.device, {.dp = g, .ep = g}, std::make_shared<test::FixedCost>(0_ns, 1_us));
+      const model::StepPricer pricer(spec.model, spec.device, {.dp = g, .ep = g},
+                                     std::make_shared<test::FixedCost>(0_ns, 1_us));
       std::vector<model::RankLoad> loads(static_cast<std::size_t>(g));
       loads[0] = {1, 50};
       std::vector<double> slowdown(static_cast<std::size_t>(g), 1.0);
       slowdown[rank] = kFactor;
-      const double ratio = model::nanoseconds(pricer.step({}, loads, {.rank_slowdown = slowdown})) / model::nanoseconds(pricer.step({}, loads, {}));
+      const double ratio = model::nanoseconds(pricer.step({}, loads, {.rank_slowdown = slowdown})) /
+                           model::nanoseconds(pricer.step({}, loads, {}));
       const auto times = decode_times(o, spec.timing.control_latency);
       ASSERT_GE(times.size(), 9u);
-      std::printf("    %2d GPUs, slow rank %2zu: steps %.6f times as long, by the plan %.6f\n", g, rank, times.back() / times.front(), ratio);
+      std::printf("    %2d GPUs, slow rank %2zu: steps %.6f times as long, by the plan %.6f\n", g, rank,
+                  times.back() / times.front(), ratio);
       if (serving) {
         EXPECT_NEAR(ratio, kFactor, 1e-9);
       } else {
@@ -308,7 +333,8 @@ TEST(ClosedForms, ASlowGpuSlowsAWholeRunByItsOwnFactorWhateverTheWidth) {
       }
       for (std::size_t k = 0; k < times.size(); ++k) {
         // 100 steps of about a millisecond, each end rounded to a nanosecond
-        EXPECT_NEAR(times[k] / times.front(), o.run.requests[k].arrival.ns < 9'000'000'000 ? 1 : ratio, 1e-6) << "request " << k;
+        EXPECT_NEAR(times[k] / times.front(), o.run.requests[k].arrival.ns < 9'000'000'000 ? 1 : ratio, 1e-6)
+            << "request " << k;
       }
     }
   }

@@ -1,5 +1,6 @@
-// One seed gives one event log: across runs, and against hashes in golden_hashes.txt that every compiler, build type and
-// sanitizer build must meet. A change of what controllers or prices do changes the hashes; then write them anew with
+// One seed gives one event log: across runs, and against hashes in golden_hashes.txt that every compiler, build type
+// and sanitizer build must meet. A change of what controllers or prices do changes the hashes; then write them anew
+// with
 //   FAULTLINE_UPDATE_GOLDEN=1 test_sim --gtest_filter='Determinism.*'
 // and say in the commit why behaviour changed.
 #include <fmt/format.h>
@@ -101,7 +102,8 @@ TEST(Determinism, OneSeedGivesOneLogAndTheCommittedOneInEveryBuild) {
 
 TEST(Determinism, AnotherSeedGivesAnotherLog) {
   const std::string& text = scenarios().begin()->second;
-  EXPECT_NE(test::simulate(test::spec_of(text, {.seed = 1})).run.stats.log_hash, test::simulate(test::spec_of(text, {.seed = 2})).run.stats.log_hash);
+  EXPECT_NE(test::simulate(test::spec_of(text, {.seed = 1})).run.stats.log_hash,
+            test::simulate(test::spec_of(text, {.seed = 2})).run.stats.log_hash);
 }
 
 TEST(Determinism, ReplayOfEachLogGivesTheRecordedCommands) {

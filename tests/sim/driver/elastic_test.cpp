@@ -31,13 +31,12 @@ workload:
 end: 1000 s
 )";
 
-std::string fleet(int redundant, const std::string& rest) {
-  return fmt::format(kFleet, redundant) + rest;
-}
+std::string fleet(int redundant, const std::string& rest) { return fmt::format(kFleet, redundant) + rest; }
 std::string policy(const char* name, const std::string& elastic = "rank_start: 8 s") {
   return fmt::format("recovery: {{policy: {}, elastic: {{{}}}}}\n", name, elastic);
 }
-constexpr const char* kOneGpu = "faults: [{id: gpu, kind: gpu.failstop, target: inst-1.d-1.gpu-2, at: 30 s, repair: 30 s}]\n";
+constexpr const char* kOneGpu =
+    "faults: [{id: gpu, kind: gpu.failstop, target: inst-1.d-1.gpu-2, at: 30 s, repair: 30 s}]\n";
 
 double after(const record::FaultRecord& f, Instant t) { return t == kNever ? -1 : seconds(t - f.at); }
 
@@ -129,7 +128,8 @@ TEST(Elastic, SkewSlowsStepsReplicasAndRebalancingMakeUpForIt) {
   };
   // The same number of slots: what more experts on a GPU cost is in all three.
   const double even = mean_latency("", 64).first;
-  const double skewed = mean_latency("experts: {popularity: {kind: zipf, exponent: 1}, balance: {balanced: false}}\n", 64).first;
+  const double skewed =
+      mean_latency("experts: {popularity: {kind: zipf, exponent: 1}, balance: {balanced: false}}\n", 64).first;
   const double balanced = mean_latency("experts: {popularity: {kind: zipf, exponent: 1}}\n", 64).first;
   EXPECT_GT(skewed, even);
   EXPECT_LT(balanced, skewed);
@@ -139,7 +139,8 @@ TEST(Elastic, SkewSlowsStepsReplicasAndRebalancingMakeUpForIt) {
 }
 
 /// The planner alone: no run, so that widths and rates can be swept.
-control::ExpertPlanner::Change recovery(int ep, int redundant, const std::string& elastic, const std::string& nic = "400 Gb/s", int lost = 1) {
+control::ExpertPlanner::Change recovery(int ep, int redundant, const std::string& elastic,
+                                        const std::string& nic = "400 Gb/s", int lost = 1) {
   const std::string text = fmt::format(R"(
 name: repair
 topology:
@@ -153,7 +154,8 @@ device: ../../topologies/devices/mi300x.yaml
 fleet: {{instances: 1, layout: {}PD, both: {{dp: {}, ep: {}, redundant_experts: {}, kv_precision: fp8}}}}
 workload: {{arrivals: {{kind: poisson, rate: 1}}, lengths: {{kind: azure_conversation}}, duration: 10 s}}
 recovery: {{policy: elastic_ep, elastic: {{{}}}}}
-)", nic, ep / 8, ep, ep, redundant, elastic);
+)",
+                                       nic, ep / 8, ep, ep, redundant, elastic);
   const auto d = experiment::deploy(test::spec_of(text));
   std::vector<bool> gone(static_cast<std::size_t>(ep));
   for (int k = 0; k < lost; ++k) gone[static_cast<std::size_t>(k)] = true;
@@ -170,7 +172,8 @@ TEST(ElasticMechanism, RepairTimeFollowsBytesOverRates) {
   // A NIC slower than the engine's copies decides.
   const auto slow = recovery(32, 256, "peer_copy_rate: 6 GB/s", "8 Gb/s");
   EXPECT_GT(seconds(slow.time.peer), 2 * seconds(base.time.peer));
-  EXPECT_NEAR(seconds(recovery(32, 256, "peer_copy_rate: 6 GB/s", "4 Gb/s").time.peer), 2 * seconds(slow.time.peer), 0.01);
+  EXPECT_NEAR(seconds(recovery(32, 256, "peer_copy_rate: 6 GB/s", "4 Gb/s").time.peer), 2 * seconds(slow.time.peer),
+              0.01);
   // What no GPU has comes from the hosts, or from disk where they keep no copies.
   const auto thin = recovery(32, 32, "host_load_rate: 2 GB/s");
   EXPECT_GT(thin.time.host.v, 0);

@@ -234,17 +234,18 @@ TEST(FaultModels, WhatTheSimulatorLacksIsAnErrorBeforeTheRun) {
       return e.what();
     }
   });
-  EXPECT_NE(text.find("error: fault 'partition' (partition on rack-0) cannot be applied: a simulated peer is heard by all "
-                      "or by none; crash the node, or cut its links\n"),
-            std::string::npos)
+  EXPECT_NE(
+      text.find("error: fault 'partition' (partition on rack-0) cannot be applied: a simulated peer is heard by all "
+                "or by none; crash the node, or cut its links\n"),
+      std::string::npos)
       << text;
   EXPECT_NE(text.find("(clock.skew on node-0) cannot be applied: all simulated machines share one clock\n"),
             std::string::npos)
       << text;
 }
 
-// A second fault in every phase of the recovery from the first, the pairs of a campaign: every request ends, and none fails
-// as long as one of the two instances is left.
+// A second fault in every phase of the recovery from the first, the pairs of a campaign: every request ends, and none
+// fails as long as one of the two instances is left.
 TEST(SecondFault, InEveryPhaseOfARecoveryEveryRequestEnds) {
   config::Diagnostics diagnostics;
   const fault::CampaignSpec campaign = fault::read_campaign(R"(

@@ -1,5 +1,6 @@
-// Published recoveries, predicted from bytes, time-outs and shapes (experiments/recovery/published), with their residuals
-// printed. docs/recovery.md section 4 says which constants were fitted to which of these rows and what stays unexplained.
+// Published recoveries, predicted from bytes, time-outs and shapes (experiments/recovery/published), with their
+// residuals printed. docs/recovery.md section 4 says which constants were fitted to which of these rows and what stays
+// unexplained.
 #include <gtest/gtest.h>
 
 #include <cstdio>
@@ -17,7 +18,8 @@ struct Served {
 
 Served run(const std::string& name) {
   const std::string path = std::string(FAULTLINE_SOURCE_DIR) + "/experiments/recovery/published/" + name + ".yaml";
-  const test::Outcome o = test::simulate(experiment::load(test::read_file(path).value_or(""), path, {}, test::read_file));
+  const test::Outcome o =
+      test::simulate(experiment::load(test::read_file(path).value_or(""), path, {}, test::read_file));
   Served s;
   if (o.run.faults.empty()) return s;
   const Instant at = o.run.faults[0].at;
@@ -33,7 +35,8 @@ Served run(const std::string& name) {
   const auto mean = [&](std::int64_t first, std::int64_t seconds_long) {
     double sum = 0;
     for (std::int64_t k = first; k < first + seconds_long; ++k) {
-      if (static_cast<std::size_t>(k) < o.run.throughput.size()) sum += static_cast<double>(o.run.throughput[static_cast<std::size_t>(k)].output_tokens);
+      if (static_cast<std::size_t>(k) < o.run.throughput.size())
+        sum += static_cast<double>(o.run.throughput[static_cast<std::size_t>(k)].output_tokens);
     }
     return sum / static_cast<double>(seconds_long);
   };
@@ -42,7 +45,8 @@ Served run(const std::string& name) {
 }
 
 void row(const char* what, double predicted, double published, const char* unit) {
-  std::printf("    %-62s %8.2f %8.2f %s  %+6.1f %%\n", what, predicted, published, unit, (predicted / published - 1) * 100);
+  std::printf("    %-62s %8.2f %8.2f %s  %+6.1f %%\n", what, predicted, published, unit,
+              (predicted / published - 1) * 100);
 }
 
 TEST(PublishedRecovery, TimesAreWithin15PercentOfThePapers) {

@@ -1,7 +1,7 @@
 // Waiting times of the whole simulator (router, instance, executor) against queueing theory. FixedCost (fixed_cost.h)
-// makes an instance of one GPU with max_num_seqs = c a station of c servers with one queue: a request waits until one of
-// the c slots is free (its time to first token, prefill takes no time) and is then served for (output - 1) steps of 1 ms.
-// Output lengths near 1,000 make service times of 1 s, exponential but for rounding to whole steps.
+// makes an instance of one GPU with max_num_seqs = c a station of c servers with one queue: a request waits until one
+// of the c slots is free (its time to first token, prefill takes no time) and is then served for (output - 1) steps of
+// 1 ms. Output lengths near 1,000 make service times of 1 s, exponential but for rounding to whole steps.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -36,13 +36,15 @@ struct Estimate {
 Estimate mean_wait(double rate, const std::string& output, std::int64_t servers, int runs) {
   stats::Moments between;
   for (int k = 0; k < runs; ++k) {
-    experiment::ExperimentSpec spec = test::spec_of(fmt::format(kStation, rate, output), {.seed = 1'000 + static_cast<std::uint64_t>(k)});
+    experiment::ExperimentSpec spec =
+        test::spec_of(fmt::format(kStation, rate, output), {.seed = 1'000 + static_cast<std::uint64_t>(k)});
     spec.engine.max_num_seqs = servers;
     spec.engine.mixed_prefill = false;
     const test::Outcome o = test::simulate(spec, test::with_cost(spec, 1_ms));
     EXPECT_EQ(o.completed(), 5'000u);
     stats::Moments waits;
-    for (std::size_t i = 500; i < o.run.requests.size(); ++i) waits.add(seconds(o.run.requests[i].first_token - o.run.requests[i].arrival));
+    for (std::size_t i = 500; i < o.run.requests.size(); ++i)
+      waits.add(seconds(o.run.requests[i].first_token - o.run.requests[i].arrival));
     between.add(waits.mean());
   }
   return {between.mean(), between.half_width(2.6)};

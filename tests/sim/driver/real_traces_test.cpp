@@ -1,6 +1,7 @@
 // Recorded traffic through a failure: nothing fails, nothing is rejected, nothing is unaccounted for. Whole
-// traces, but for the first 20,000 requests of ServeGen's day, which is whole with FAULTLINE_SLOW_TESTS=1. Skips visibly where the
-// recordings, which are not part of the repository, are absent (next to it in shared/data, or where FAULTLINE_DATA points).
+// traces, but for the first 20,000 requests of ServeGen's day, which is whole with FAULTLINE_SLOW_TESTS=1. Skips
+// visibly where the recordings, which are not part of the repository, are absent (next to it in shared/data, or where
+// FAULTLINE_DATA points).
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -29,9 +30,11 @@ TEST_P(RealTraces, EndWithoutALossThroughTheFailureOfAGpu) {
   if (GetParam().requests > 0 && (slow == nullptr || std::string_view(slow) != "1")) {
     overrides.set = {fmt::format("workload.requests={}", GetParam().requests)};
   }
-  const test::Outcome o = test::simulate(experiment::load(test::read_file(path).value(), path, overrides, test::read_file));
+  const test::Outcome o =
+      test::simulate(experiment::load(test::read_file(path).value(), path, overrides, test::read_file));
   ASSERT_GT(o.run.requests.size(), 100u);
-  std::printf("    %zu requests in %.0f s simulated, %.1f CPU s\n", o.run.requests.size(), seconds(o.run.end), o.run.stats.cpu_s);
+  std::printf("    %zu requests in %.0f s simulated, %.1f CPU s\n", o.run.requests.size(), seconds(o.run.end),
+              o.run.stats.cpu_s);
   EXPECT_TRUE(o.run.faults.at(0).applied);
   EXPECT_LT(o.run.faults[0].at, o.run.requests.back().arrival) << "the fault came after the last arrival";
   EXPECT_NE(o.run.faults[0].phases.detect, kNever);

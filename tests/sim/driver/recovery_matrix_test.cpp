@@ -1,6 +1,6 @@
 // Every way to recover against single faults of every kind of component: each policy with each unit of restart, on the
-// fleet of single_fault_search_test.cpp with what the policy needs standing by. Of the many equal targets some are taken,
-// others with each seed of the choice; with FAULTLINE_SLOW_TESTS=1 all of them, at more instants.
+// fleet of single_fault_search_test.cpp with what the policy needs standing by. Of the many equal targets some are
+// taken, others with each seed of the choice; with FAULTLINE_SLOW_TESTS=1 all of them, at more instants.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -36,7 +36,8 @@ workload:
 end: 1000 s
 recovery: {recovery}
 )";
-// The fault ends 25 s after its beginning; the longest waits after that: a back-off of 20 s, a spare node's 10 s, a restart.
+// The fault ends 25 s after its beginning; the longest waits after that: a back-off of 20 s, a spare node's 10 s, a
+// restart.
 constexpr double kServesAgain = 110;
 
 struct Way {
@@ -62,8 +63,8 @@ constexpr Way kWays[] = {
 };
 
 std::string fleet_of(const Way& way) {
-  return fmt::format(kFleet, fmt::arg("peers_die", way.peers_die), fmt::arg("unit", way.unit), fmt::arg("spares", way.spares),
-                     fmt::arg("recovery", way.recovery));
+  return fmt::format(kFleet, fmt::arg("peers_die", way.peers_die), fmt::arg("unit", way.unit),
+                     fmt::arg("spares", way.spares), fmt::arg("recovery", way.recovery));
 }
 
 /// Faults by kind; every target of each.
@@ -107,13 +108,14 @@ std::string broken_promise(const test::Outcome& o) {
   for (std::size_t i = 0; i < o.run.requests.size(); ++i) {
     const auto& r = o.run.requests[i];
     const auto problem = [&](std::string_view what) {
-      return fmt::format("request {} arrived at {:.3f} s, {} attempts, instance {}: {} ({})", i, seconds(r.arrival), r.attempts,
-                         static_cast<std::int32_t>(r.instance.v), what, name_of(r.cause));
+      return fmt::format("request {} arrived at {:.3f} s, {} attempts, instance {}: {} ({})", i, seconds(r.arrival),
+                         r.attempts, static_cast<std::int32_t>(r.instance.v), what, name_of(r.cause));
     };
     if (r.outcome == Outcome::unfinished) return problem("did not end");
     if (r.outcome == Outcome::rejected) return problem("was rejected");
     if (r.outcome == Outcome::failed && r.cause != Cause::router_lost) return problem("failed");
-    if (r.outcome == Outcome::completed && r.output_delivered != r.output_tokens) return problem("completed without all its tokens");
+    if (r.outcome == Outcome::completed && r.output_delivered != r.output_tokens)
+      return problem("completed without all its tokens");
     if (seconds(r.arrival) <= kServesAgain) continue;
     if (r.attempts != 1) return problem("was tried again after the repair");
     if (seconds(r.first_token - r.arrival) > 3) return problem("waited for its first token after the repair");
@@ -133,14 +135,16 @@ TEST_P(RecoveryMatrix, NothingIsLostToASingleFaultAndTheFleetServesAgain) {
     // Without all of them: four targets spread over the list, from the first to the last.
     const std::size_t step = every || faults.size() <= 4 ? 1 : (faults.size() + 2) / 4;
     for (std::size_t k = 0; k < faults.size(); k += step) {
-      for (const int at_ms : every ? std::vector{7'003, 13'990, 10'501} : std::vector{7'003 + static_cast<int>(k % 5) * 1'371}) {
+      for (const int at_ms :
+           every ? std::vector{7'003, 13'990, 10'501} : std::vector{7'003 + static_cast<int>(k % 5) * 1'371}) {
         const std::string fault = fmt::format("{{{}, at: {} ms}}", faults[k], at_ms);
         SCOPED_TRACE(fault);
         const test::Outcome o = test::simulate(fleet + "faults: [" + fault + "]\n");
         if (o.run.faults.empty()) continue;  // the child failed, which is recorded
         EXPECT_EQ(broken_promise(o), "");
         ++runs;
-        retried += static_cast<std::size_t>(std::count_if(o.run.requests.begin(), o.run.requests.end(), [](const auto& r) { return r.attempts > 1; }));
+        retried += static_cast<std::size_t>(
+            std::count_if(o.run.requests.begin(), o.run.requests.end(), [](const auto& r) { return r.attempts > 1; }));
       }
     }
   }
@@ -148,7 +152,8 @@ TEST_P(RecoveryMatrix, NothingIsLostToASingleFaultAndTheFleetServesAgain) {
   EXPECT_GT(retried, 10U) << "the faults hit nothing";
 }
 
-INSTANTIATE_TEST_SUITE_P(Ways, RecoveryMatrix, ::testing::ValuesIn(kWays), [](const auto& way) { return std::string(way.param.name); });
+INSTANTIATE_TEST_SUITE_P(Ways, RecoveryMatrix, ::testing::ValuesIn(kWays),
+                         [](const auto& way) { return std::string(way.param.name); });
 
 }  // namespace
 }  // namespace faultline

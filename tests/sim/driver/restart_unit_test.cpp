@@ -34,10 +34,10 @@ faults: [{{id: gpu, kind: gpu.failstop, target: inst-0.d-0.gpu-1, at: 30 s, repa
 constexpr std::uint32_t kFaulty = 1;  // group 0 is prefill, 1 and 2 are decode
 
 struct Seen {
-  std::set<std::uint32_t> retried;      // requests with a second attempt
-  std::set<std::uint32_t> started;      // groups that were started
+  std::set<std::uint32_t> retried;       // requests with a second attempt
+  std::set<std::uint32_t> started;       // groups that were started
   std::set<std::uint32_t> started_rank;  // and for which rank
-  std::size_t kept = 0;                 // of the faulty group: in flight at the fault, ended after the restart, one attempt
+  std::size_t kept = 0;  // of the faulty group: in flight at the fault, ended after the restart, one attempt
 };
 
 Seen look(bool peers_die, const char* unit) {
@@ -76,7 +76,8 @@ using Groups = std::set<std::uint32_t>;
 constexpr std::uint32_t kAll = control::kUnknownRank;
 
 TEST(RestartUnit, EachUnitRestartsMoreAndRetriesTheRequestsOfWhatItRestarts) {
-  const Seen rank = look(false, "rank"), group = look(false, "ep_group"), role = look(false, "role"), instance = look(false, "instance");
+  const Seen rank = look(false, "rank"), group = look(false, "ep_group"), role = look(false, "role"),
+             instance = look(false, "instance");
   EXPECT_EQ(rank.started, Groups{1});
   EXPECT_EQ(rank.started_rank, Groups{1}) << "the second GPU of the group";
   EXPECT_EQ(group.started, Groups{1});

@@ -36,7 +36,8 @@ struct Outcome {
   std::string log;
 
   std::size_t count(record::Outcome o) const {
-    return static_cast<std::size_t>(std::count_if(run.requests.begin(), run.requests.end(), [o](const auto& r) { return r.outcome == o; }));
+    return static_cast<std::size_t>(
+        std::count_if(run.requests.begin(), run.requests.end(), [o](const auto& r) { return r.outcome == o; }));
   }
   std::size_t completed() const { return count(record::Outcome::completed); }
 };
@@ -45,11 +46,13 @@ using Change = std::function<void(experiment::Deployment&)>;
 
 /// `text` names its parts as an experiment in experiments/smoke/ would.
 inline experiment::ExperimentSpec spec_of(const std::string& text, const experiment::Overrides& overrides = {}) {
-  return experiment::load(text, std::string(FAULTLINE_SOURCE_DIR) + "/experiments/smoke/test.yaml", overrides, read_file);
+  return experiment::load(text, std::string(FAULTLINE_SOURCE_DIR) + "/experiments/smoke/test.yaml", overrides,
+                          read_file);
 }
 
 /// Runs the experiment with its faults. `change` may alter the deployment first, for instance its prices.
-inline Outcome simulate(const experiment::ExperimentSpec& spec, const Change& change = {}, sim::SimulateOptions options = {}) {
+inline Outcome simulate(const experiment::ExperimentSpec& spec, const Change& change = {},
+                        sim::SimulateOptions options = {}) {
   options.check_every_step = true;
   const std::string bytes = in_child([&] {
     const auto deployment = experiment::deploy(spec);

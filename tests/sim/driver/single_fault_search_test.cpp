@@ -40,8 +40,8 @@ workload:
 end: 1000 s
 recovery: {{policy: {2}, elastic: {{rank_start: 5 s}}}}
 )";
-constexpr std::int64_t kRepairedAfter = 25;   // s
-constexpr std::int64_t kServesAgain = 110;    // s: repair, the longest wait between two restart attempts, one restart
+constexpr std::int64_t kRepairedAfter = 25;  // s
+constexpr std::int64_t kServesAgain = 110;   // s: repair, the longest wait between two restart attempts, one restart
 
 struct Case {
   std::string kind, target, extra;
@@ -114,13 +114,14 @@ std::string broken_promise(const test::Outcome& o) {
   for (std::size_t i = 0; i < o.run.requests.size(); ++i) {
     const auto& r = o.run.requests[i];
     const auto problem = [&](std::string_view what) {
-      return fmt::format("request {} arrived at {:.3f} s, {} attempts, instance {}: {} ({})", i, seconds(r.arrival), r.attempts,
-                         static_cast<std::int32_t>(r.instance.v), what, name_of(r.cause));
+      return fmt::format("request {} arrived at {:.3f} s, {} attempts, instance {}: {} ({})", i, seconds(r.arrival),
+                         r.attempts, static_cast<std::int32_t>(r.instance.v), what, name_of(r.cause));
     };
     if (r.outcome == Outcome::unfinished) return problem("did not end");
     if (r.outcome == Outcome::rejected) return problem("was rejected");
     if (r.outcome == Outcome::failed && r.cause != Cause::router_lost) return problem("failed");
-    if (r.outcome == Outcome::completed && r.output_delivered != r.output_tokens) return problem("completed without all its tokens");
+    if (r.outcome == Outcome::completed && r.output_delivered != r.output_tokens)
+      return problem("completed without all its tokens");
     if (r.arrival.ns <= kServesAgain * 1'000'000'000) continue;
     if (r.attempts != 1) return problem("was tried again after the repair");
     if (seconds(r.first_token - r.arrival) > 3) return problem("waited for its first token after the repair");
@@ -145,25 +146,28 @@ TEST_P(SingleFault, NothingIsLostAndTheFleetServesAgain) {
   for (const Case& c : cases_of(test::spec_of(fleet))) {
     for (const int at_ms : {7'003, 13'990}) {
       const std::string target = c.target.empty() ? "" : ", target: " + c.target;
-      const std::string fault = fmt::format("{{kind: {}{}, at: {} ms{}{}}}", c.kind, target, at_ms, c.extra.empty() ? "" : ", ", c.extra);
+      const std::string fault =
+          fmt::format("{{kind: {}{}, at: {} ms{}{}}}", c.kind, target, at_ms, c.extra.empty() ? "" : ", ", c.extra);
       SCOPED_TRACE(fault);
       const test::Outcome o = test::simulate(fleet + "faults: [" + fault + "]\n");
       if (o.run.faults.empty()) continue;  // the child failed, which is recorded
       EXPECT_EQ(broken_promise(o), "");
       ++runs;
       kinds.insert(c.kind);
-      retried += static_cast<std::size_t>(std::count_if(o.run.requests.begin(), o.run.requests.end(), [](const auto& r) { return r.attempts > 1; }));
+      retried += static_cast<std::size_t>(
+          std::count_if(o.run.requests.begin(), o.run.requests.end(), [](const auto& r) { return r.attempts > 1; }));
     }
   }
   std::printf("    %d runs, %zu requests tried again\n", runs, retried);
   for (const fault::KindInfo& k : fault::catalogue()) {
     const bool harmless = k.kind == fault::FaultKind::placebo || k.kind == fault::FaultKind::gpu_correctable;
-    EXPECT_EQ(kinds.contains(std::string(name_of(k.kind))), sim::why_not_simulated(k.kind).empty() && !harmless) << name_of(k.kind);
+    EXPECT_EQ(kinds.contains(std::string(name_of(k.kind))), sim::why_not_simulated(k.kind).empty() && !harmless)
+        << name_of(k.kind);
   }
   EXPECT_GT(retried, 100u) << "the faults hit nothing";
 }
 
-INSTANTIATE_TEST_SUITE_P(Units, SingleFault, 
+INSTANTIATE_TEST_SUITE_P(Units, SingleFault,
                          ::testing::Values(Recovery{"instance", "restart", 0}, Recovery{"ep_group", "restart", 0}),
                          [](const auto& r) { return std::string(r.param.unit) + "_" + r.param.policy; });
 

@@ -47,14 +47,14 @@ class Script {
   /// "a=1000000000 b=…", in the order in which they ended.
   std::string run() {
     net_->run([this] { return actions_.empty() ? kNever : actions_.begin()->first; },
-             [this](Instant t) {
-               const auto action = std::move(actions_.begin()->second);
-               actions_.erase(actions_.begin());
-               action(t);
-             },
-             [this](Instant t, std::span<const FlowId> ended) {
-               for (const FlowId f : ended) trail_ += fmt::format("{}={} ", label_.at(f), t.ns);
-             });
+              [this](Instant t) {
+                const auto action = std::move(actions_.begin()->second);
+                actions_.erase(actions_.begin());
+                action(t);
+              },
+              [this](Instant t, std::span<const FlowId> ended) {
+                for (const FlowId f : ended) trail_ += fmt::format("{}={} ", label_.at(f), t.ns);
+              });
     return trail_;
   }
 
@@ -143,20 +143,21 @@ TEST(FlowNet, AFlowThatStartsOnADegradedLinkSpeedsUpWhenTheLinkRecovers) {
 }
 
 TEST(FlowNet, CancelingKeepsWhatIsLeftAndFreesTheShare) {
-  EXPECT_EQ(test::in_child([] {
-              Script s({1_GBps});
-              s.start(kStart, 'a', {0}, Bytes{2'000'000'000});
-              s.start(kStart, 'b', {0}, Bytes{2'000'000'000});
-              s.at(Instant{kSecond}, [&s](Instant) {
-                const Bytes left = s.net().remaining(s.id('a'));
-                s.trail() += fmt::format("left={} ", left.v);
-                s.net().cancel(s.id('a'));
-                s.at(Instant{2 * kSecond}, [&s, left](Instant) { s.begin('c', {0}, left); });
-              });
-              return s.run();
-            }),
-            // b: 0.5 GB by 1 s, 1.5 GB by 2 s, then half the rate for its last 0.5 GB; c: 0.5 GB by 3 s, alone for 1 GB.
-            "left=1500000000 b=3000000000 c=4000000000 ");
+  EXPECT_EQ(
+      test::in_child([] {
+        Script s({1_GBps});
+        s.start(kStart, 'a', {0}, Bytes{2'000'000'000});
+        s.start(kStart, 'b', {0}, Bytes{2'000'000'000});
+        s.at(Instant{kSecond}, [&s](Instant) {
+          const Bytes left = s.net().remaining(s.id('a'));
+          s.trail() += fmt::format("left={} ", left.v);
+          s.net().cancel(s.id('a'));
+          s.at(Instant{2 * kSecond}, [&s, left](Instant) { s.begin('c', {0}, left); });
+        });
+        return s.run();
+      }),
+      // b: 0.5 GB by 1 s, 1.5 GB by 2 s, then half the rate for its last 0.5 GB; c: 0.5 GB by 3 s, alone for 1 GB.
+      "left=1500000000 b=3000000000 c=4000000000 ");
 }
 
 TEST(FlowNet, AFlowOfNoBytesEndsAfterItsLatency) {
@@ -189,7 +190,8 @@ TEST(FlowNet, NanosecondsSurviveADayOfSimulatedTime) {
             fmt::format("a={} ", day + 2'000));
 }
 
-// ---- against another solver ------------------------------------------------------------------------------------------
+// ---- against another solver
+// ------------------------------------------------------------------------------------------
 
 struct RandomFlow {
   double start, bytes;
@@ -268,7 +270,8 @@ TEST(FlowNet, RandomFlowsOverRandomPathsAgreeWithProgressiveFilling) {
     }
     std::vector<RandomFlow> flows;
     for (int f = 0; f < 20; ++f) {
-      RandomFlow flow{static_cast<double>(r.below(1'000'000)) * 1e-6, static_cast<double>(1 + r.below(10'000'000'000)), {}};
+      RandomFlow flow{
+          static_cast<double>(r.below(1'000'000)) * 1e-6, static_cast<double>(1 + r.below(10'000'000'000)), {}};
       for (std::uint32_t l = 0; l < 6; ++l) {
         if (r.chance(0.35)) flow.links.push_back(l);
       }

@@ -27,8 +27,10 @@ TEST_P(FluidAgainstStep, TimesAndCapacityAgreeWithinThreePerCent) {
       "name: test\nseed: 1\nend: 700 s\n"
       "topology: ../../topologies/fleets/mi300x-32-rail.yaml\nmodel: ../../topologies/models/deepseek-v3.yaml\n"
       "device: ../../topologies/devices/mi300x.yaml\nengine: ../../topologies/engines/sglang.yaml\n"
-      "fleet: {{instances: 4, layout: 2P2D, prefill: {{dp: 8, ep: 8, kv_precision: fp8}}, decode: {{dp: 16, ep: 16, kv_precision: fp8}}, restart_unit: {}, spare_nodes: 4, spare_instances: {}}}\n"
-      "workload: {{arrivals: {{kind: poisson, rate: 30}}, duration: 700 s, slo: [{{name: chat, ttft: 2 s, tpot: 50 ms}}]}}\n"
+      "fleet: {{instances: 4, layout: 2P2D, prefill: {{dp: 8, ep: 8, kv_precision: fp8}}, decode: {{dp: 16, ep: 16, "
+      "kv_precision: fp8}}, restart_unit: {}, spare_nodes: 4, spare_instances: {}}}\n"
+      "workload: {{arrivals: {{kind: poisson, rate: 30}}, duration: 700 s, slo: [{{name: chat, ttft: 2 s, tpot: 50 "
+      "ms}}]}}\n"
       "faults: [{}]\nrecovery: {{policy: {}}}\n",
       s.unit, std::string_view(s.policy) == "spare_instance" ? 1 : 0, s.fault, s.policy);
   const experiment::ExperimentSpec spec = test::spec_of(text);
@@ -64,15 +66,25 @@ TEST_P(FluidAgainstStep, TimesAndCapacityAgreeWithinThreePerCent) {
 
 INSTANTIATE_TEST_SUITE_P(
     Faults, FluidAgainstStep,
-    ::testing::Values(Scenario{"DeadGpuSpareNode", "{kind: gpu.failstop, target: inst-1.d-0.gpu-3, at: 120 s, repair: 200 s}", "spare_node", "instance"},
-                      Scenario{"DeadGpuRestart", "{kind: gpu.failstop, target: inst-1.d-0.gpu-3, at: 120 s, repair: 200 s}", "restart", "ep_group"},
-                      Scenario{"DeadGpuSpareInstance", "{kind: gpu.failstop, target: inst-1.d-0.gpu-3, at: 120 s, repair: 200 s}", "spare_instance", "instance"},
-                      Scenario{"HangSpareNode", "{kind: gpu.hang, target: inst-1.d-1.gpu-3, at: 120 s, duration: 300 s}", "spare_node", "instance", 0},
-                      Scenario{"NodeCrashRestart", "{kind: node.crash, target: inst-1.d-1, at: 120 s, repair: 200 s}", "restart", "instance"},
-                      Scenario{"NodeCrashSpareNode", "{kind: node.crash, target: inst-1.d-1, at: 120 s, repair: 200 s}", "spare_node", "ep_group"},
-                      Scenario{"NicDownSpareNode", "{kind: nic.down, target: inst-1.d-1.nic-2, at: 120 s, duration: 200 s}", "spare_node", "instance"},
-                      Scenario{"SlowGpu", "{kind: gpu.slow, target: inst-1.d-1.gpu-2, at: 120 s, duration: 200 s, factor: 2}", "restart", "instance", 0},
-                      Scenario{"LeafDownRestart", "{kind: switch.down, target: leaf-2, at: 120 s, duration: 60 s}", "restart", "instance"}),
+    ::testing::Values(
+        Scenario{"DeadGpuSpareNode", "{kind: gpu.failstop, target: inst-1.d-0.gpu-3, at: 120 s, repair: 200 s}",
+                 "spare_node", "instance"},
+        Scenario{"DeadGpuRestart", "{kind: gpu.failstop, target: inst-1.d-0.gpu-3, at: 120 s, repair: 200 s}",
+                 "restart", "ep_group"},
+        Scenario{"DeadGpuSpareInstance", "{kind: gpu.failstop, target: inst-1.d-0.gpu-3, at: 120 s, repair: 200 s}",
+                 "spare_instance", "instance"},
+        Scenario{"HangSpareNode", "{kind: gpu.hang, target: inst-1.d-1.gpu-3, at: 120 s, duration: 300 s}",
+                 "spare_node", "instance", 0},
+        Scenario{"NodeCrashRestart", "{kind: node.crash, target: inst-1.d-1, at: 120 s, repair: 200 s}", "restart",
+                 "instance"},
+        Scenario{"NodeCrashSpareNode", "{kind: node.crash, target: inst-1.d-1, at: 120 s, repair: 200 s}", "spare_node",
+                 "ep_group"},
+        Scenario{"NicDownSpareNode", "{kind: nic.down, target: inst-1.d-1.nic-2, at: 120 s, duration: 200 s}",
+                 "spare_node", "instance"},
+        Scenario{"SlowGpu", "{kind: gpu.slow, target: inst-1.d-1.gpu-2, at: 120 s, duration: 200 s, factor: 2}",
+                 "restart", "instance", 0},
+        Scenario{"LeafDownRestart", "{kind: switch.down, target: leaf-2, at: 120 s, duration: 60 s}", "restart",
+                 "instance"}),
     [](const auto& scenario) { return std::string(scenario.param.name); });
 
 }  // namespace

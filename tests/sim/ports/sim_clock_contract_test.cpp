@@ -15,7 +15,8 @@ class SimClockWorld final : public contract::ClockWorld {
 };
 
 const bool kRegistered = contract::register_contract<contract::ClockWorld>(
-    "Clock", {.name = "Simulated", .make = [] { return std::make_unique<SimClockWorld>(); }, .missing = {}}, contract::clock_clauses());
+    "Clock", {.name = "Simulated", .make = [] { return std::make_unique<SimClockWorld>(); }, .missing = {}},
+    contract::clock_clauses());
 
 }  // namespace
 }  // namespace faultline

@@ -1,7 +1,7 @@
 // The contract of Executor on the simulator's group executor, priced for DeepSeek-V3 on two ranks.
+#include "core/model/roofline.h"
 #include "sim/ports/sim_clock.h"
 #include "sim/ports/sim_executor.h"
-#include "core/model/roofline.h"
 #include "tests/contract/executor_contract.h"
 #include "tests/sim/driver/scenario.h"
 
@@ -10,7 +10,9 @@ namespace {
 
 model::StepPricer pricer_of_two_ranks() {
   config::Diagnostics diagnostics;
-  const auto read = [](const std::string& path) { return *test::read_file(std::string(FAULTLINE_SOURCE_DIR) + "/topologies/" + path); };
+  const auto read = [](const std::string& path) {
+    return *test::read_file(std::string(FAULTLINE_SOURCE_DIR) + "/topologies/" + path);
+  };
   const model::ModelShape shape = model::read_model(read("models/deepseek-v3.yaml"), "model", diagnostics);
   const model::DeviceSpec device = model::read_device(read("devices/mi300x.yaml"), "device", diagnostics);
   diagnostics.throw_if_any();
@@ -22,7 +24,9 @@ model::StepPricer pricer_of_two_ranks() {
 class SimExecutorWorld final : public contract::ExecutorWorld {
  public:
   Executor& executor() override { return executor_; }
-  PrefillStep prefill() override { return {.items = {{.rank = 0, .chunk_tokens = 512, .context_before = 0}}, .decode = {}}; }
+  PrefillStep prefill() override {
+    return {.items = {{.rank = 0, .chunk_tokens = 512, .context_before = 0}}, .decode = {}};
+  }
   DecodeRun decode(std::int64_t steps_max) override {
     return {.loads = std::vector<model::RankLoad>(2, {.sequences = 4, .context_tokens = 400}), .steps_max = steps_max};
   }
@@ -51,7 +55,8 @@ class SimExecutorWorld final : public contract::ExecutorWorld {
 };
 
 const bool kRegistered = contract::register_contract<contract::ExecutorWorld>(
-    "Executor", {.name = "Simulated", .make = [] { return std::make_unique<SimExecutorWorld>(); }, .missing = {}}, contract::executor_clauses());
+    "Executor", {.name = "Simulated", .make = [] { return std::make_unique<SimExecutorWorld>(); }, .missing = {}},
+    contract::executor_clauses());
 
 }  // namespace
 }  // namespace faultline

@@ -15,7 +15,9 @@ class SimMessengerWorld final : public contract::MessengerWorld {
   Messenger& member(int i) override { return *members_[static_cast<std::size_t>(i)]; }
   Address address(int i) override { return {i == 0 ? Role::router : Role::instance, static_cast<std::uint32_t>(i)}; }
   void kill(int i) override { members_[static_cast<std::size_t>(i)].reset(); }
-  void restart(int i) override { members_[static_cast<std::size_t>(i)] = std::make_unique<sim::SimMessenger>(board_, address(i)); }
+  void restart(int i) override {
+    members_[static_cast<std::size_t>(i)] = std::make_unique<sim::SimMessenger>(board_, address(i));
+  }
   bool alive(int i) override { return members_[static_cast<std::size_t>(i)] != nullptr; }
   void break_route(int a, int b) override { board_.break_route(address(a), address(b)); }
   void mend_route(int a, int b) override { board_.mend_route(address(a), address(b)); }
@@ -36,7 +38,8 @@ class SimMessengerWorld final : public contract::MessengerWorld {
   std::size_t queue_messages_max() override { return board_.limits().queue_messages_max; }
 
  private:
-  static constexpr ports::MessageNetSettings kSettings{.latency = {50'000}, .heartbeat = {1'000'000'000}, .suspected_after = 2, .lost_after = 3, .seed = 5};
+  static constexpr ports::MessageNetSettings kSettings{
+      .latency = {50'000}, .heartbeat = {1'000'000'000}, .suspected_after = 2, .lost_after = 3, .seed = 5};
   sim::SimClock clock_;
   sim::EventQueue queue_;
   sim::SimMessageBoard board_{clock_, queue_, 0, kSettings};
@@ -44,7 +47,8 @@ class SimMessengerWorld final : public contract::MessengerWorld {
 };
 
 const bool kRegistered = contract::register_contract<contract::MessengerWorld>(
-    "Messenger", {.name = "Simulated", .make = [] { return std::make_unique<SimMessengerWorld>(); }, .missing = {}}, contract::messenger_clauses());
+    "Messenger", {.name = "Simulated", .make = [] { return std::make_unique<SimMessengerWorld>(); }, .missing = {}},
+    contract::messenger_clauses());
 
 }  // namespace
 }  // namespace faultline

@@ -1,5 +1,5 @@
-// The Transport contract on the simulated transport, each clause in a process of its own (SimGrid's engine); and what only
-// a simulated one can show: exact times, and a break that is mended within the retransmission budget.
+// The Transport contract on the simulated transport, each clause in a process of its own (SimGrid's engine); and what
+// only a simulated one can show: exact times, and a break that is mended within the retransmission budget.
 #include "tests/sim/ports/sim_transport_world.h"
 
 #include "tests/support/in_child.h"
@@ -8,12 +8,18 @@ namespace faultline {
 namespace {
 
 const bool kRegistered =
-    contract::register_contract<contract::TransportWorld>(
-        "Transport", {.name = "Simulated", .make = [] { return std::make_unique<SimTransportWorld>(); }, .missing = {}, .own_process = true},
-        contract::transport_clauses()) &&
+    contract::register_contract<contract::TransportWorld>("Transport",
+                                                          {.name = "Simulated",
+                                                           .make = [] { return std::make_unique<SimTransportWorld>(); },
+                                                           .missing = {},
+                                                           .own_process = true},
+                                                          contract::transport_clauses()) &&
     contract::register_contract<contract::TransportWorld>(
         "Transport",
-        {.name = "SimulatedInFaulty", .make = [] { return std::make_unique<DecoratedSimTransportWorld>(); }, .missing = {}, .own_process = true},
+        {.name = "SimulatedInFaulty",
+         .make = [] { return std::make_unique<DecoratedSimTransportWorld>(); },
+         .missing = {},
+         .own_process = true},
         contract::transport_clauses());
 
 using contract::Link;

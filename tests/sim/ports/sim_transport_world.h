@@ -31,16 +31,17 @@ class SimTransportWorld : public contract::TransportWorld {
     while (!done()) {
       if (clock_.now() >= end) return false;
       const Instant to = std::clamp(next(), clock_.now() + Duration{1}, std::min(end, clock_.now() + step));
-      net_->run_until(to, [this] { return queue_.empty() ? kNever : queue_.top().at; },
-                      [this](Instant t) {
-                        clock_.advance_to(t);
-                        while (!queue_.empty() && queue_.top().at <= t) fabric_.due(queue_.pop());
-                      },
-                      [this](Instant t, std::span<const sim::FlowId> flows) {
-                        clock_.advance_to(t);
-                        fabric_.flows_done(flows);
-                        net_->rearm();
-                      });
+      net_->run_until(
+          to, [this] { return queue_.empty() ? kNever : queue_.top().at; },
+          [this](Instant t) {
+            clock_.advance_to(t);
+            while (!queue_.empty() && queue_.top().at <= t) fabric_.due(queue_.pop());
+          },
+          [this](Instant t, std::span<const sim::FlowId> flows) {
+            clock_.advance_to(t);
+            fabric_.flows_done(flows);
+            net_->rearm();
+          });
       clock_.advance_to(to);
     }
     return true;
@@ -77,9 +78,17 @@ class SimTransportWorld : public contract::TransportWorld {
   sim::Truth truth_{topology_};
   sim::EventQueue queue_;
   std::unique_ptr<sim::FlowNet> net_ = sim::FlowNet::open(paths_.capacity());
-  sim::SimFabric fabric_{clock_, queue_, 0, *net_, paths_, truth_.links(),
+  sim::SimFabric fabric_{clock_,
+                         queue_,
+                         0,
+                         *net_,
+                         paths_,
+                         truth_.links(),
                          {.latency = {5'000},
-                          .limits = {.ops_in_flight_max = 64, .spans_per_batch_max = 256, .failure_budget = {500'000'000}, .device_memory = false}}};
+                          .limits = {.ops_in_flight_max = 64,
+                                     .spans_per_batch_max = 256,
+                                     .failure_budget = {500'000'000},
+                                     .device_memory = false}}};
   std::array<std::unique_ptr<sim::SimTransport>, 2> sides_;
 };
 
@@ -88,7 +97,8 @@ class DecoratedSimTransportWorld final : public SimTransportWorld {
  public:
   DecoratedSimTransportWorld() {
     for (std::size_t i = 0; i < 2; ++i) {
-      outer_[i] = std::make_unique<fault::FaultyTransport>(SimTransportWorld::transport(static_cast<int>(i)), clock_, fault::TransportFaults{});
+      outer_[i] = std::make_unique<fault::FaultyTransport>(SimTransportWorld::transport(static_cast<int>(i)), clock_,
+                                                           fault::TransportFaults{});
     }
   }
   Transport& transport(int side) override { return *outer_[static_cast<std::size_t>(side)]; }

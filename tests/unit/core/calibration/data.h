@@ -22,13 +22,14 @@ inline std::string read_unpacked(const std::string& path) {
   gzFile file = gzopen(path.c_str(), "rb");
   if (file == nullptr) return text;
   char buffer[1 << 16];
-  for (int count = 0; (count = gzread(file, buffer, sizeof buffer)) > 0;) text.append(buffer, static_cast<std::size_t>(count));
+  for (int count = 0; (count = gzread(file, buffer, sizeof buffer)) > 0;)
+    text.append(buffer, static_cast<std::size_t>(count));
   gzclose(file);
   return text;
 }
 
-#define FAULTLINE_SHARED_FILE(variable, name)                                                          \
-  const std::string variable = ::faultline::calibration::testing::data_folder() + "/" + (name);        \
+#define FAULTLINE_SHARED_FILE(variable, name)                                                   \
+  const std::string variable = ::faultline::calibration::testing::data_folder() + "/" + (name); \
   if (!std::filesystem::exists(variable)) GTEST_SKIP() << "shared data absent: " << variable
 
 }  // namespace faultline::calibration::testing

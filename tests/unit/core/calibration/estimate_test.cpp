@@ -21,7 +21,8 @@ std::string source(const std::string& path) {
 std::shared_ptr<const Calibration> calibration() {
   static const auto read = [] {
     config::Diagnostics diagnostics;
-    auto c = std::make_shared<Calibration>(read_calibration(source("experiments/calibration/mi300x.yaml"), "mi300x.yaml", diagnostics));
+    auto c = std::make_shared<Calibration>(
+        read_calibration(source("experiments/calibration/mi300x.yaml"), "mi300x.yaml", diagnostics));
     diagnostics.throw_if_any();
     return c;
   }();
@@ -42,7 +43,9 @@ EstimateRequest request(std::string_view plan, std::int64_t batch, Phase phase =
   return r;
 }
 
-Estimate run(std::string_view plan, std::int64_t batch, Phase phase = Phase::decode) { return estimate(request(plan, batch, phase), calibration()); }
+Estimate run(std::string_view plan, std::int64_t batch, Phase phase = Phase::decode) {
+  return estimate(request(plan, batch, phase), calibration());
+}
 
 TEST(Estimate, StepTimeGrowsWithTheBatchAndTheThroughputToo) {
   double step = 0, throughput = 0;
@@ -98,7 +101,8 @@ TEST(Estimate, NoWidthWinsEverywhere) {
   };
   EXPECT_EQ(best(2), "tp=8");
   EXPECT_EQ(best(64), "ep=16");
-  EXPECT_GT(run("ep=8", 0, Phase::prefill).input_tokens_per_s_node, run("ep=16", 0, Phase::prefill).input_tokens_per_s_node);
+  EXPECT_GT(run("ep=8", 0, Phase::prefill).input_tokens_per_s_node,
+            run("ep=16", 0, Phase::prefill).input_tokens_per_s_node);
 }
 
 TEST(Estimate, TheBestBatchUnderAnObjectiveMeetsItAndOneMoreDoesNot) {

@@ -29,7 +29,8 @@ std::vector<double> priors(const Model& model) {
   return p;
 }
 
-// Transfers made by the model itself at other parameters than its priors, with 5% noise and one row in twenty off by 2x.
+// Transfers made by the model itself at other parameters than its priors, with 5% noise and one row in twenty off by
+// 2x.
 std::vector<Case> transfers(std::uint64_t seed) {
   const std::vector<double> truth{9.0, 8.0, 8.0, 0.2, 40.0, 1.5};
   std::vector<Case> cases;
@@ -66,13 +67,18 @@ TEST(Fit, AllReduceRowsOfRcclTestsFitTheCollective) {
   Dataset data;
   for (const double ranks : {4.0, 8.0}) {
     for (double bytes = 1024; bytes < 1 << 28; bytes *= 4) {
-      CollectiveSample s{.operation = "all_reduce", .ranks = ranks, .bytes = bytes, .us = collective_us(std::vector<double>{25, 33}, {ranks, bytes}), .origin = {}};
+      CollectiveSample s{.operation = "all_reduce",
+                         .ranks = ranks,
+                         .bytes = bytes,
+                         .us = collective_us(std::vector<double>{25, 33}, {ranks, bytes}),
+                         .origin = {}};
       s.origin.mark = {"made", static_cast<int>(data.collective.size()) + 1, 1};
       s.origin.hardware = "MI300X";
       data.collective.push_back(s);
     }
   }
-  data.collective.push_back({.operation = "broadcast", .ranks = 8, .bytes = 1024, .us = 5, .origin = data.collective.back().origin});
+  data.collective.push_back(
+      {.operation = "broadcast", .ranks = 8, .bytes = 1024, .us = 5, .origin = data.collective.back().origin});
   const CaseList list = cases_of(data);
   ASSERT_EQ(list.skipped.size(), 1u);
   EXPECT_EQ(list.skipped[0].first, "collective broadcast: no model");
@@ -111,7 +117,10 @@ TEST(CalibrationFile, MissingParametersAndUnknownModelsAreErrorsWithTheirPlace) 
   EXPECT_THAT(diagnostics.text(), HasSubstr("c.yaml:4:11: error: unknown model 'gem'"));
   EXPECT_THAT(diagnostics.text(), HasSubstr("did you mean 'gemm'?"));
   config::Diagnostics missing;
-  read_calibration("name: x\nhardware: MI300X\nmodels:\n  - name: stream\n    parameters: [{name: kernel, value: 3, low: 2, high: 4}]\n", "c.yaml", missing);
+  read_calibration(
+      "name: x\nhardware: MI300X\nmodels:\n  - name: stream\n    parameters: [{name: kernel, value: 3, low: 2, high: "
+      "4}]\n",
+      "c.yaml", missing);
   EXPECT_THAT(missing.text(), HasSubstr("c.yaml:5:17: error: model stream needs exactly these parameters"));
 }
 
@@ -144,7 +153,9 @@ TEST(Models, AreMonotoneInSize) {
     }
   };
   grows("gemm", [](double m) { return GemmShape{.m = m, .n = 4096, .k = 7168}; });
-  grows("moe", [](double t) { return MoeShape{.pairs = 8 * t, .touched = std::min(32.0, 8 * t), .hidden = 7168, .inter = 2048}; });
+  grows("moe", [](double t) {
+    return MoeShape{.pairs = 8 * t, .touched = std::min(32.0, 8 * t), .hidden = 7168, .inter = 2048};
+  });
   grows("exchange_intra", [](double t) { return ExchangeShape{.tokens = t}; });
   grows("exchange_inter", [](double t) { return ExchangeShape{.ranks = 16, .tokens = t}; });
   grows("transfer_Thor2_write", [](double b) { return TransferShape{.bytes = b, .batch = 8}; });
@@ -167,8 +178,9 @@ TEST(Models, FewerComputeUnitsAreSlowerAndSplittingHelpsSmallBatches) {
 Dataset shared_tables(std::string& missing) {
   Dataset data;
   config::Diagnostics diagnostics;
-  for (const char* file : {"aiter_gemm_fp8_blockscale_gfx942_304cu.csv", "aiter_gemm_other_precisions_gfx942_304cu.csv", "aiter_fmoe_gfx942_304cu.csv",
-                           "mori_ep_tuning_mi300x.csv", "mori_ep_readme_tables.csv", "mori_io_rdma_bandwidth.csv", "aiter_mla_decode_points.csv"}) {
+  for (const char* file : {"aiter_gemm_fp8_blockscale_gfx942_304cu.csv", "aiter_gemm_other_precisions_gfx942_304cu.csv",
+                           "aiter_fmoe_gfx942_304cu.csv", "mori_ep_tuning_mi300x.csv", "mori_ep_readme_tables.csv",
+                           "mori_io_rdma_bandwidth.csv", "aiter_mla_decode_points.csv"}) {
     const std::string path = testing::data_folder() + "/mi300x/" + file;
     if (!std::filesystem::exists(path)) {
       missing = path;

@@ -44,9 +44,11 @@ Profile profile(const KernelRules& rules, std::string_view text, const ImportOpt
 }
 
 TEST(AiterImport, OldAndNewHeaderGiveTheSameRow) {
-  const auto old_header = import("cu_num,M,N,K,kernelId,us,kernelName,tflops\n304,16,512,7168,8,19.1,x_blockscale_y,6.15\n");
-  const auto new_header = import("gfx,cu_num,M,N,K,libtype,kernelId,splitK,us,kernelName,tflops,bw,errRatio\n"
-                                 "gfx942,304,16,512,7168,ck,8,0,19.1,x_blockscale_y,6.15,190,0.0\n");
+  const auto old_header =
+      import("cu_num,M,N,K,kernelId,us,kernelName,tflops\n304,16,512,7168,8,19.1,x_blockscale_y,6.15\n");
+  const auto new_header = import(
+      "gfx,cu_num,M,N,K,libtype,kernelId,splitK,us,kernelName,tflops,bw,errRatio\n"
+      "gfx942,304,16,512,7168,ck,8,0,19.1,x_blockscale_y,6.15,190,0.0\n");
   EXPECT_EQ(old_header.errors + new_header.errors, "");
   ASSERT_EQ(old_header.data.gemm.size(), 1u);
   ASSERT_EQ(new_header.data.gemm.size(), 1u);
@@ -57,9 +59,11 @@ TEST(AiterImport, OldAndNewHeaderGiveTheSameRow) {
 }
 
 TEST(AiterImport, MixedDevicesAreAnErrorWithItsPlaceUnlessOneIsChosen) {
-  constexpr std::string_view text = "gfx,cu_num,M,N,K,us,tflops\ngfx942,304,16,512,7168,19.1,6.1\ngfx950,256,16,512,7168,9.1,12.9\n";
+  constexpr std::string_view text =
+      "gfx,cu_num,M,N,K,us,tflops\ngfx942,304,16,512,7168,19.1,6.1\ngfx950,256,16,512,7168,9.1,12.9\n";
   const auto mixed = import(text);
-  EXPECT_THAT(mixed.errors, HasSubstr("file:3:8: error: column cu_num: mixed devices: 'gfx950/256' here, 'gfx942/304' in line 2"));
+  EXPECT_THAT(mixed.errors,
+              HasSubstr("file:3:8: error: column cu_num: mixed devices: 'gfx950/256' here, 'gfx942/304' in line 2"));
   const auto chosen = import(text, {.hardware = {}, .device = "gfx950/256"});
   EXPECT_EQ(chosen.errors, "");
   ASSERT_EQ(chosen.data.gemm.size(), 1u);
@@ -67,7 +71,8 @@ TEST(AiterImport, MixedDevicesAreAnErrorWithItsPlaceUnlessOneIsChosen) {
 }
 
 TEST(AiterImport, NaNNegativeAndMissingValuesAreErrorsWithTheirPlace) {
-  const auto read = import("cu_num,M,N,K,us\n304,16,512,7168,nan\n304,16,512,7168,-3\n304,16,512\n304,0,512,7168,3\n304,16,512,7168,5\n");
+  const auto read = import(
+      "cu_num,M,N,K,us\n304,16,512,7168,nan\n304,16,512,7168,-3\n304,16,512\n304,0,512,7168,3\n304,16,512,7168,5\n");
   EXPECT_THAT(read.errors, HasSubstr("file:2:17: error: column us: expected a finite number, got 'nan'"));
   EXPECT_THAT(read.errors, HasSubstr("file:3:17: error: column us: expected 0.001 to 1e+09, got '-3'"));
   EXPECT_THAT(read.errors, HasSubstr("file:4:1: error: expected 5 values, got 3"));
@@ -82,14 +87,16 @@ TEST(AiterImport, MillisecondsAreFoundByTheTunersOwnRate) {
 }
 
 TEST(AiterImport, TimesThatTheTunerCopiedAreMarkedAndNotFitted) {
-  const auto read = import("cu_num,token,model_dim,inter_dim,expert,topk,q_type,q_dtype_w,us,run_1stage\n"
-                           "304,16,7168,2048,33,9,QuantType.per_1x128,fp8,354.3,0\n304,32,7168,2048,33,9,QuantType.per_1x128,fp8,354.3,0\n");
+  const auto read = import(
+      "cu_num,token,model_dim,inter_dim,expert,topk,q_type,q_dtype_w,us,run_1stage\n"
+      "304,16,7168,2048,33,9,QuantType.per_1x128,fp8,354.3,0\n304,32,7168,2048,33,9,QuantType.per_1x128,fp8,354.3,0\n");
   ASSERT_EQ(read.data.moe.size(), 2u);
   EXPECT_EQ(read.data.moe[0].origin.unusable, "");
   EXPECT_THAT(read.data.moe[1].origin.unusable, HasSubstr("copied by the tuner"));
 }
 
-constexpr std::string_view kMori = R"({"version": "1.0", "gpu_model": "mi300x", "kernel_type": "IntraNode", "ep_size": 8, "phase": "dispatch",
+constexpr std::string_view kMori =
+    R"({"version": "1.0", "gpu_model": "mi300x", "kernel_type": "IntraNode", "ep_size": 8, "phase": "dispatch",
   "rules": [
     {"dtype": "fp8_e4m3_fnuz", "num_tokens": 128, "hidden_dim": 7168, "topk": 6, "bandwidth_gbps": 106.25, "latency_us": 38.58},
     {"dtype": "bf16", "num_tokens": 128, "hidden_dim": 7168, "bandwidth_gbps": 190.88, "avg_latency_us": 51.43}
@@ -119,10 +126,12 @@ TEST(MoriImport, TruncatedJsonAndWrongUnitsAreErrorsWithTheirLine) {
 }
 
 TEST(MoriIoImport, BatchIsAColumnOrFollowsFromTheTotalSize) {
-  const auto with = import("| MsgSize (B) | BatchSize | TotalSize (MB) | Max BW (GB/s) | Avg Bw (GB/s) | Min Lat (us) | Avg Lat (us) |\n"
-                           "|  65536  |  128  |  8.39  |  41.74  |  41.39  |  200.99  |  202.70  |\n");
-  const auto without = import("| MsgSize (B) | TotalSize (MB) | Max BW (GB/s) | Avg Bw (GB/s) | Min Lat (us) | Avg Lat (us) |\n"
-                              "|  65536  |  16.78  |  37.51  |  36.55  |  447.27  |  458.96  |\n");
+  const auto with = import(
+      "| MsgSize (B) | BatchSize | TotalSize (MB) | Max BW (GB/s) | Avg Bw (GB/s) | Min Lat (us) | Avg Lat (us) |\n"
+      "|  65536  |  128  |  8.39  |  41.74  |  41.39  |  200.99  |  202.70  |\n");
+  const auto without = import(
+      "| MsgSize (B) | TotalSize (MB) | Max BW (GB/s) | Avg Bw (GB/s) | Min Lat (us) | Avg Lat (us) |\n"
+      "|  65536  |  16.78  |  37.51  |  36.55  |  447.27  |  458.96  |\n");
   EXPECT_EQ(with.errors + without.errors, "");
   ASSERT_EQ(with.data.transfer.size() + without.data.transfer.size(), 2u);
   EXPECT_EQ(with.data.transfer[0].batch, 128);
@@ -130,8 +139,12 @@ TEST(MoriIoImport, BatchIsAColumnOrFollowsFromTheTotalSize) {
 }
 
 TEST(PerftestImport, ItsMegabyteIs1048576Bytes) {
-  const auto mb = import(" #bytes     #iterations    BW peak[MB/sec]    BW average[MB/sec]   MsgRate[Mpps]\n 65536      5000             46000.00            45776.37            0.732422\n");
-  const auto gbit = import(" #bytes     #iterations    BW peak[Gb/sec]    BW average[Gb/sec]   MsgRate[Mpps]\n 65536      5000             390.0            384.0            0.732422\n");
+  const auto mb = import(
+      " #bytes     #iterations    BW peak[MB/sec]    BW average[MB/sec]   MsgRate[Mpps]\n 65536      5000             "
+      "46000.00            45776.37            0.732422\n");
+  const auto gbit = import(
+      " #bytes     #iterations    BW peak[Gb/sec]    BW average[Gb/sec]   MsgRate[Mpps]\n 65536      5000             "
+      "390.0            384.0            0.732422\n");
   EXPECT_EQ(mb.errors + gbit.errors, "");
   ASSERT_EQ(mb.data.transfer.size() + gbit.data.transfer.size(), 2u);
   // 45776.37 * 2^20 B/s = 48 GB/s: both rows are 65536 B / 48 GB/s = 1.365 us; the printed numbers have 7 digits.
@@ -140,15 +153,21 @@ TEST(PerftestImport, ItsMegabyteIs1048576Bytes) {
 }
 
 TEST(PerftestImport, LatencyTablesUseTheAverage) {
-  const auto read = import(" #bytes #iterations    t_min[usec]    t_max[usec]  t_typical[usec]    t_avg[usec]    t_stdev[usec]\n 64 1000 1.70 3.00 1.75 1.77 0.02\n");
+  const auto read = import(
+      " #bytes #iterations    t_min[usec]    t_max[usec]  t_typical[usec]    t_avg[usec]    t_stdev[usec]\n 64 1000 "
+      "1.70 3.00 1.75 1.77 0.02\n");
   ASSERT_EQ(read.data.transfer.size(), 1u);
   EXPECT_EQ(read.data.transfer[0].us, 1.77);
 }
 
 TEST(RcclTestsImport, ReadsTheOutOfPlaceTimeAndCountsTheRanks) {
-  const auto read = import("# nThread 1 all_reduce_perf\n#  Rank  0 Group  0 Pid 1 on a device  0 [0x0] x\n#  Rank  1 Group  0 Pid 1 on a device  1 [0x1] x\n"
-                           "#       size         count      type   redop    root     time   algbw   busbw #wrong     time   algbw   busbw #wrong\n"
-                           "     1048576        262144     float     sum      -1    29.12   36.01   63.02      0    28.77   36.45   63.78      0\n");
+  const auto read = import(
+      "# nThread 1 all_reduce_perf\n#  Rank  0 Group  0 Pid 1 on a device  0 [0x0] x\n#  Rank  1 Group  0 Pid 1 on a "
+      "device  1 [0x1] x\n"
+      "#       size         count      type   redop    root     time   algbw   busbw #wrong     time   algbw   busbw "
+      "#wrong\n"
+      "     1048576        262144     float     sum      -1    29.12   36.01   63.02      0    28.77   36.45   63.78   "
+      "   0\n");
   EXPECT_EQ(read.errors, "");
   ASSERT_EQ(read.data.collective.size(), 1u);
   EXPECT_EQ(read.data.collective[0].us, 29.12);
@@ -157,7 +176,8 @@ TEST(RcclTestsImport, ReadsTheOutOfPlaceTimeAndCountsTheRanks) {
 }
 
 TEST(VllmBenchImport, ReadsTokensAndLatenciesAndRefusesNegativeOnes) {
-  const std::string text = R"({"date": "20260101-000000", "model_id": "m", "duration": 10.5, "completed": 100, "total_input_tokens": 200000,
+  const std::string text =
+      R"({"date": "20260101-000000", "model_id": "m", "duration": 10.5, "completed": 100, "total_input_tokens": 200000,
     "total_output_tokens": 10000, "mean_ttft_ms": 120.5, "mean_tpot_ms": 30.25})";
   const auto read = import(text);
   EXPECT_EQ(read.errors, "");
@@ -197,7 +217,8 @@ TEST(KinetoImport, BadTracesAreErrorsWithTheirPlace) {
   EXPECT_THAT(profile(rules, negative).errors, HasSubstr("traceEvents[2]: dur is -20.2 us"));
   std::string mixed(kTrace);
   mixed.replace(mixed.rfind("\"device\": 2"), 11, "\"device\": 7");
-  EXPECT_THAT(profile(rules, mixed).errors, HasSubstr("traceEvents[4]: mixed devices: an event of device '7' after events of '2'"));
+  EXPECT_THAT(profile(rules, mixed).errors,
+              HasSubstr("traceEvents[4]: mixed devices: an event of device '7' after events of '2'"));
   EXPECT_EQ(profile(rules, mixed, {.hardware = {}, .device = "7"}).fold.busy().v, 5'000);
   std::string nan(kTrace);
   nan.replace(nan.find("20.25"), 5, "NaN  ");
@@ -214,7 +235,9 @@ class Endless final : public std::streambuf {
   int_type underflow() override {
     if (stage_ == 2) return traits_type::eof();
     if (stage_ == 0) text_ = "{\"traceEvents\": [";
-    else if (left_ > 0) text_ = std::string(R"({"ph":"X","cat":"kernel","name":"Cijk_)") + std::string(200, 'x') + R"(","pid":2,"ts":1,"dur":2,"args":{"device":2}})" + (left_ > 1 ? "," : "");
+    else if (left_ > 0)
+      text_ = std::string(R"({"ph":"X","cat":"kernel","name":"Cijk_)") + std::string(200, 'x') +
+              R"(","pid":2,"ts":1,"dur":2,"args":{"device":2}})" + (left_ > 1 ? "," : "");
     else text_ = "]}";
     if (stage_ == 1 && left_-- == 0) stage_ = 2;
     if (stage_ == 0) stage_ = 1;
@@ -258,19 +281,24 @@ TEST(KinetoImport, MemoryDoesNotGrowWithTheTrace) {
 
 TEST(RocprofImport, CsvIsReadByColumnNameAndQuotedNamesMayHoldCommas) {
   const KernelRules rules = builtin_rules();
-  const auto p = profile(rules, "\"End_Timestamp\",\"Kernel_Name\",\"Agent_Id\",\"Start_Timestamp\"\n1100,\"Cijk<a, \"\"b\"\">\",\"Agent 2\",1000\n");
+  const auto p = profile(rules,
+                         "\"End_Timestamp\",\"Kernel_Name\",\"Agent_Id\",\"Start_Timestamp\"\n1100,\"Cijk<a, "
+                         "\"\"b\"\">\",\"Agent 2\",1000\n");
   EXPECT_EQ(p.errors, "");
   EXPECT_EQ(p.fold.busy().v, 100);
   EXPECT_EQ(p.fold.by_kernel().begin()->first, "Cijk<a, \"b\">");
   const auto backwards = profile(rules, "Kernel_Name,Agent_Id,Start_Timestamp,End_Timestamp\nk,1,1000,900\n");
-  EXPECT_THAT(backwards.errors, HasSubstr("trace:2:10: error: column End_Timestamp: the kernel ends at 900 before it starts at 1000"));
+  EXPECT_THAT(backwards.errors,
+              HasSubstr("trace:2:10: error: column End_Timestamp: the kernel ends at 900 before it starts at 1000"));
   const auto mixed = profile(rules, "Kernel_Name,Agent_Id,Start_Timestamp,End_Timestamp\nk,1,1,2\nk,2,2,3\n");
   EXPECT_THAT(mixed.errors, HasSubstr("trace:3:1: error: mixed devices"));
 }
 
 TEST(OpLogImport, ReadsOurOwnOperations) {
   const KernelRules rules = builtin_rules();
-  const auto p = profile(rules, "{\"op\": \"gemm\", \"rank\": 0, \"start_ns\": 5, \"duration_ns\": 70}\n{\"op\": \"gemm\", \"rank\": 0, \"start_ns\": 80, \"duration_ns\": -1}\n");
+  const auto p = profile(rules,
+                         "{\"op\": \"gemm\", \"rank\": 0, \"start_ns\": 5, \"duration_ns\": 70}\n{\"op\": \"gemm\", "
+                         "\"rank\": 0, \"start_ns\": 80, \"duration_ns\": -1}\n");
   EXPECT_THAT(p.errors, HasSubstr("trace:2:1: error: needs op, start_ns and a duration_ns of 0 or more"));
   EXPECT_EQ(p.fold.by_operation().at("gemm").total_ns, 70);
 }
@@ -304,7 +332,8 @@ TEST_P(SharedProfile, EventsAndBusyTimeAreThoseOfTheProvenancePage) {
   EXPECT_EQ(p.fold.events(), GetParam().events);
   // The page gives three decimals of a microsecond, except where it rounds to one.
   const std::int64_t tolerance = GetParam().busy_ns % 100 == 0 ? 50 : 1;
-  EXPECT_NEAR(static_cast<double>(p.fold.busy().v), static_cast<double>(GetParam().busy_ns), static_cast<double>(tolerance));
+  EXPECT_NEAR(static_cast<double>(p.fold.busy().v), static_cast<double>(GetParam().busy_ns),
+              static_cast<double>(tolerance));
   std::int64_t mapped = 0;
   for (const auto& [name, time] : p.fold.by_operation()) mapped += time.total_ns;
   EXPECT_EQ(mapped + p.fold.unmapped_time().v, p.fold.busy().v);
@@ -340,7 +369,8 @@ TEST(SharedData, BothRocprofLayoutsGiveTheSameKernelsAndRcclTime) {
 }
 
 TEST(SharedData, DecodeProfilesAreMappedCompletely) {
-  for (const char* name : {"mi300x_sglang_qwen3-8b_decode_bs32.kineto.json.gz", "mi300x_vllm_mxfp4moe_decode_bs32.kineto.json.gz"}) {
+  for (const char* name :
+       {"mi300x_sglang_qwen3-8b_decode_bs32.kineto.json.gz", "mi300x_vllm_mxfp4moe_decode_bs32.kineto.json.gz"}) {
     FAULTLINE_SHARED_FILE(path, std::string("traces/profiles/") + name);
     const KernelRules rules = builtin_rules();
     EXPECT_EQ(profile(rules, testing::read_unpacked(path)).fold.unmapped_time().v, 0) << name;
@@ -361,35 +391,38 @@ TEST_P(SharedTable, EveryRowImports) {
 }
 
 // Rows of the provenance page; README and DeepEP rows hold a dispatch and a combine, MLA rows up to two kernels.
-INSTANTIATE_TEST_SUITE_P(Provenance, SharedTable,
-                         ::testing::Values(Counted{"mi300x/aiter_gemm_fp8_blockscale_gfx942_304cu.csv", 15852},
-                                           Counted{"mi300x/aiter_gemm_other_precisions_gfx942_304cu.csv", 73},
-                                           Counted{"mi300x/aiter_fmoe_gfx942_304cu.csv", 63}, Counted{"mi300x/mori_ep_tuning_mi300x.csv", 143},
-                                           Counted{"mi300x/mori_ep_readme_tables.csv", 48}, Counted{"mi300x/mori_io_rdma_bandwidth.csv", 86},
-                                           Counted{"mi300x/aiter_mla_decode_points.csv", 35},
-                                           Counted{"mi300x/other_gpus/aiter_gemm_mi308x_gfx942_80cu.csv", 1770},
-                                           Counted{"mi300x/other_gpus/aiter_fmoe_mi308x_gfx942_80cu.csv", 624},
-                                           Counted{"mi300x/other_gpus/aiter_gemm_mi35x_gfx950_256cu.csv", 15508},
-                                           Counted{"mi300x/other_gpus/aiter_fmoe_mi35x_gfx950_256cu.csv", 904},
-                                           Counted{"mi300x/other_gpus/mori_ep_tuning_mi308x_mi350x_mi355x.csv", 457},
-                                           Counted{"mi300x/other_gpus/deepep_v1_h800_cx7.csv", 20},
-                                           Counted{"traces/microbench/mori_gfx942_mi300x_IntraNode_ep8_dispatch.json", 27},
-                                           Counted{"traces/microbench/mori_gfx942_mi300x_IntraNode_ep8_combine.json", 40},
-                                           Counted{"traces/microbench/mori_gfx942_mi308x_InterNodeV1LL_ep16_dispatch.json", 10},
-                                           Counted{"traces/microbench/mori_gfx942_mi308x_InterNodeV1LL_ep16_combine.json", 6},
-                                           Counted{"traces/microbench/aiter_a8w8_blockscale_tuned_gemm_ds_v3_mi300x.csv", 106},
-                                           Counted{"traces/microbench/aiter_a8w8_blockscale_tuned_fmoe_ds_v3_mi300x.csv", 12},
-                                           Counted{"traces/microbench/aiter_tuned_fmoe_newschema_mi300x.csv", 5},
-                                           Counted{"traces/microbench/aiter_bf16_tuned_gemm_gfx950_schema_sample.csv", 70}),
-                         [](const auto& given) {
-                           std::string name = given.param.file;
-                           for (char& c : name)
-                             if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Provenance, SharedTable,
+    ::testing::Values(Counted{"mi300x/aiter_gemm_fp8_blockscale_gfx942_304cu.csv", 15852},
+                      Counted{"mi300x/aiter_gemm_other_precisions_gfx942_304cu.csv", 73},
+                      Counted{"mi300x/aiter_fmoe_gfx942_304cu.csv", 63},
+                      Counted{"mi300x/mori_ep_tuning_mi300x.csv", 143}, Counted{"mi300x/mori_ep_readme_tables.csv", 48},
+                      Counted{"mi300x/mori_io_rdma_bandwidth.csv", 86},
+                      Counted{"mi300x/aiter_mla_decode_points.csv", 35},
+                      Counted{"mi300x/other_gpus/aiter_gemm_mi308x_gfx942_80cu.csv", 1770},
+                      Counted{"mi300x/other_gpus/aiter_fmoe_mi308x_gfx942_80cu.csv", 624},
+                      Counted{"mi300x/other_gpus/aiter_gemm_mi35x_gfx950_256cu.csv", 15508},
+                      Counted{"mi300x/other_gpus/aiter_fmoe_mi35x_gfx950_256cu.csv", 904},
+                      Counted{"mi300x/other_gpus/mori_ep_tuning_mi308x_mi350x_mi355x.csv", 457},
+                      Counted{"mi300x/other_gpus/deepep_v1_h800_cx7.csv", 20},
+                      Counted{"traces/microbench/mori_gfx942_mi300x_IntraNode_ep8_dispatch.json", 27},
+                      Counted{"traces/microbench/mori_gfx942_mi300x_IntraNode_ep8_combine.json", 40},
+                      Counted{"traces/microbench/mori_gfx942_mi308x_InterNodeV1LL_ep16_dispatch.json", 10},
+                      Counted{"traces/microbench/mori_gfx942_mi308x_InterNodeV1LL_ep16_combine.json", 6},
+                      Counted{"traces/microbench/aiter_a8w8_blockscale_tuned_gemm_ds_v3_mi300x.csv", 106},
+                      Counted{"traces/microbench/aiter_a8w8_blockscale_tuned_fmoe_ds_v3_mi300x.csv", 12},
+                      Counted{"traces/microbench/aiter_tuned_fmoe_newschema_mi300x.csv", 5},
+                      Counted{"traces/microbench/aiter_bf16_tuned_gemm_gfx950_schema_sample.csv", 70}),
+    [](const auto& given) {
+      std::string name = given.param.file;
+      for (char& c : name)
+        if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
+      return name;
+    });
 
 TEST(KernelBenchImport, ReadsGemmExpertsAndDecodeAttentionWithTheDevicesTag) {
-  const auto got = import(R"({"op":"qkv_down","kind":"gemm","precision":"fp8","m":16,"n":2112,"k":7168,"ns":17500,"device":"sm_90 NVIDIA H100 80GB HBM3"}
+  const auto got = import(
+      R"({"op":"qkv_down","kind":"gemm","precision":"fp8","m":16,"n":2112,"k":7168,"ns":17500,"device":"sm_90 NVIDIA H100 80GB HBM3"}
 {"op":"q_absorb","kind":"gemm","precision":"bf16","m":16,"n":512,"k":128,"batch":128,"ns":13100,"device":"sm_90 NVIDIA H100 80GB HBM3"}
 {"op":"experts","kind":"grouped_gemm","precision":"fp8","m":1152,"n":4096,"k":7168,"groups":33,"tokens":128,"ns":680500,"device":"sm_90 NVIDIA H100 80GB HBM3"}
 {"op":"mla_decode","kind":"decode_attention","precision":"fp8","sequences":64,"tokens":64,"context":262144,"heads":16,"ns":116400,"device":"sm_90 NVIDIA H100 80GB HBM3"}
@@ -406,7 +439,8 @@ TEST(KernelBenchImport, ReadsGemmExpertsAndDecodeAttentionWithTheDevicesTag) {
   EXPECT_EQ(got.data.moe[0].inter, 2048);
   ASSERT_EQ(got.data.attention.size(), 1U);
   EXPECT_EQ(got.data.attention[0].context, 4096);
-  const auto bad = import("{\"op\":\"a\",\"kind\":\"gemm\",\"m\":1,\"ns\":5}\n{\"op\":\"a\",\"kind\":\"gemm\",\"ns\":0}\n{\"op\": cut");
+  const auto bad = import(
+      "{\"op\":\"a\",\"kind\":\"gemm\",\"m\":1,\"ns\":5}\n{\"op\":\"a\",\"kind\":\"gemm\",\"ns\":0}\n{\"op\": cut");
   EXPECT_THAT(bad.errors, HasSubstr("a gemm needs m, n and k"));
   EXPECT_THAT(bad.errors, HasSubstr("needs kind and a time ns above 0"));
   EXPECT_THAT(bad.errors, HasSubstr("the file may be cut off"));
@@ -421,7 +455,8 @@ TEST(SharedData, PrintedMoriIoTablesAgreeWithTheNormalisedOne) {
   std::size_t matched = 0;
   for (const auto& x : a.data.transfer)
     for (const auto& y : b.data.transfer)
-      if (y.nic == x.nic && y.operation == x.operation && y.bytes == x.bytes && y.batch == x.batch && y.us == x.us) ++matched;
+      if (y.nic == x.nic && y.operation == x.operation && y.bytes == x.bytes && y.batch == x.batch && y.us == x.us)
+        ++matched;
   EXPECT_EQ(matched, a.data.transfer.size());
   EXPECT_GT(matched, 10u);
 }

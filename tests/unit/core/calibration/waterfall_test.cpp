@@ -37,8 +37,10 @@ Calibration calibration() {
 TEST(Waterfall, AddsPredictedAndMeasuredTimesByOperation) {
   const KernelRules rules = builtin_rules();
   ProfileFold fold(rules);
-  fold.event({.name = "Cijk_x", .category = "kernel", .start_ns = 0, .duration_ns = 100'000, .stream = "0", .device = "0"});
-  fold.event({.name = "Memcpy", .category = "gpu_memcpy", .start_ns = 0, .duration_ns = 5'000, .stream = "0", .device = "0"});
+  fold.event(
+      {.name = "Cijk_x", .category = "kernel", .start_ns = 0, .duration_ns = 100'000, .stream = "0", .device = "0"});
+  fold.event(
+      {.name = "Memcpy", .category = "gpu_memcpy", .start_ns = 0, .duration_ns = 5'000, .stream = "0", .device = "0"});
   StepExperiment e;
   e.kernels.push_back({.name = "g", .operation = "gemm", .model = "gemm", .count = 2, .m = 32, .n = 4096, .k = 4096});
   const Waterfall w = waterfall(e, calibration(), fold);
@@ -54,7 +56,10 @@ TEST(Waterfall, AddsPredictedAndMeasuredTimesByOperation) {
 
 TEST(Waterfall, ShapesThatAModelNeedsAreRequired) {
   config::Diagnostics diagnostics;
-  const config::Document document("name: x\nsteps:\n  - question: q\n    profile: p\n    kernels:\n      - {name: a, operation: gemm, model: gemm, m: 3}\n", "e.yaml", diagnostics);
+  const config::Document document(
+      "name: x\nsteps:\n  - question: q\n    profile: p\n    kernels:\n      - {name: a, operation: gemm, model: gemm, "
+      "m: 3}\n",
+      "e.yaml", diagnostics);
   StepExperiments read;
   config::read(document, document.root(), "", read, diagnostics);
   EXPECT_THAT(diagnostics.text(), ::testing::HasSubstr("e.yaml:6:43: error: a gemm needs m, n and k"));
@@ -76,7 +81,8 @@ TEST(SharedData, BothDecodeStepsAreWithinTenPercentOfTheirSum) {
     // The list must name as many kernels as ran, or a sum could be right for the wrong reason.
     std::int64_t predicted = 0;
     for (const auto& row : w.rows) predicted += row.predicted_count;
-    EXPECT_NEAR(static_cast<double>(predicted), static_cast<double>(fold.events()), 0.25 * static_cast<double>(fold.events()));
+    EXPECT_NEAR(static_cast<double>(predicted), static_cast<double>(fold.events()),
+                0.25 * static_cast<double>(fold.events()));
   }
 }
 

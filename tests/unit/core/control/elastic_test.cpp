@@ -101,7 +101,8 @@ TEST(ElasticFleet, AnAbsentRankIsTakenBackOnlyWhenItsHardwareIsWellAndItsProcess
   ASSERT_EQ(join.size(), 1U);
   EXPECT_EQ(join[0].second.kind, StartGroup::Kind::join);
   EXPECT_EQ(join[0].second.joining, (std::vector<std::uint32_t>{1}));
-  const Commands fenced = f.message(agent_at(1), GroupStarted{InstanceId{0}, 1, f.epoch, Cause::none, kUnknownRank, true, 0});
+  const Commands fenced =
+      f.message(agent_at(1), GroupStarted{InstanceId{0}, 1, f.epoch, Cause::none, kUnknownRank, true, 0});
   ASSERT_EQ(sent<PauseGroup>(fenced).size(), 1U);
   EXPECT_TRUE(sent<PauseGroup>(fenced)[0].second.absent.empty());
   f.paused(fenced);
@@ -161,7 +162,8 @@ TEST(ElasticFleet, ASecondRankThatDiesInEachPhaseLeavesWithTheFirst) {
   // … and while they form the group: the start fails, who is left is asked anew.
   Fixture forming;
   forming.paused(forming.fail_and_probe(0b10, 0));
-  const Commands failed = forming.message(agent_at(1), GroupStarted{InstanceId{0}, 1, forming.epoch, Cause::device_lost, 2, false, 0});
+  const Commands failed =
+      forming.message(agent_at(1), GroupStarted{InstanceId{0}, 1, forming.epoch, Cause::device_lost, 2, false, 0});
   EXPECT_NE(armed(failed, kDecideTimer), kNever);
   const Commands fenced = forming.answer(forming.event(TimerFired{kDecideTimer}), 0b10, 0b01);
   ASSERT_EQ(sent<PauseGroup>(fenced).size(), 1U);
@@ -190,7 +192,8 @@ TEST(ElasticFleet, MaskingLeavesExpertsUnrepairedUntilTheRankIsBack) {
   EXPECT_EQ(start[0].second.kind, StartGroup::Kind::survivors_unrepaired);
 }
 
-// ---- the leader ---------------------------------------------------------------------------------------------------------
+// ---- the leader
+// ---------------------------------------------------------------------------------------------------------
 
 InstanceSetup leader_setup() {
   InstanceSetup s;
@@ -268,7 +271,8 @@ TEST(Ships, APolicyThatTheEngineDoesNotShipIsNamedWithItsSource) {
   EXPECT_EQ(not_shipped(sglang, elastic, router).size(), 2U);
   // Every policy that a file can name has an entry.
   for (const std::string_view name : enum_names(static_cast<const RecoveryAction*>(nullptr))) {
-    EXPECT_TRUE(std::any_of(shipped().begin(), shipped().end(), [&](const Shipped& s) { return s.policy == name; })) << name;
+    EXPECT_TRUE(std::any_of(shipped().begin(), shipped().end(), [&](const Shipped& s) { return s.policy == name; }))
+        << name;
   }
 }
 

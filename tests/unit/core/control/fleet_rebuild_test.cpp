@@ -30,7 +30,8 @@ FleetSetup setup(Term term) {
 }
 
 LeaderState leader_state(std::uint32_t i, Term term) {
-  return {.term = term, .draining = false, .outstanding_tokens = 0, .groups = {{0, true, {2 * i}}, {0, true, {2 * i + 1}}}};
+  return {
+      .term = term, .draining = false, .outstanding_tokens = 0, .groups = {{0, true, {2 * i}}, {0, true, {2 * i + 1}}}};
 }
 RouterState router_state(Term term) { return {.term = term, .instances = {{true, true}, {true, true}}}; }
 
@@ -96,7 +97,12 @@ TEST(FleetRebuild, ASpareThatTheIncarnationBeforeHasSpentIsNotSpentAgain) {
   LeaderState fenced = leader_state(0, 1);
   fenced.groups[1] = {1, false, {1}};
   f.message(leader_at(0), fenced);
-  f.message(agent_at(4), AgentState{.term = 1, .groups = {{.instance = InstanceId{0}, .group = 1, .epoch = 1, .launching = true, .nodes = {4}, .leader_node = 0}}});
+  f.message(
+      agent_at(4),
+      AgentState{
+          .term = 1,
+          .groups = {
+              {.instance = InstanceId{0}, .group = 1, .epoch = 1, .launching = true, .nodes = {4}, .leader_node = 0}}});
   feed(f.fleet, f.now, lost(agent_at(1)));
   f.answer_rest({leader_at(0), agent_at(4), agent_at(1)});
   // Instance 1 loses a node: the spare that is left goes there.
@@ -108,7 +114,8 @@ TEST(FleetRebuild, ASpareThatTheIncarnationBeforeHasSpentIsNotSpentAgain) {
   EXPECT_EQ(starts[0].second.instance, InstanceId{1});
   EXPECT_EQ(starts[0].second.nodes, (std::vector<std::uint32_t>{5}));
   // And the start that was under way is taken over.
-  const auto ready = sent<GroupReady>(f.message(agent_at(4), GroupStarted{InstanceId{0}, 1, 1, Cause::none, kUnknownRank}));
+  const auto ready =
+      sent<GroupReady>(f.message(agent_at(4), GroupStarted{InstanceId{0}, 1, 1, Cause::none, kUnknownRank}));
   ASSERT_EQ(ready.size(), 1U);
   EXPECT_EQ(ready[0].second.nodes, (std::vector<std::uint32_t>{4}));
 }
@@ -118,7 +125,12 @@ TEST(FleetRebuild, WorkersThatCameUpWhileNobodyManagedAreAnnounced) {
   LeaderState fenced = leader_state(0, 1);
   fenced.groups[1] = {2, false, {1}};
   f.message(leader_at(0), fenced);
-  f.message(agent_at(1), AgentState{.term = 1, .groups = {{.instance = InstanceId{0}, .group = 1, .epoch = 2, .running = true, .nodes = {1}, .leader_node = 0}}});
+  f.message(
+      agent_at(1),
+      AgentState{
+          .term = 1,
+          .groups = {
+              {.instance = InstanceId{0}, .group = 1, .epoch = 2, .running = true, .nodes = {1}, .leader_node = 0}}});
   const auto ready = sent<GroupReady>(f.answer_rest({leader_at(0), agent_at(1)}));
   ASSERT_EQ(ready.size(), 1U);
   EXPECT_EQ(ready[0].second.epoch, 2U);
@@ -131,7 +143,8 @@ TEST(FleetRebuild, WhatHappensWhileItAsksIsHandledAfterwards) {
   EXPECT_EQ(all<ArmTimer>(f.answer_rest({leader_at(1)})).size(), 1U);
 }
 
-// ---- what its peers refuse ------------------------------------------------------------------------------------------------
+// ---- what its peers refuse
+// ------------------------------------------------------------------------------------------------
 
 TEST(FleetTerm, AnAgentRefusesTheStartsOfAManagerThatWasReplaced) {
   NodeAgent agent({.node = 0, .detector = {}, .transfer = {}});
@@ -173,7 +186,8 @@ TEST(FleetTerm, ARouterRefusesTheUpdatesOfAManagerThatWasReplaced) {
   ASSERT_EQ(state.size(), 1U);
   EXPECT_FALSE(state[0].second.instances.at(1).accepting);
   feed(router, at(0_s), kFleetAddress, InstanceUpdate{InstanceId{1}, true, true, 2});
-  EXPECT_TRUE(sent<RouterState>(feed(router, at(0_s), kFleetAddress, ClaimFleet{2}))[0].second.instances.at(1).accepting);
+  EXPECT_TRUE(
+      sent<RouterState>(feed(router, at(0_s), kFleetAddress, ClaimFleet{2}))[0].second.instances.at(1).accepting);
 }
 
 }  // namespace

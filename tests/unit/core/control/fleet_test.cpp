@@ -11,7 +11,8 @@ namespace {
 
 using namespace testing;
 
-// Two instances of a prefill group (node 2i) and a decode group (node 2i + 1); nodes 4 and 5 are spares where asked for.
+// Two instances of a prefill group (node 2i) and a decode group (node 2i + 1); nodes 4 and 5 are spares where asked
+// for.
 FleetSetup setup(RecoveryAction policy = RecoveryAction::restart, RestartUnit unit = RestartUnit::ep_group) {
   FleetSetup s;
   for (std::uint32_t i = 0; i < 2; ++i) {
@@ -118,7 +119,8 @@ TEST(Fleet, AFailedGroupIsDetectedDecidedFencedRestartedAndAnnounced) {
 }
 
 TEST(Fleet, TheRestartUnitDecidesWhatStartsAgain) {
-  for (const auto& [unit, groups] : {std::pair{RestartUnit::ep_group, 1U}, {RestartUnit::role, 1U}, {RestartUnit::instance, 2U}}) {
+  for (const auto& [unit, groups] :
+       {std::pair{RestartUnit::ep_group, 1U}, {RestartUnit::role, 1U}, {RestartUnit::instance, 2U}}) {
     Fixture f(setup(RecoveryAction::restart, unit));
     f.group_failed(0, 1, 0, 3);
     const auto s = starts(f.next());
@@ -586,7 +588,12 @@ FleetSetup scaling(bool warm) {
   FleetSetup s = setup();
   s.instances[1].serving = false;
   s.instances[1].warm = warm;
-  s.autoscaler = {.enabled = true, .instances_min = 1, .interval = 10_s, .scale_up_tokens = 1000, .scale_down_tokens = 100, .cooldown = 0_s};
+  s.autoscaler = {.enabled = true,
+                  .instances_min = 1,
+                  .interval = 10_s,
+                  .scale_up_tokens = 1000,
+                  .scale_down_tokens = 100,
+                  .cooldown = 0_s};
   return s;
 }
 

@@ -39,7 +39,8 @@ struct Fixture {
   Commands submit(std::uint32_t id, std::int32_t prompt, std::int32_t output, std::uint32_t router = 0) {
     return feed(router_at(router), SubmitRequest{RequestId{id}, 0, prompt, output, 0});
   }
-  Commands step_done(std::uint32_t group, std::int64_t steps = 1, Cause cause = Cause::none, std::uint32_t rank = kUnknownRank) {
+  Commands step_done(std::uint32_t group, std::int64_t steps = 1, Cause cause = Cause::none,
+                     std::uint32_t rank = kUnknownRank) {
     const RunStep run = running.at(group);
     running.erase(group);
     return feed(agent_at(group), StepReport{run.op, group, run.epoch, steps, cause, rank});

@@ -20,7 +20,8 @@ Router router(bool migrate, std::vector<std::int64_t> shed = {}) {
   s.spec.shed_above = std::move(shed);
   return Router(s);
 }
-RequestArrived request(std::uint32_t id, std::int32_t prompt = 100, std::int32_t output = 50, std::uint8_t slo_class = 0) {
+RequestArrived request(std::uint32_t id, std::int32_t prompt = 100, std::int32_t output = 50,
+                       std::uint8_t slo_class = 0) {
   return {RequestId{id}, prompt, output, slo_class, 0};
 }
 
@@ -40,7 +41,8 @@ TEST(Migration, TheNextAttemptPrefillsWhatTheClientHasAndMakesTheRest) {
   const auto third = sent<SubmitRequest>(feed(r, at(2_s), TimerFired{1}));
   ASSERT_EQ(third.size(), 1U);
   EXPECT_EQ(third[0].second.prompt, 125);
-  const auto ended = all<NoteRequestEnded>(feed(r, at(3_s), third[0].first, AttemptEnded{RequestId{0}, 2, Cause::none, 25, true}));
+  const auto ended =
+      all<NoteRequestEnded>(feed(r, at(3_s), third[0].first, AttemptEnded{RequestId{0}, 2, Cause::none, 25, true}));
   ASSERT_EQ(ended.size(), 1U);
   EXPECT_EQ(ended[0].delivered, 50);
   EXPECT_EQ(ended[0].cause, Cause::none);
@@ -49,7 +51,8 @@ TEST(Migration, TheNextAttemptPrefillsWhatTheClientHasAndMakesTheRest) {
 TEST(Migration, WithoutItAnEngineThatReplaysNothingFailsTheRequest) {
   Router r = router(false);
   const auto first = sent<SubmitRequest>(feed(r, at(0_s), request(0)));
-  const auto ended = all<NoteRequestEnded>(feed(r, at(1_s), first[0].first, AttemptEnded{RequestId{0}, 0, Cause::device_lost, 20, true}));
+  const auto ended = all<NoteRequestEnded>(
+      feed(r, at(1_s), first[0].first, AttemptEnded{RequestId{0}, 0, Cause::device_lost, 20, true}));
   ASSERT_EQ(ended.size(), 1U);
   EXPECT_EQ(ended[0].cause, Cause::device_lost);
 }
@@ -77,7 +80,8 @@ TEST(Migration, TheLastTokenAlwaysComesFromAnAttemptThatEndsWell) {
 
 TEST(Shedding, RejectsTheClassWhoseBoundTheLoadExceedsAndNoOther) {
   Router r = router(false, {0, 200});
-  for (std::uint32_t id = 0; id < 3; ++id) EXPECT_EQ(sent<SubmitRequest>(feed(r, at(0_s), request(id, 100, 50, 1))).size(), 1U);
+  for (std::uint32_t id = 0; id < 3; ++id)
+    EXPECT_EQ(sent<SubmitRequest>(feed(r, at(0_s), request(id, 100, 50, 1))).size(), 1U);
   // 450 tokens over two instances: above 200 each.
   const auto shed = all<NoteRequestEnded>(feed(r, at(0_s), request(3, 100, 50, 1)));
   ASSERT_EQ(shed.size(), 1U);
@@ -88,7 +92,6 @@ TEST(Shedding, RejectsTheClassWhoseBoundTheLoadExceedsAndNoOther) {
   feed(r, at(1_s), kFleetAddress, InstanceUpdate{InstanceId{0}, false});
   EXPECT_EQ(sent<SubmitRequest>(feed(r, at(1_s), request(5, 100, 50, 0))).size(), 1U);
 }
-
 
 TEST(Substitution, OnlyASpareThatTheRuleAllowsStandsIn) {
   // Nodes 0 and 1 carry the instance in rack 0 below fabric 0; spares: 2 elsewhere, 3 same fabric, 4 same rack.

@@ -133,7 +133,8 @@ TEST(NodeAgent, TheEndOfAStepCarriesTheEpochItWasSubmittedWith) {
   feed(a, at(0_s), kLeader, run(1, 0));
   feed(a, at(0_s), kFleetAddress, start(1));
   feed(a, at(1_s), LaunchEnded{InstanceId{5}, 1, 1, Cause::none, kUnknownRank});
-  EXPECT_EQ(sent<StepReport>(feed(a, at(2_s), StepEnded{OpId{1}, 0, Cause::canceled, kUnknownRank})).at(0).second.epoch, 0U);
+  EXPECT_EQ(sent<StepReport>(feed(a, at(2_s), StepEnded{OpId{1}, 0, Cause::canceled, kUnknownRank})).at(0).second.epoch,
+            0U);
 }
 
 TEST(NodeAgent, StopsWorkersThatItHasNeverHeardOf) {

@@ -115,7 +115,8 @@ TEST(RecoveryPolicy, FailuresOfBothRolesRestartBoth) {
 
 TEST(RecoveryPolicy, WithoutItsLeaderTheWholeInstanceRestartsWhateverTheUnit) {
   for (const RestartUnit unit : {RestartUnit::rank, RestartUnit::ep_group, RestartUnit::role, RestartUnit::instance}) {
-    const RecoveryPlan p = plan_of(RecoveryAction::restart, unit, {.failed = 1, .leader_lost = true, .rank_known = true});
+    const RecoveryPlan p =
+        plan_of(RecoveryAction::restart, unit, {.failed = 1, .leader_lost = true, .rank_known = true});
     EXPECT_EQ(p.scope, 0b1111U);
     EXPECT_FALSE(p.rank_only);
   }
@@ -125,7 +126,8 @@ TEST(RecoveryPolicy, OneRankRestartsAloneOnlyWhereTheUnitSaysSoAndItsHardwareLiv
   EXPECT_TRUE(plan_of(RecoveryAction::restart, RestartUnit::rank, {.failed = 4, .rank_known = true}).rank_only);
   EXPECT_FALSE(plan_of(RecoveryAction::restart, RestartUnit::rank, {.failed = 4, .rank_known = false}).rank_only);
   EXPECT_FALSE(plan_of(RecoveryAction::restart, RestartUnit::ep_group, {.failed = 4, .rank_known = true}).rank_only);
-  EXPECT_FALSE(plan_of(RecoveryAction::restart, RestartUnit::rank, {.failed = 4, .rank_known = true, .dead_nodes = {2}}).rank_only);
+  EXPECT_FALSE(plan_of(RecoveryAction::restart, RestartUnit::rank, {.failed = 4, .rank_known = true, .dead_nodes = {2}})
+                   .rank_only);
 }
 
 TEST(RecoveryPolicy, DeadNodesAreReplacedAsFarAsThereAreSpares) {
@@ -145,9 +147,11 @@ TEST(RecoveryPolicy, DeadNodesAreReplacedAsFarAsThereAreSpares) {
 }
 
 TEST(RecoveryPolicy, AStandbyIsPromotedOnlyByItsOwnPolicy) {
-  EXPECT_TRUE(plan_of(RecoveryAction::spare_instance, RestartUnit::instance, {.failed = 1, .standby_instance = true}).promote_standby);
+  EXPECT_TRUE(plan_of(RecoveryAction::spare_instance, RestartUnit::instance, {.failed = 1, .standby_instance = true})
+                  .promote_standby);
   EXPECT_FALSE(plan_of(RecoveryAction::spare_instance, RestartUnit::instance, {.failed = 1}).promote_standby);
-  EXPECT_FALSE(plan_of(RecoveryAction::restart, RestartUnit::instance, {.failed = 1, .standby_instance = true}).promote_standby);
+  EXPECT_FALSE(
+      plan_of(RecoveryAction::restart, RestartUnit::instance, {.failed = 1, .standby_instance = true}).promote_standby);
 }
 
 TEST(RecoveryPolicy, AnInstanceOfSixtyFourGroupsRestartsWhole) {
@@ -158,12 +162,23 @@ TEST(RecoveryPolicy, AnInstanceOfSixtyFourGroupsRestartsWhole) {
 // ---- autoscaler -----------------------------------------------------------------------------------------------------
 
 AutoscalerSpec scaler() {
-  return {.enabled = true, .instances_min = 1, .interval = 10_s, .scale_up_tokens = 1000, .scale_down_tokens = 100, .cooldown = 60_s};
+  return {.enabled = true,
+          .instances_min = 1,
+          .interval = 10_s,
+          .scale_up_tokens = 1000,
+          .scale_down_tokens = 100,
+          .cooldown = 60_s};
 }
 
 /// All that are to serve do.
-Autoscaler::View seen(Instant now, std::int32_t active, std::int32_t starting, std::int32_t standby, std::int64_t tokens) {
-  return {.now = now, .active = active, .accepting = active, .starting = starting, .standby = standby, .outstanding_tokens = tokens};
+Autoscaler::View seen(Instant now, std::int32_t active, std::int32_t starting, std::int32_t standby,
+                      std::int64_t tokens) {
+  return {.now = now,
+          .active = active,
+          .accepting = active,
+          .starting = starting,
+          .standby = standby,
+          .outstanding_tokens = tokens};
 }
 
 TEST(Autoscaler, StartsOneAboveTheUpperThresholdWhereThereIsAStandby) {
@@ -187,7 +202,8 @@ TEST(Autoscaler, DrainsOneBelowTheLowerThresholdButKeepsTheMinimum) {
 TEST(Autoscaler, StartsUpToTheMinimumWhereNobodyServesAndSoNobodyReportsALoad) {
   EXPECT_EQ(Autoscaler(scaler()).decide({.now = at(0_s), .standby = 1}), 1);
   EXPECT_EQ(Autoscaler(scaler()).decide({.now = at(0_s), .active = 1, .standby = 1}), 1) << "the only one is broken";
-  EXPECT_EQ(Autoscaler(scaler()).decide({.now = at(0_s), .active = 1, .starting = 1, .standby = 1}), 0) << "help is on its way";
+  EXPECT_EQ(Autoscaler(scaler()).decide({.now = at(0_s), .active = 1, .starting = 1, .standby = 1}), 0)
+      << "help is on its way";
   EXPECT_EQ(Autoscaler(scaler()).decide({.now = at(0_s)}), 0) << "there is nothing to start";
 }
 
@@ -199,7 +215,7 @@ TEST(Autoscaler, ABrokenInstanceDoesNotCountTowardsTheMinimumThatStays) {
 TEST(Autoscaler, DoesNotDrainWhatWouldPushTheRestOverTheUpperThreshold) {
   AutoscalerSpec s = scaler();
   s.scale_down_tokens = 900;
-  EXPECT_EQ(Autoscaler(s).decide(seen(at(0_s), 2, 0, 0, 1'700)), 0);  // 850 each, 1700 on the one left
+  EXPECT_EQ(Autoscaler(s).decide(seen(at(0_s), 2, 0, 0, 1'700)), 0);   // 850 each, 1700 on the one left
   EXPECT_EQ(Autoscaler(s).decide(seen(at(0_s), 4, 0, 0, 2'900)), -1);  // 725 each, 967 on the three left
 }
 

@@ -18,11 +18,20 @@ RandomWorld::RandomWorld(WorldOptions options) : options_(options), random_(opti
   fleet_.nodes = kNodes;
   fleet_.routers = kRouters;
   fleet_.restart_unit = options_.unit;
-  fleet_.recovery = {.policy = options_.policy, .decision_delay = 100_ms, .retry_interval = 2_s, .retry_interval_max = 8_s, .node_attach = 1_s};
+  fleet_.recovery = {.policy = options_.policy,
+                     .decision_delay = 100_ms,
+                     .retry_interval = 2_s,
+                     .retry_interval_max = 8_s,
+                     .node_attach = 1_s};
   if (options_.policy == RecoveryAction::spare_node) fleet_.spare_nodes = {kNodes - 2, kNodes - 1};
   fleet_.recovery.elastic.rejoin_check = 1_s;
   fleet_.recovery.elastic.rank_start = 1_s;
-  fleet_.autoscaler = {.enabled = options_.scaling, .instances_min = 1, .interval = 1_s, .scale_up_tokens = 800, .scale_down_tokens = 300, .cooldown = 3_s};
+  fleet_.autoscaler = {.enabled = options_.scaling,
+                       .instances_min = 1,
+                       .interval = 1_s,
+                       .scale_up_tokens = 800,
+                       .scale_down_tokens = 300,
+                       .cooldown = 3_s};
   for (std::uint32_t i = 0; i < kInstances; ++i) {
     const std::uint32_t n = i * kNodesPerInstance;
     InstanceSetup s;
@@ -37,14 +46,22 @@ RandomWorld::RandomWorld(WorldOptions options) : options_(options), random_(opti
     s.signal_interval = 50_ms;
     s.report_to_fleet = options_.scaling;
     if (options_.seed % 3 == 0) s.groups = {{GroupRole::both, 2, 32, {n, n + 1}}, {GroupRole::both, 1, 24, {n + 2}}};
-    else s.groups = {{GroupRole::prefill, 2, 24, {n}}, {GroupRole::decode, 2, 24, {n + 1, n + 2}}, {GroupRole::decode, 1, 24, {n + 2}}};
+    else
+      s.groups = {{GroupRole::prefill, 2, 24, {n}},
+                  {GroupRole::decode, 2, 24, {n + 1, n + 2}},
+                  {GroupRole::decode, 1, 24, {n + 2}}};
     const bool standby = (options_.policy == RecoveryAction::spare_instance || options_.scaling) && i == kInstances - 1;
     s.up = !(standby && options_.seed % 2 == 0);  // warm or cold
     for (GroupSetup& g : s.groups) g.ranks_min = fleet_.recovery.keeps_survivors() && g.ranks > 1 ? 1 : 0;
     fleet_.instances.push_back({s.groups, n, !standby, s.up});
     for (std::uint32_t g = 0; g < s.groups.size(); ++g) {
-      groups_[{i, g}] = {.nodes = s.groups[g].nodes, .workers = s.up, .absent = {}, .head = s.groups[g].nodes.front(),
-                         .ranks = static_cast<std::uint32_t>(s.groups[g].ranks), .elastic = s.groups[g].ranks_min > 0, .op = {}};
+      groups_[{i, g}] = {.nodes = s.groups[g].nodes,
+                         .workers = s.up,
+                         .absent = {},
+                         .head = s.groups[g].nodes.front(),
+                         .ranks = static_cast<std::uint32_t>(s.groups[g].ranks),
+                         .elastic = s.groups[g].ranks_min > 0,
+                         .op = {}};
     }
     instances_.push_back(std::move(s));
   }
@@ -107,13 +124,14 @@ void RandomWorld::feed(Address to, const Event& event) {
   e.controller->step(now_, event, out);
   ++steps_;
   if (trace_) {
-    std::string line = fmt::format("{:.6f} {}/{}{}\n", seconds(now_), static_cast<int>(to.role), to.index, record::describe_event(event));
+    std::string line = fmt::format("{:.6f} {}/{}{}\n", seconds(now_), static_cast<int>(to.role), to.index,
+                                   record::describe_event(event));
     for (const Command& c : out) line += fmt::format("      {}\n", record::describe_command(c));
     trace_(line);
   }
   if (e.controller->digest() != e.controller->full_digest()) {
-    fail(fmt::format("at {} ns the digest of {}/{} is not that of its state after{}", now_.ns, static_cast<int>(to.role), to.index,
-                     record::describe_event(event)));
+    fail(fmt::format("at {} ns the digest of {}/{} is not that of its state after{}", now_.ns,
+                     static_cast<int>(to.role), to.index, record::describe_event(event)));
   }
   for (const Command& c : out) execute(to, c);
 }
@@ -150,12 +168,14 @@ void RandomWorld::execute(Address from, const Command& command) {
       schedule_end(interrupt->instance.v, interrupt->group);
     }
   } else if (const auto* kill_group = std::get_if<KillGroup>(&command)) {
-    if (groups_.at({kill_group->instance.v, kill_group->group}).epoch <= kill_group->epoch) kill(kill_group->instance.v, kill_group->group);
+    if (groups_.at({kill_group->instance.v, kill_group->group}).epoch <= kill_group->epoch)
+      kill(kill_group->instance.v, kill_group->group);
   } else if (const auto* launch_group = std::get_if<LaunchGroup>(&command)) {
     launch(from, launch_group->start);
   } else if (const auto* probe = std::get_if<RunProbe>(&command)) {
     at(now_ + between(10_ms, 200_ms), [this, from, incarnation = e.incarnation, token = probe->token] {
-      if (entities_.at(from).incarnation == incarnation) feed(from, ProbeEnded{token, broken_.contains(from.index) ? 3U : 0U, true});
+      if (entities_.at(from).incarnation == incarnation)
+        feed(from, ProbeEnded{token, broken_.contains(from.index) ? 3U : 0U, true});
     });
   } else if (const auto* post = std::get_if<PostWrite>(&command)) {
     if (!writes_.emplace(post->op, false).second) fail(fmt::format("operation {} was posted twice", post->op.v));
@@ -170,14 +190,16 @@ void RandomWorld::execute(Address from, const Command& command) {
     at(now_ + between(1_ms, !calm_ && random_.chance(0.02) ? 5_s : 60_ms), end);
   } else if (const auto* cancel = std::get_if<CancelWrite>(&command)) {
     at(now_, [this, from, op = cancel->op, incarnation = e.incarnation] {
-      if (writes_.erase(op) && entities_.at(from).incarnation == incarnation) feed(from, WriteEnded{op, Cause::canceled});
+      if (writes_.erase(op) && entities_.at(from).incarnation == incarnation)
+        feed(from, WriteEnded{op, Cause::canceled});
     });
   } else if (const auto* ended = std::get_if<NoteRequestEnded>(&command)) {
     if (!ended_.insert(ended->request.v).second) fail(fmt::format("request {} ended twice", ended->request.v));
     router_of_.erase(ended->request.v);
     completed_ += ended->cause == Cause::none;
     if (ended->cause == Cause::none && ended->delivered != output_of_.at(ended->request.v)) {
-      fail(fmt::format("request {} asked for {} tokens and got {}", ended->request.v, output_of_.at(ended->request.v), ended->delivered));
+      fail(fmt::format("request {} asked for {} tokens and got {}", ended->request.v, output_of_.at(ended->request.v),
+                       ended->delivered));
     }
     if (calm_ && ended->request.v >= static_cast<std::uint32_t>(options_.requests) && ended->cause != Cause::none) {
       fail(fmt::format("request {} ended with {} long after the last fault", ended->request.v, name_of(ended->cause)));
@@ -192,19 +214,24 @@ void RandomWorld::submit(Address agent, const SubmitStep& s) {
   Group& g = groups_.at({i, k});
   if (g.op.valid()) fail(fmt::format("two steps at a time in group {} of instance {}", k, i));
   for (const auto& item : s.step.items) {
-    if (g.absent.contains(static_cast<std::uint32_t>(item.rank))) fail(fmt::format("prefill on the absent rank {} of group {} of instance {}", item.rank, k, i));
+    if (g.absent.contains(static_cast<std::uint32_t>(item.rank)))
+      fail(fmt::format("prefill on the absent rank {} of group {} of instance {}", item.rank, k, i));
   }
   for (std::uint32_t r = 0; r < s.step.loads.size(); ++r) {
-    if (s.step.loads[r].sequences > 0 && g.absent.contains(r)) fail(fmt::format("decode on the absent rank {} of group {} of instance {}", r, k, i));
+    if (s.step.loads[r].sequences > 0 && g.absent.contains(r))
+      fail(fmt::format("decode on the absent rank {} of group {} of instance {}", r, k, i));
   }
-  if (agent.index != g.head) fail(fmt::format("node {} runs a step of group {} of instance {}, whose head is node {}", agent.index, k, i, g.head));
+  if (agent.index != g.head)
+    fail(fmt::format("node {} runs a step of group {} of instance {}, whose head is node {}", agent.index, k, i,
+                     g.head));
   bool well = g.workers && !g.failed;
   for (const std::uint32_t n : g.nodes) well &= healthy(n) || !g.present_on(n);
   if (!well || (!calm_ && random_.chance(0.002))) {
     if (g.elastic) g.failed = true;
     else g.workers = false;
     at(now_ + between(1_ms, 300_ms), [this, agent, incarnation = entities_.at(agent).incarnation, op = s.step.op] {
-      if (entities_.at(agent).incarnation == incarnation) feed(agent, StepEnded{op, 0, Cause::device_lost, static_cast<std::uint32_t>(random_.below(2))});
+      if (entities_.at(agent).incarnation == incarnation)
+        feed(agent, StepEnded{op, 0, Cause::device_lost, static_cast<std::uint32_t>(random_.below(2))});
     });
     return;
   }
@@ -220,7 +247,10 @@ void RandomWorld::schedule_end(std::uint32_t i, std::uint32_t k) {
   Group& g = groups_.at({i, k});
   g.generation = ++sequence_;
   const bool all = g.decode && !g.interrupted;
-  const std::int64_t steps = all ? g.steps_max : g.decode ? static_cast<std::int64_t>(random_.below(static_cast<std::uint64_t>(g.steps_max) + 1)) : 1;
+  const std::int64_t steps = all ? g.steps_max
+                             : g.decode
+                                 ? static_cast<std::int64_t>(random_.below(static_cast<std::uint64_t>(g.steps_max) + 1))
+                                 : 1;
   const Instant end = now_ + between(1_ms, 20_ms) * (all ? steps : 1);
   at(end, [this, i, k, steps, generation = g.generation] {
     if (groups_.at({i, k}).generation == generation) end_step(i, k, Cause::none, steps);
@@ -247,30 +277,33 @@ void RandomWorld::kill(std::uint32_t i, std::uint32_t k) {
 void RandomWorld::launch_survivors(Address agent, const StartGroup& start) {
   const bool join = start.kind == StartGroup::Kind::join;
   const std::uint32_t i = start.instance.v;
-  if (!join && groups_.at({i, start.group}).op.valid()) end_step(i, start.group, Cause::canceled, 0);  // waited on the dead
-  at(now_ + start.delay + between(100_ms, 2_s), [this, agent, start, i, join, incarnation = entities_.at(agent).incarnation] {
-    if (entities_.at(agent).incarnation != incarnation || !entities_.at(agent).alive) return;
-    Group& g = groups_.at({i, start.group});
-    LaunchEnded ended{start.instance, start.group, start.epoch, Cause::none, kUnknownRank, join, 0};
-    const std::set<std::uint32_t> absent(start.absent.begin(), start.absent.end());
-    for (std::uint32_t r = 0; r < g.ranks; ++r) {
-      const bool needed = join ? std::find(start.joining.begin(), start.joining.end(), r) != start.joining.end() : !absent.contains(r);
-      if (needed && !healthy(g.node_of(r))) ended.bad_node = g.node_of(r);
-    }
-    // A manager that was started again does not know of every end of a process: it is told.
-    const bool ended_before = !join && !g.workers && options_.fleet_crashes > 0 && g.epoch <= start.epoch;
-    if (ended_before || ended.bad_node != kUnknownRank || (!calm_ && random_.chance(0.1))) {
-      ended.cause = Cause::device_lost;
-    } else if (!join) {
-      if (g.epoch > start.epoch) return;  // others left meanwhile
-      if (!g.workers) fail(fmt::format("nobody survived in group {} of instance {}", start.group, i));
-      g.absent = absent;
-      g.epoch = start.epoch;
-      g.failed = false;
-      g.head = agent.index;
-    }
-    feed(agent, ended);
-  });
+  if (!join && groups_.at({i, start.group}).op.valid())
+    end_step(i, start.group, Cause::canceled, 0);  // waited on the dead
+  at(now_ + start.delay + between(100_ms, 2_s),
+     [this, agent, start, i, join, incarnation = entities_.at(agent).incarnation] {
+       if (entities_.at(agent).incarnation != incarnation || !entities_.at(agent).alive) return;
+       Group& g = groups_.at({i, start.group});
+       LaunchEnded ended{start.instance, start.group, start.epoch, Cause::none, kUnknownRank, join, 0};
+       const std::set<std::uint32_t> absent(start.absent.begin(), start.absent.end());
+       for (std::uint32_t r = 0; r < g.ranks; ++r) {
+         const bool needed = join ? std::find(start.joining.begin(), start.joining.end(), r) != start.joining.end()
+                                  : !absent.contains(r);
+         if (needed && !healthy(g.node_of(r))) ended.bad_node = g.node_of(r);
+       }
+       // A manager that was started again does not know of every end of a process: it is told.
+       const bool ended_before = !join && !g.workers && options_.fleet_crashes > 0 && g.epoch <= start.epoch;
+       if (ended_before || ended.bad_node != kUnknownRank || (!calm_ && random_.chance(0.1))) {
+         ended.cause = Cause::device_lost;
+       } else if (!join) {
+         if (g.epoch > start.epoch) return;  // others left meanwhile
+         if (!g.workers) fail(fmt::format("nobody survived in group {} of instance {}", start.group, i));
+         g.absent = absent;
+         g.epoch = start.epoch;
+         g.failed = false;
+         g.head = agent.index;
+       }
+       feed(agent, ended);
+     });
 }
 
 void RandomWorld::launch(Address agent, const StartGroup& start) {
@@ -293,7 +326,8 @@ void RandomWorld::launch(Address agent, const StartGroup& start) {
       for (const auto& [key, other] : groups_) {  // a spare is never spent twice
         if (key.first == i || !other.workers) continue;
         for (const std::uint32_t n : start.nodes) {
-          if (std::find(other.nodes.begin(), other.nodes.end(), n) != other.nodes.end()) fail(fmt::format("node {} serves instances {} and {}", n, key.first, i));
+          if (std::find(other.nodes.begin(), other.nodes.end(), n) != other.nodes.end())
+            fail(fmt::format("node {} serves instances {} and {}", n, key.first, i));
         }
       }
       Group& g = groups_.at({i, start.group});
@@ -316,8 +350,8 @@ void RandomWorld::launch(Address agent, const StartGroup& start) {
 void RandomWorld::arrive(int request) {
   const auto router = static_cast<std::uint32_t>(random_.below(kRouters));
   const auto id = static_cast<std::uint32_t>(request);
-  const RequestArrived r{RequestId{id}, static_cast<std::int32_t>(1 + random_.below(200)), static_cast<std::int32_t>(1 + random_.below(40)), 0,
-                         random_.below(6)};
+  const RequestArrived r{RequestId{id}, static_cast<std::int32_t>(1 + random_.below(200)),
+                         static_cast<std::int32_t>(1 + random_.below(40)), 0, random_.below(6)};
   if (!entities_.at(router_at(router)).alive) {
     ended_.insert(id);
     return;
@@ -392,7 +426,8 @@ void RandomWorld::plan_fault(int k) {
   const auto node = static_cast<std::uint32_t>(random_.below(kNodes));
   const std::uint64_t kind = random_.below(8);
   const auto router = static_cast<std::uint32_t>(random_.below(kRouters));
-  if (k >= options_.faults || !(options_.kept >> k & 1)) return;  // drawn all the same, so that fewer faults leave the others as they are
+  if (k >= options_.faults || !(options_.kept >> k & 1))
+    return;  // drawn all the same, so that fewer faults leave the others as they are
   if (kind < 4) {
     at(when, [this, node] { node_down(node); });
     at(repaired, [this, node] { node_up(node); });
@@ -400,7 +435,9 @@ void RandomWorld::plan_fault(int k) {
     at(when, [this, node] {
       broken_.insert(node);
       for (auto& [key, g] : groups_) {
-        if (down_.contains(node) || !g.workers || std::find(g.nodes.begin(), g.nodes.end(), node) == g.nodes.end() || !g.present_on(node)) continue;
+        if (down_.contains(node) || !g.workers || std::find(g.nodes.begin(), g.nodes.end(), node) == g.nodes.end() ||
+            !g.present_on(node))
+          continue;
         if (g.elastic) g.failed = true;
         else g.workers = false;
         if (g.op.valid()) end_step(key.first, key.second, Cause::device_lost, 0);
@@ -424,13 +461,16 @@ std::string RandomWorld::settled() const {
   if (ended_.size() != expected) return fmt::format("{} of {} requests ended", ended_.size(), expected);
   int leaderless = 0;
   for (const auto& [a, e] : entities_) {
-    if (!e.alive && a.role == Role::instance && (options_.scaling || options_.policy == RecoveryAction::spare_instance)) {
+    if (!e.alive && a.role == Role::instance &&
+        (options_.scaling || options_.policy == RecoveryAction::spare_instance)) {
       // An instance that is scaled down, or a cold spare, has no leader to miss; it gets one with its workers.
-      const bool cold = std::none_of(groups_.begin(), groups_.end(), [&](const auto& g) { return g.first.first == a.index && g.second.workers; });
+      const bool cold = std::none_of(groups_.begin(), groups_.end(),
+                                     [&](const auto& g) { return g.first.first == a.index && g.second.workers; });
       if (cold && ++leaderless <= (options_.scaling ? 2 : 1)) continue;
     }
     if (!e.alive) return fmt::format("{}/{} never came back", static_cast<int>(a.role), a.index);
-    if (a.role == Role::router && static_cast<const Router&>(*e.controller).in_flight() > 0) return fmt::format("router {} holds requests", a.index);
+    if (a.role == Role::router && static_cast<const Router&>(*e.controller).in_flight() > 0)
+      return fmt::format("router {} holds requests", a.index);
     if (a.role == Role::instance) {
       const std::size_t live = static_cast<const InstanceController&>(*e.controller).live();
       if (live > 0) return fmt::format("instance {} holds {} requests", a.index, live);
@@ -439,7 +479,9 @@ std::string RandomWorld::settled() const {
   if (!options_.scaling && options_.policy != RecoveryAction::spare_instance) {
     for (const auto& [key, g] : groups_) {
       if (!g.workers || g.failed) return fmt::format("group {} of instance {} is not up", key.second, key.first);
-      if (!g.absent.empty()) return fmt::format("group {} of instance {} is still without {} of its ranks", key.second, key.first, g.absent.size());
+      if (!g.absent.empty())
+        return fmt::format("group {} of instance {} is still without {} of its ranks", key.second, key.first,
+                           g.absent.size());
     }
   }
   return {};

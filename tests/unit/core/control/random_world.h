@@ -24,10 +24,10 @@ struct WorldOptions {
   RestartUnit unit = RestartUnit::instance;
   RecoveryAction policy = RecoveryAction::restart;
   bool scaling = false;
-  int fleet_crashes = 0;  // of the fleet manager, which is started again a moment later
-  int faults = 8;      // node crashes, broken GPUs, router crashes, in random order
+  int fleet_crashes = 0;     // of the fleet manager, which is started again a moment later
+  int faults = 8;            // node crashes, broken GPUs, router crashes, in random order
   std::uint32_t kept = ~0U;  // bit k: fault k happens; the others stay as they are without it
-  int requests = 150;  // while the faults happen; a second load follows when everything is repaired
+  int requests = 150;        // while the faults happen; a second load follows when everything is repaired
 };
 
 class RandomWorld {
@@ -53,8 +53,8 @@ class RandomWorld {
     std::vector<std::uint32_t> nodes;
     Epoch epoch = 0;
     bool workers = false, interrupted = false, decode = false;
-    bool failed = false;                // survivors wait (elastic policies)
-    std::set<std::uint32_t> absent;     // ranks that take no part
+    bool failed = false;             // survivors wait (elastic policies)
+    std::set<std::uint32_t> absent;  // ranks that take no part
     std::uint32_t head = 0, ranks = 1;
     bool elastic = false;
     std::uint32_t node_of(std::uint32_t rank) const { return nodes[rank * nodes.size() / ranks]; }
@@ -72,7 +72,9 @@ class RandomWorld {
   static constexpr std::uint32_t kNoHost = ~0U;
 
   void at(Instant when, Action action) { queue_.emplace(std::pair{when, ++sequence_}, std::move(action)); }
-  Duration between(Duration a, Duration b) { return a + Duration{static_cast<std::int64_t>(random_.below(static_cast<std::uint64_t>((b - a).v) + 1))}; }
+  Duration between(Duration a, Duration b) {
+    return a + Duration{static_cast<std::int64_t>(random_.below(static_cast<std::uint64_t>((b - a).v) + 1))};
+  }
   std::unique_ptr<Controller> make(Address a, bool first);
   void deliver(Address from, Address to, Event event);
   void feed(Address to, const Event& event);
@@ -91,7 +93,9 @@ class RandomWorld {
   void arrive(int request);
   void plan_fault(int k);
   std::string settled() const;
-  void fail(std::string why) { if (failure_.empty()) failure_ = std::move(why); }
+  void fail(std::string why) {
+    if (failure_.empty()) failure_ = std::move(why);
+  }
 
   WorldOptions options_;
   Random random_;

@@ -1,9 +1,10 @@
-// Routers, leaders, agents and the fleet manager together under random faults. Whatever happens: every request ends exactly
-// once, digests follow the state, no operation has two ends, KV is conserved (in builds with FAULTLINE_CHECKS), and after
-// the last repair everything drains, is up again and serves without a loss.
+// Routers, leaders, agents and the fleet manager together under random faults. Whatever happens: every request ends
+// exactly once, digests follow the state, no operation has two ends, KV is conserved (in builds with FAULTLINE_CHECKS),
+// and after the last repair everything drains, is up again and serves without a loss.
 //
-// FAULTLINE_TEST_SEED=<seed> runs one seed (with FAULTLINE_TEST_TRACE=1 every event goes to stderr), FAULTLINE_TEST_SEEDS=<n> the first n;
-// FAULTLINE_TEST_FAULTS=<bits> keeps only some of its faults. A failure is reduced to the faults that show it, and prints the command.
+// FAULTLINE_TEST_SEED=<seed> runs one seed (with FAULTLINE_TEST_TRACE=1 every event goes to stderr),
+// FAULTLINE_TEST_SEEDS=<n> the first n; FAULTLINE_TEST_FAULTS=<bits> keeps only some of its faults. A failure is
+// reduced to the faults that show it, and prints the command.
 #include <gtest/gtest.h>
 
 #include <csignal>
@@ -20,7 +21,9 @@ using testing::RandomWorld;
 using testing::WorldOptions;
 
 volatile std::sig_atomic_t running_seed = 0;
-void print_seed(int) { std::fprintf(stderr, "random world: FAULTLINE_TEST_SEED=%ld\n", static_cast<long>(running_seed)); }
+void print_seed(int) {
+  std::fprintf(stderr, "random world: FAULTLINE_TEST_SEED=%ld\n", static_cast<long>(running_seed));
+}
 
 void check(WorldOptions options) {
   // A broken assertion ends the process: say at least where it happened.
@@ -33,9 +36,11 @@ void check(WorldOptions options) {
   for (std::uint64_t seed = first; seed <= last; ++seed) {
     running_seed = static_cast<std::sig_atomic_t>(seed);
     options.seed = seed;
-    if (const char* kept = std::getenv("FAULTLINE_TEST_FAULTS")) options.kept = static_cast<std::uint32_t>(std::strtoul(kept, nullptr, 10));
+    if (const char* kept = std::getenv("FAULTLINE_TEST_FAULTS"))
+      options.kept = static_cast<std::uint32_t>(std::strtoul(kept, nullptr, 10));
     RandomWorld world(options);
-    if (std::getenv("FAULTLINE_TEST_TRACE")) world.trace([](const std::string& line) { std::fputs(line.c_str(), stderr); });
+    if (std::getenv("FAULTLINE_TEST_TRACE"))
+      world.trace([](const std::string& line) { std::fputs(line.c_str(), stderr); });
     std::string wrong = world.run();
     steps += world.steps();
     completed += world.completed();
@@ -54,9 +59,9 @@ void check(WorldOptions options) {
     if (!all.empty()) all = fault::shrink<std::uint32_t>(all, [&](const auto& some) { return !keep(some).empty(); });
     const std::string still = keep(all);
     const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
-    ADD_FAILURE() << (still.empty() ? wrong : still) << "\n  shown by " << all.size() << " of " << options.faults << " faults:\n  FAULTLINE_TEST_SEED="
-                  << seed << " FAULTLINE_TEST_FAULTS=" << smaller.kept << " test_unit --gtest_filter=" << info->test_suite_name() << "."
-                  << info->name();
+    ADD_FAILURE() << (still.empty() ? wrong : still) << "\n  shown by " << all.size() << " of " << options.faults
+                  << " faults:\n  FAULTLINE_TEST_SEED=" << seed << " FAULTLINE_TEST_FAULTS=" << smaller.kept
+                  << " test_unit --gtest_filter=" << info->test_suite_name() << "." << info->name();
   }
   std::signal(SIGABRT, before);
   if (given) return;
@@ -68,10 +73,14 @@ TEST(RandomWorld, RestartOfInstances) { check({.unit = RestartUnit::instance, .p
 TEST(RandomWorld, RestartOfRoles) { check({.unit = RestartUnit::role, .policy = RecoveryAction::restart}); }
 TEST(RandomWorld, RestartOfGroups) { check({.unit = RestartUnit::ep_group, .policy = RecoveryAction::restart}); }
 TEST(RandomWorld, RestartOfRanks) { check({.unit = RestartUnit::rank, .policy = RecoveryAction::restart}); }
-TEST(RandomWorld, SpareNodesForInstances) { check({.unit = RestartUnit::instance, .policy = RecoveryAction::spare_node}); }
+TEST(RandomWorld, SpareNodesForInstances) {
+  check({.unit = RestartUnit::instance, .policy = RecoveryAction::spare_node});
+}
 TEST(RandomWorld, SpareNodesForGroups) { check({.unit = RestartUnit::ep_group, .policy = RecoveryAction::spare_node}); }
 TEST(RandomWorld, SpareInstances) { check({.unit = RestartUnit::instance, .policy = RecoveryAction::spare_instance}); }
-TEST(RandomWorld, Scaling) { check({.unit = RestartUnit::ep_group, .policy = RecoveryAction::restart, .scaling = true}); }
+TEST(RandomWorld, Scaling) {
+  check({.unit = RestartUnit::ep_group, .policy = RecoveryAction::restart, .scaling = true});
+}
 TEST(RandomWorld, ScalingWithSpareInstances) {
   check({.unit = RestartUnit::role, .policy = RecoveryAction::spare_instance, .scaling = true});
 }
@@ -93,9 +102,13 @@ TEST(RandomWorld, TheFleetManagerIsStartedAgainAmongSurvivors) {
 TEST(RandomWorld, TheFleetManagerIsStartedAgainAmongMaskedExperts) {
   check({.unit = RestartUnit::ep_group, .policy = RecoveryAction::mask, .fleet_crashes = 4});
 }
-TEST(RandomWorld, ManyFaultsAtOnce) { check({.unit = RestartUnit::rank, .policy = RecoveryAction::spare_node, .faults = 16}); }
+TEST(RandomWorld, ManyFaultsAtOnce) {
+  check({.unit = RestartUnit::rank, .policy = RecoveryAction::spare_node, .faults = 16});
+}
 TEST(RandomWorld, ElasticGroups) { check({.unit = RestartUnit::ep_group, .policy = RecoveryAction::elastic_ep}); }
-TEST(RandomWorld, ElasticGroupsThatRestartWithTheirInstance) { check({.unit = RestartUnit::instance, .policy = RecoveryAction::elastic_ep}); }
+TEST(RandomWorld, ElasticGroupsThatRestartWithTheirInstance) {
+  check({.unit = RestartUnit::instance, .policy = RecoveryAction::elastic_ep});
+}
 TEST(RandomWorld, MaskedExperts) { check({.unit = RestartUnit::ep_group, .policy = RecoveryAction::mask}); }
 TEST(RandomWorld, ElasticGroupsUnderManyFaultsAtOnce) {
   check({.unit = RestartUnit::ep_group, .policy = RecoveryAction::elastic_ep, .faults = 16});

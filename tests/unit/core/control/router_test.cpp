@@ -27,10 +27,12 @@ std::uint32_t placed(const Commands& commands, std::uint32_t id) {
   }
   return kUnknownRank;
 }
-RequestArrived request(std::uint32_t id, std::int32_t prompt = 100, std::int32_t output = 10, std::uint64_t prefix = 0) {
+RequestArrived request(std::uint32_t id, std::int32_t prompt = 100, std::int32_t output = 10,
+                       std::uint64_t prefix = 0) {
   return {RequestId{id}, prompt, output, 0, prefix};
 }
-AttemptEnded ended(std::uint32_t id, std::uint32_t attempt, Cause cause = Cause::none, std::int32_t produced = 10, bool accepting = true) {
+AttemptEnded ended(std::uint32_t id, std::uint32_t attempt, Cause cause = Cause::none, std::int32_t produced = 10,
+                   bool accepting = true) {
   return {RequestId{id}, attempt, cause, produced, accepting};
 }
 
@@ -106,7 +108,8 @@ TEST(Router, PowerOfTwoTakesTheLighterOfTwoAndNeverOneThatDoesNotAccept) {
   for (std::uint32_t id = 0; id < 700; ++id) ++count[placed(feed(r, at(0_s), request(id)), id)];
   EXPECT_EQ(count.count(3), 0U);
   EXPECT_EQ(count.size(), 7U);
-  // Two choices keep the fullest within a few of the mean of 100 (log log n); one random choice would spread by about 30.
+  // Two choices keep the fullest within a few of the mean of 100 (log log n); one random choice would spread by
+  // about 30.
   for (const auto& [instance, n] : count) EXPECT_NEAR(n, 100, 10) << "instance " << instance;
 }
 
@@ -124,7 +127,8 @@ TEST(Router, AChoiceDependsOnTheRequestAndNotOnTheOnesBefore) {
   feed(b, at(0_s), leader_at(placed(feed(b, at(0_s), request(1001, 1, 1)), 1001)), ended(1001, 0));
   int same = 0;
   for (std::uint32_t id = 0; id < 20; ++id) {
-    const std::uint32_t x = placed(feed(a, at(0_s), request(id, 1000, 10)), id), y = placed(feed(b, at(0_s), request(id, 1000, 10)), id);
+    const std::uint32_t x = placed(feed(a, at(0_s), request(id, 1000, 10)), id),
+                        y = placed(feed(b, at(0_s), request(id, 1000, 10)), id);
     same += x == y;
     feed(a, at(0_s), leader_at(x), ended(id, 0));
     feed(b, at(0_s), leader_at(y), ended(id, 0));
@@ -255,7 +259,8 @@ TEST(Router, TheRetryBudgetBoundsTheShareOfRetriesInFlight) {
   for (std::uint32_t id = 0; id < 10; ++id) feed(r, at(0_s), request(id));
   int failed = 0;
   for (std::uint32_t id = 0; id < 10; ++id) {
-    failed += static_cast<int>(all<NoteRequestEnded>(feed(r, at(1_s), leader_at(0), ended(id, 0, Cause::device_lost))).size());
+    failed += static_cast<int>(
+        all<NoteRequestEnded>(feed(r, at(1_s), leader_at(0), ended(id, 0, Cause::device_lost))).size());
   }
   EXPECT_EQ(failed, 8);  // two of ten may be retries; the share of two among fewer left is above it
   EXPECT_EQ(r.in_flight(), 2U);

@@ -29,7 +29,9 @@ inline Commands feed(Controller& c, Instant now, const Event& event) {
 inline Commands feed(Controller& c, Instant now, Address from, Message message) {
   return feed(c, now, Received{from, std::move(message)});
 }
-inline Event lost(Address peer, Cause cause = Cause::peer_lost) { return PeerChanged{peer, PeerChanged::To::lost, cause}; }
+inline Event lost(Address peer, Cause cause = Cause::peer_lost) {
+  return PeerChanged{peer, PeerChanged::To::lost, cause};
+}
 inline Event back(Address peer) { return PeerChanged{peer, PeerChanged::To::back, Cause::none}; }
 
 /// The commands of one kind, in order.

@@ -18,7 +18,8 @@ std::string log_of(Address who, std::uint32_t incarnation, const std::vector<std
   record::EventLogWriter log("experiment", [&](std::string_view b) { bytes += b; });
   std::int64_t t = 0;
   for (const std::uint64_t token : tokens) {
-    if (who == kA) log.append(Instant{++t}, who, incarnation, control::TimerFired{1}, control::Commands{probe(token)}, 0);
+    if (who == kA)
+      log.append(Instant{++t}, who, incarnation, control::TimerFired{1}, control::Commands{probe(token)}, 0);
     else log.append(Instant{++t}, who, incarnation, control::Received{kA, control::ProbeNode{token}}, {}, 0);
   }
   log.finish();
@@ -36,7 +37,8 @@ TEST(Delivery, MessagesThatWereLostAreCountedAndNoDifference) {
 
 TEST(Delivery, AMessageThatNobodySentIsNamed) {
   const auto result = check({log_of(kA, 0, {1, 2}), log_of(kB, 0, {1, 9})});
-  EXPECT_NE(result.difference.find("node 1 received from fleet 0, as message 2"), std::string::npos) << result.difference;
+  EXPECT_NE(result.difference.find("node 1 received from fleet 0, as message 2"), std::string::npos)
+      << result.difference;
 }
 
 TEST(Delivery, TwiceOrOutOfOrderIsADifference) {

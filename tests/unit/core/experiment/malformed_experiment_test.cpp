@@ -30,28 +30,24 @@ TEST_P(MalformedExperiment, SaysWhatIsWrongAndWhere) {
 INSTANTIATE_TEST_SUITE_P(
     Text, MalformedExperiment,
     ::testing::ValuesIn(std::vector<Case>{
-        {"name: test\n", "",
-         "e.yaml:1:1: error: missing key 'name'\n"},
-        {"seed: 1", "seed: -1",
-         "e.yaml:2:7: error: seed: must be at least 0, got '-1'\n"},
-        {"seed: 1", "seed: one",
-         "e.yaml:2:7: error: seed: expected a whole number, got 'one'\n"},
-        {"seed: 1", "seed: [1, 2]",
-         "e.yaml:2:7: error: seed: expected a whole number, got a list\n"},
+        {"name: test\n", "", "e.yaml:1:1: error: missing key 'name'\n"},
+        {"seed: 1", "seed: -1", "e.yaml:2:7: error: seed: must be at least 0, got '-1'\n"},
+        {"seed: 1", "seed: one", "e.yaml:2:7: error: seed: expected a whole number, got 'one'\n"},
+        {"seed: 1", "seed: [1, 2]", "e.yaml:2:7: error: seed: expected a whole number, got a list\n"},
         {"seed: 1", "sed: 1",
          "e.yaml:2:1: error: unknown key 'sed'\n"
          "  known keys: * (did you mean 'seed'?)\n"},
         {"seed: 1", "seed: 1\nseed: 2",
          "e.yaml:3:1: error: key 'seed' appears twice\n"
          "  first at e.yaml:2:1\n"},
-        {"seed: 1", "fidelity: flow",
-         "e.yaml:2:11: error: fidelity: expected one of step, fluid, got 'flow'\n"},
-        {"seed: 1", "end: 0 s",
-         "e.yaml:2:6: error: end: must be greater than 0, got '0 s'\n"},
+        {"seed: 1", "fidelity: flow", "e.yaml:2:11: error: fidelity: expected one of step, fluid, got 'flow'\n"},
+        {"seed: 1", "end: 0 s", "e.yaml:2:6: error: end: must be greater than 0, got '0 s'\n"},
         {"seed: 1", "end: 10 GiB",
-         "e.yaml:2:6: error: end: expected a duration with its unit, such as '50 ms' (ns, us, ms, s, min, h, d), got '10 GiB'\n"},
+         "e.yaml:2:6: error: end: expected a duration with its unit, such as '50 ms' (ns, us, ms, s, min, h, d), got "
+         "'10 GiB'\n"},
         {"seed: 1", "end: soon",
-         "e.yaml:2:6: error: end: expected a duration with its unit, such as '50 ms' (ns, us, ms, s, min, h, d), got 'soon'\n"},
+         "e.yaml:2:6: error: end: expected a duration with its unit, such as '50 ms' (ns, us, ms, s, min, h, d), got "
+         "'soon'\n"},
         {"topology: topologies/fleets/mi300x-32-rail.yaml\n", "",
          "e.yaml:1:1: error: missing key 'topology'\n"
          "  give a file name or a mapping\n"},
@@ -83,27 +79,28 @@ INSTANTIATE_TEST_SUITE_P(
          "  known keys: *\n"
          "e.yaml:11:3: error: unknown key 'decode' in 'fleet'\n"
          "  known keys: *\n"},
-        {"  instances: 4", "  instances: 0",
-         "e.yaml:8:14: error: instances: must be at least 1, got '0'\n"},
+        {"  instances: 4", "  instances: 0", "e.yaml:8:14: error: instances: must be at least 1, got '0'\n"},
         {"  instances: 4", "  instances: 9",
          "e.yaml:8:3: error: the placement needs 36 nodes, the topology has 32\n"
          "  9 instances of 2P2D (4 nodes each)\n"},
-        {"  instances: 4", "  instances: 2.5",
-         "e.yaml:8:14: error: instances: expected a whole number, got '2.5'\n"},
+        {"  instances: 4", "  instances: 2.5", "e.yaml:8:14: error: instances: expected a whole number, got '2.5'\n"},
         {"  instances: 4", "  instnces: 4",
          "e.yaml:8:3: error: unknown key 'instnces' in 'fleet'\n"
          "  known keys: * (did you mean 'instances'?)\n"},
-        {"  prefill: {dp: 16, ep: 16, kv_precision: fp8}\n", "",
-         "e.yaml:8:3: error: 'fleet': missing key 'prefill'\n"},
+        {"  prefill: {dp: 16, ep: 16, kv_precision: fp8}\n", "", "e.yaml:8:3: error: 'fleet': missing key 'prefill'\n"},
         {"  prefill: {dp: 16, ep: 16, kv_precision: fp8}", "  prefill: {dp: 12, ep: 12}",
          "e.yaml:8:3: error: fleet.prefill: tp*dp = 12 GPUs do not fill whole nodes of 8\n"
-         "e.yaml:8:3: error: fleet.prefill: ep=12 does not divide the 256 experts and 0 replicas of DeepSeek-V3: redundant_experts=8 would\n"},
+         "e.yaml:8:3: error: fleet.prefill: ep=12 does not divide the 256 experts and 0 replicas of DeepSeek-V3: "
+         "redundant_experts=8 would\n"},
         {"  prefill: {dp: 16, ep: 16, kv_precision: fp8}", "  prefill: {dp: 16, ep: 7}",
          "e.yaml:8:3: error: fleet.prefill: ep=7 must equal the GPUs of its group, tp*dp = 1*16 = 16\n"},
         {"  prefill: {dp: 16, ep: 16, kv_precision: fp8}", "  prefill: {tp: 8, dp: 16, ep: 128}",
-         "e.yaml:8:3: error: fleet.prefill: groups of 128 GPUs (tp 8 x dp 16) do not divide the role's 2 nodes of 8 GPUs\n"},
+         "e.yaml:8:3: error: fleet.prefill: groups of 128 GPUs (tp 8 x dp 16) do not divide the role's 2 nodes of 8 "
+         "GPUs\n"},
         {"  prefill: {dp: 16, ep: 16, kv_precision: fp8}", "  prefill: {dp: 1, ep: 1}",
-         "e.yaml:8:3: error: fleet.prefill: DeepSeek-V3 with tp=1 dp=1 ep=1 on MI300X does not fit: of 192.0 GiB a GPU, 23.0 GiB are reserved and 3.0 GiB taken by the runtime; weights need 626.9 GiB (experts 609.1, attention 10.6, other 7.1), activations 1.8 GiB, communication 0.0 GiB: 462.8 GiB too much\n"},
+         "e.yaml:8:3: error: fleet.prefill: DeepSeek-V3 with tp=1 dp=1 ep=1 on MI300X does not fit: of 192.0 GiB a "
+         "GPU, 23.0 GiB are reserved and 3.0 GiB taken by the runtime; weights need 626.9 GiB (experts 609.1, "
+         "attention 10.6, other 7.1), activations 1.8 GiB, communication 0.0 GiB: 462.8 GiB too much\n"},
         {"  prefill: {dp: 16, ep: 16, kv_precision: fp8}", "  prefill: {dp: 16, ep: 16, kv_precision: fp9}",
          "e.yaml:10:43: error: kv_precision: expected one of bf16, fp8, got 'fp9'\n"
          "  (did you mean 'fp8'?)\n"},
@@ -134,49 +131,58 @@ INSTANTIATE_TEST_SUITE_P(
         {"kind: poisson, rate: 8", "kind: poisson, rate: 0",
          "e.yaml:14:35: error: rate: must be at least 1e-06, got '0'\n"},
         {"  duration: 10 s\n", "  duration: 10\n",
-         "e.yaml:16:13: error: duration: expected a duration with its unit, such as '50 ms' (ns, us, ms, s, min, h, d), got '10'\n"},
+         "e.yaml:16:13: error: duration: expected a duration with its unit, such as '50 ms' (ns, us, ms, s, min, h, "
+         "d), got '10'\n"},
         {"  duration: 10 s\n", "  duration: 10 m\n",
-         "e.yaml:16:13: error: duration: expected a duration with its unit, such as '50 ms' (ns, us, ms, s, min, h, d), got '10 m'\n"},
-        {"  duration: 10 s\n", "",
-         "e.yaml:14:3: error: a generated workload needs an end: 'requests' or 'duration'\n"},
+         "e.yaml:16:13: error: duration: expected a duration with its unit, such as '50 ms' (ns, us, ms, s, min, h, "
+         "d), got '10 m'\n"},
+        {"  duration: 10 s\n", "", "e.yaml:14:3: error: a generated workload needs an end: 'requests' or 'duration'\n"},
         {"kind: azure_conversation", "kind: azure",
-         "e.yaml:15:19: error: kind: expected one of independent, azure_conversation, azure_code, trace, got 'azure'\n"},
+         "e.yaml:15:19: error: kind: expected one of independent, azure_conversation, azure_code, trace, got "
+         "'azure'\n"},
         {"kind: switch.down", "kind: switch.dwn",
-         "e.yaml:18:22: error: kind: expected one of gpu.failstop, gpu.ecc, gpu.correctable, gpu.hang, gpu.slow, gpu.sdc, pcie.degrade, process.crash, xgmi.down, xgmi.degrade, nic.down, nic.flap, link.down, link.degrade, link.flap, link.lossy, link.oneway, switch.down, pfc.storm, kv.fail, node.crash, node.maintenance, rack.power, cooling.loss, partition, router.crash, registry.loss, storage.slow, rollout.bad, clock.skew, overload, placebo, got 'switch.dwn'\n"
+         "e.yaml:18:22: error: kind: expected one of gpu.failstop, gpu.ecc, gpu.correctable, gpu.hang, gpu.slow, "
+         "gpu.sdc, pcie.degrade, process.crash, xgmi.down, xgmi.degrade, nic.down, nic.flap, link.down, link.degrade, "
+         "link.flap, link.lossy, link.oneway, switch.down, pfc.storm, kv.fail, node.crash, node.maintenance, "
+         "rack.power, cooling.loss, partition, router.crash, registry.loss, storage.slow, rollout.bad, clock.skew, "
+         "overload, placebo, got 'switch.dwn'\n"
          "  (did you mean 'switch.down'?)\n"},
         {"kind: switch.down", "kind: gpu.failstop",
          "e.yaml:18:44: error: gpu.failstop targets a gpu, 'leaf-0' is a switch\n"},
         {"target: leaf-0", "target: leaf-99",
          "e.yaml:18:43: error: unknown component 'leaf-99' in fault target\n"
-         "  known switch names: leaf-0, leaf-1, leaf-2, leaf-3, leaf-4, leaf-5, leaf-6, leaf-7 … (32 more) (did you mean 'leaf-0'?)\n"},
-        {"target: leaf-0, ", "",
-         "e.yaml:18:22: error: switch.down needs 'target'\n"},
-        {"at: 5 s", "at: -5 s",
-         "e.yaml:18:55: error: at: must be at least 0 s, got '-5 s'\n"},
+         "  known switch names: leaf-0, leaf-1, leaf-2, leaf-3, leaf-4, leaf-5, leaf-6, leaf-7 … (32 more) (did you "
+         "mean 'leaf-0'?)\n"},
+        {"target: leaf-0, ", "", "e.yaml:18:22: error: switch.down needs 'target'\n"},
+        {"at: 5 s", "at: -5 s", "e.yaml:18:55: error: at: must be at least 0 s, got '-5 s'\n"},
         {"at: 5 s, ", "",
          "e.yaml:18:5: error: 'faults[0]': no trigger\n"
          "  one of 'at', 'after' and 'random' says when\n"},
         {"at: 5 s", "at: 5 s, after: {event: request.completed, nth: 3}",
          "e.yaml:18:67: error: more than one trigger\n"
          "  only one of 'at', 'after' and 'random' says when\n"
-         "e.yaml:18:75: error: event: expected one of request_arrived, request_completed, prefill_step, decode_step, kv_transfer_started, kv_transfer_completed, recovery_detected, recovery_decided, recovery_drained, recovery_rerouted, recovery_ready, got 'request.completed'\n"
+         "e.yaml:18:75: error: event: expected one of request_arrived, request_completed, prefill_step, decode_step, "
+         "kv_transfer_started, kv_transfer_completed, recovery_detected, recovery_decided, recovery_drained, "
+         "recovery_rerouted, recovery_ready, got 'request.completed'\n"
          "  (did you mean 'request_completed'?)\n"},
-        {"duration: 2 s}", "duration: 2 s, factor: 0.5}",
-         "e.yaml:18:83: error: switch.down takes no 'factor'\n"},
+        {"duration: 2 s}", "duration: 2 s, factor: 0.5}", "e.yaml:18:83: error: switch.down takes no 'factor'\n"},
         {"duration: 2 s}", "duration: 2 s}\n  - {id: leaf, kind: node.crash, target: node-0, at: 1 s}",
          "e.yaml:19:5: error: fault id 'leaf' appears twice\n"
          "  first at e.yaml:18:5\n"},
         {"recovery: {policy: restart}", "recovery: {policy: reboot}",
-         "e.yaml:19:20: error: policy: expected one of none, restart, spare_node, spare_instance, elastic_ep, mask, got 'reboot'\n"},
+         "e.yaml:19:20: error: policy: expected one of none, restart, spare_node, spare_instance, elastic_ep, mask, "
+         "got 'reboot'\n"},
         {"recovery: {policy: restart}", "recovery: {policy: restart, decision_delay: 100}",
-         "e.yaml:19:45: error: decision_delay: expected a duration with its unit, such as '50 ms' (ns, us, ms, s, min, h, d), got '100'\n"},
+         "e.yaml:19:45: error: decision_delay: expected a duration with its unit, such as '50 ms' (ns, us, ms, s, min, "
+         "h, d), got '100'\n"},
         {"recovery: {policy: restart}", "recovry: {policy: restart}",
          "e.yaml:19:1: error: unknown key 'recovry'\n"
          "  known keys: * (did you mean 'recovery'?)\n"},
         {"recovery: {policy: restart}", "router: {replicas: 0}",
          "e.yaml:19:20: error: replicas: must be at least 1, got '0'\n"},
         {"recovery: {policy: restart}", "router: {policy: random}",
-         "e.yaml:19:18: error: policy: expected one of round_robin, least_tokens, power_of_two, prefix_affinity, got 'random'\n"},
+         "e.yaml:19:18: error: policy: expected one of round_robin, least_tokens, power_of_two, prefix_affinity, got "
+         "'random'\n"},
         {"recovery: {policy: restart}", "router: {retry: {budget: 1.5}}",
          "e.yaml:19:26: error: budget: must be at most 1, got '1.5'\n"},
         {"recovery: {policy: restart}", "router: {signal_interval: 1 us}",
@@ -186,7 +192,8 @@ INSTANTIATE_TEST_SUITE_P(
         {"recovery: {policy: restart}", "detector: {heartbeats_missed: 0}",
          "e.yaml:19:31: error: heartbeats_missed: must be at least 1, got '0'\n"},
         {"recovery: {policy: restart}", "detector: {heartbeat_period: 3 Gb/s}",
-         "e.yaml:19:30: error: heartbeat_period: expected a duration with its unit, such as '50 ms' (ns, us, ms, s, min, h, d), got '3 Gb/s'\n"},
+         "e.yaml:19:30: error: heartbeat_period: expected a duration with its unit, such as '50 ms' (ns, us, ms, s, "
+         "min, h, d), got '3 Gb/s'\n"},
         {"recovery: {policy: restart}", "autoscaler: {enabled: yes please}",
          "e.yaml:19:23: error: enabled: expected true or false, got 'yes please'\n"},
         {"recovery: {policy: restart}", "autoscaler: {scale_up_tokens: 10, scale_down_tokens: 20}",
@@ -206,9 +213,11 @@ INSTANTIATE_TEST_SUITE_P(
         {"recovery: {policy: restart}", "recovery: {policy: *unknown}",
          "e.yaml:19:20: error: not valid YAML: the referenced anchor is not defined\n"},
         {"recovery: {policy: restart}", "timing: {control_latency: 1e30 s}",
-         "e.yaml:19:27: error: control_latency: expected a duration with its unit, such as '50 ms' (ns, us, ms, s, min, h, d), got '1e30 s'\n"},
+         "e.yaml:19:27: error: control_latency: expected a duration with its unit, such as '50 ms' (ns, us, ms, s, "
+         "min, h, d), got '1e30 s'\n"},
         {"recovery: {policy: restart}", "timing: {control_latency: nan s}",
-         "e.yaml:19:27: error: control_latency: expected a duration with its unit, such as '50 ms' (ns, us, ms, s, min, h, d), got 'nan s'\n"},
+         "e.yaml:19:27: error: control_latency: expected a duration with its unit, such as '50 ms' (ns, us, ms, s, "
+         "min, h, d), got 'nan s'\n"},
         {"recovery: {policy: restart}", "recovery:\n\tpolicy: restart",
          "e.yaml:20:8: error: not valid YAML: illegal map value\n"},
         {"recovery: {policy: restart}", "engine2: {}",
@@ -218,8 +227,12 @@ INSTANTIATE_TEST_SUITE_P(
          "e.yaml:6:24: error: max_num_seqs: must be at least 1, got '0'\n"
          "e.yaml:6:40: error: kv_fraction: must be at most 1, got '2'\n"},
         {"engine: topologies/engines/sglang.yaml", "engine: {kv_fraction: 0.05}",
-         "e.yaml:8:3: error: fleet.prefill: DeepSeek-V3 with tp=1 dp=16 ep=16 on MI300X does not fit: of 192.0 GiB a GPU, 182.4 GiB are reserved and 3.0 GiB taken by the runtime; weights need 55.8 GiB (experts 38.1, attention 10.6, other 7.1), activations 1.8 GiB, communication 2.7 GiB: 53.7 GiB too much\n"
-         "e.yaml:8:3: error: fleet.decode: DeepSeek-V3 with tp=1 dp=16 ep=16 on MI300X does not fit: of 192.0 GiB a GPU, 182.4 GiB are reserved and 3.0 GiB taken by the runtime; weights need 55.8 GiB (experts 38.1, attention 10.6, other 7.1), activations 1.8 GiB, communication 2.7 GiB: 53.7 GiB too much\n"},
+         "e.yaml:8:3: error: fleet.prefill: DeepSeek-V3 with tp=1 dp=16 ep=16 on MI300X does not fit: of 192.0 GiB a "
+         "GPU, 182.4 GiB are reserved and 3.0 GiB taken by the runtime; weights need 55.8 GiB (experts 38.1, attention "
+         "10.6, other 7.1), activations 1.8 GiB, communication 2.7 GiB: 53.7 GiB too much\n"
+         "e.yaml:8:3: error: fleet.decode: DeepSeek-V3 with tp=1 dp=16 ep=16 on MI300X does not fit: of 192.0 GiB a "
+         "GPU, 182.4 GiB are reserved and 3.0 GiB taken by the runtime; weights need 55.8 GiB (experts 38.1, attention "
+         "10.6, other 7.1), activations 1.8 GiB, communication 2.7 GiB: 53.7 GiB too much\n"},
         {"engine: topologies/engines/sglang.yaml", "engine: {max_num_seqs: 1, block_tokens: 0}",
          "e.yaml:6:41: error: block_tokens: must be at least 1, got '0'\n"}}),
     name_of_case);
@@ -260,20 +273,27 @@ TEST(Experiment, WhatIsSetOnTheCommandLineIsCheckedLikeTheFile) {
             "--set fleet.instances: error: expected a field and a value, such as 'fleet.instances=8'\n");
   EXPECT_EQ(errors_of(kBase, {"=3"}), "--set =3: error: expected a field and a value, such as 'fleet.instances=8'\n");
   EXPECT_EQ(errors_of(kBase, {"fleet..x=1"}), "--set fleet..x=1: error: the field has an empty part\n");
-  EXPECT_EQ(errors_of(kBase, {"seed={"}), "--set seed={: error: the value is not valid YAML: end of map flow not found\n");
+  EXPECT_EQ(errors_of(kBase, {"seed={"}),
+            "--set seed={: error: the value is not valid YAML: end of map flow not found\n");
   EXPECT_EQ(errors_of(kBase, {"name.x=1"}), "--set name.x=1: error: 'name' is a single value and has no field 'x'\n");
-  EXPECT_EQ(errors_of(kBase, {"fleet.instances="}), "--set fleet.instances=: error: instances: expected a whole number, got nothing\n");
-  EXPECT_EQ(errors_of(kBase, {"fleet.instances=abc"}), "--set fleet.instances=abc: error: instances: expected a whole number, got 'abc'\n");
-  EXPECT_EQ(errors_of(kBase, {"fleet.instances=0"}), "--set fleet.instances=0: error: instances: must be at least 1, got '0'\n");
+  EXPECT_EQ(errors_of(kBase, {"fleet.instances="}),
+            "--set fleet.instances=: error: instances: expected a whole number, got nothing\n");
+  EXPECT_EQ(errors_of(kBase, {"fleet.instances=abc"}),
+            "--set fleet.instances=abc: error: instances: expected a whole number, got 'abc'\n");
+  EXPECT_EQ(errors_of(kBase, {"fleet.instances=0"}),
+            "--set fleet.instances=0: error: instances: must be at least 1, got '0'\n");
   EXPECT_TRUE(matches(errors_of(kBase, {"fleet.instnces=3"}),
-                      "--set fleet.instnces=3: error: unknown key 'instnces' in 'fleet'\n  known keys: * (did you mean 'instances'?)\n"));
+                      "--set fleet.instnces=3: error: unknown key 'instnces' in 'fleet'\n  known keys: * (did you mean "
+                      "'instances'?)\n"));
   EXPECT_TRUE(matches(errors_of(kBase, {"flet.instances=3"}),
                       "--set flet.instances=3: error: unknown key 'flet'\n  known keys: * (did you mean 'fleet'?)\n"));
   EXPECT_TRUE(matches(errors_of(kBase, {"detector.probe_timout=3 s"}),
-                      "--set detector.probe_timout=3 s: error: unknown key 'probe_timout' in 'detector'\n  known keys: * (did you mean 'probe_timeout'?)\n"))
+                      "--set detector.probe_timout=3 s: error: unknown key 'probe_timout' in 'detector'\n  known keys: "
+                      "* (did you mean 'probe_timeout'?)\n"))
       << "where the file has no such mapping";
   EXPECT_TRUE(matches(errors_of(kBase, {"router={policy: lest_tokens}"}),
-                      "--set router={policy: lest_tokens}: error: policy: expected one of *, got 'lest_tokens'\n  (did you mean 'least_tokens'?)\n"));
+                      "--set router={policy: lest_tokens}: error: policy: expected one of *, got 'lest_tokens'\n  (did "
+                      "you mean 'least_tokens'?)\n"));
   EXPECT_TRUE(matches(errors_of(kBase, {"fleet.instances=x", "seed=y"}),
                       "--set fleet.instances=x: error: *\n--set seed=y: error: *\n"))
       << "each error names its own argument";

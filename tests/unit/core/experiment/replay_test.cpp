@@ -31,7 +31,8 @@ std::string log_of(Tamper tamper) {
     log.append(Instant{k}, {Role::router, 0}, 0, event, commands, digest);
   };
   step(0, control::Started{});
-  for (int k = 1; k <= 3; ++k) step(k, control::RequestArrived{RequestId{static_cast<std::uint32_t>(k)}, 100, 10, 0, 0});
+  for (int k = 1; k <= 3; ++k)
+    step(k, control::RequestArrived{RequestId{static_cast<std::uint32_t>(k)}, 100, 10, 0, 0});
   log.finish();
   return bytes;
 }
@@ -74,7 +75,8 @@ TEST(Replay, AMissingCommandAndAChangedDigestAreFound) {
 TEST(Replay, ARecordOfNobodyIsRefused) {
   for (const Address who : {Address{Role::client, 0}, Address{Role::instance, 4}}) {
     std::string bytes;
-    record::EventLogWriter log(resolved(load(kBase, "e.yaml", {}, read_repository)), [&](std::string_view piece) { bytes += piece; });
+    record::EventLogWriter log(resolved(load(kBase, "e.yaml", {}, read_repository)),
+                               [&](std::string_view piece) { bytes += piece; });
     log.append(Instant{0}, who, 0, control::Started{}, {}, 0);
     log.finish();
     EXPECT_THROW(replay(bytes, read_repository), record::CodecError);

@@ -19,7 +19,8 @@ std::vector<std::string> experiment_files() {
     if (entry.path().extension() != ".yaml") continue;
     const std::string path = std::filesystem::relative(entry.path(), root).string();
     const std::string text = "\n" + *read_repository(path);
-    if (text.find("\nworkload:") != std::string::npos && text.find("\nfleet:") != std::string::npos) files.push_back(path);
+    if (text.find("\nworkload:") != std::string::npos && text.find("\nfleet:") != std::string::npos)
+      files.push_back(path);
   }
   std::sort(files.begin(), files.end());
   return files;

@@ -25,10 +25,8 @@ std::vector<CampaignCase> cases(const std::string& text, std::string* errors = n
   const CampaignSpec spec = read_campaign(text, "faults/campaigns/c.yaml", from_source, diagnostics);
   std::vector<CampaignCase> out;
   if (diagnostics.ok()) out = cases_of(spec, testing::candidates(), {}, diagnostics);
-  if (errors)
-    *errors = diagnostics.text();
-  else
-    EXPECT_EQ(diagnostics.text(), "");
+  if (errors) *errors = diagnostics.text();
+  else EXPECT_EQ(diagnostics.text(), "");
   return out;
 }
 

@@ -191,10 +191,8 @@ TEST(AvailabilityForms, APoolOfSparesRunsDryAsErlangB) {
         const Instant at = std::get<Instant>(f.trigger);
         out.erase(out.begin(), out.upper_bound(at));
         ++asked;
-        if (out.size() == kSpares)
-          ++refused;
-        else
-          out.emplace(f.revert(), 1);
+        if (out.size() == kSpares) ++refused;
+        else out.emplace(f.revert(), 1);
       }
       lost.add(static_cast<double>(refused) / asked);
     }

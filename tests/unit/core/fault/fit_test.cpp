@@ -30,10 +30,8 @@ std::vector<Outage> log_of(int units, double window, const LifeLaw& law, double 
 Fit fitted(const std::vector<Outage>& log, FitOptions o, std::string* errors = nullptr) {
   config::Diagnostics diagnostics;
   Fit fit = fit_profile(log, "log.csv", o, diagnostics);
-  if (errors)
-    *errors = diagnostics.text();
-  else
-    EXPECT_EQ(diagnostics.text(), "");
+  if (errors) *errors = diagnostics.text();
+  else EXPECT_EQ(diagnostics.text(), "");
   return fit;
 }
 

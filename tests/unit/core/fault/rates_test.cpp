@@ -14,7 +14,8 @@ namespace {
 
 std::vector<RateProfile> shipped() {
   std::vector<RateProfile> out;
-  for (const auto& entry : std::filesystem::directory_iterator(std::string(FAULTLINE_SOURCE_DIR) + "/faults/profiles")) {
+  for (const auto& entry :
+       std::filesystem::directory_iterator(std::string(FAULTLINE_SOURCE_DIR) + "/faults/profiles")) {
     std::ifstream file(entry.path());
     std::stringstream text;
     text << file.rdbuf();
@@ -86,14 +87,18 @@ TEST(RateProfiles, MistakesAreNamedAtTheirPlace) {
                              "evidence: read, source: x}\n"),
             "p.yaml:4:3: error: 'a' and 'b' both include nic: their rates cannot be added\n"
             "  a fleet-wide count already contains its NICs and switches\n");
-  EXPECT_EQ(errors_of("  - {id: a, kind: nic.down, per: gpu, rate_per_hour: 1e-6, includes: [nic], evidence: read, source: x}\n"),
-            "p.yaml:4:34: error: nic.down does not target a gpu\n");
+  EXPECT_EQ(
+      errors_of(
+          "  - {id: a, kind: nic.down, per: gpu, rate_per_hour: 1e-6, includes: [nic], evidence: read, source: x}\n"),
+      "p.yaml:4:34: error: nic.down does not target a gpu\n");
   EXPECT_EQ(errors_of("  - {id: a, kind: nic.down, per: nic, rate_per_hour: 1e-6, includes: [nic], events: 7, "
                       "exposure_hours: 21.23e6, evidence: read, source: x}\n"),
             "p.yaml:4:54: error: events / exposure_hours is 3.3e-07, not 1e-06\n");
-  EXPECT_EQ(errors_of("  - {id: a, kind: gpu.slow, per: gpu, rate_per_hour: 1e-6, includes: [gpu_slow], evidence: read, source: x}\n"),
+  EXPECT_EQ(errors_of("  - {id: a, kind: gpu.slow, per: gpu, rate_per_hour: 1e-6, includes: [gpu_slow], evidence: "
+                      "read, source: x}\n"),
             "p.yaml:4:19: error: gpu.slow needs 'factor'\n");
-  EXPECT_EQ(errors_of("  - {id: a, kind: link.flap, per: cable, rate_per_hour: 1e-6, includes: [link], evidence: read, source: x}\n"),
+  EXPECT_EQ(errors_of("  - {id: a, kind: link.flap, per: cable, rate_per_hour: 1e-6, includes: [link], evidence: read, "
+                      "source: x}\n"),
             "p.yaml:4:19: error: link.flap has no place in a rate profile\n  write it as a fault of the experiment\n");
 }
 

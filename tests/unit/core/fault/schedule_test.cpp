@@ -26,7 +26,8 @@ Candidates many_links(std::uint32_t count) {
           .names =
               [count](TargetKind kind) {
                 std::vector<std::string> out;
-                for (std::uint32_t i = 0; kind == TargetKind::cable && i < count; ++i) out.push_back("link-" + std::to_string(i));
+                for (std::uint32_t i = 0; kind == TargetKind::cable && i < count; ++i)
+                  out.push_back("link-" + std::to_string(i));
                 return out;
               }};
 }
@@ -172,7 +173,8 @@ TEST(FaultSchedule, WithoutRepairEachComponentFailsOnce) {
 
 TEST(FaultSchedule, AProcessThatDiedMayDieAgain) {
   // Nothing of the hardware is down afterwards: four GPUs at one an hour for 100 h, within four standard deviations.
-  const auto schedule = expand_text("faults: [{kind: process.crash, target: \"*gpu-*\", random: {rate_per_hour: 1, until: 100 h}}]");
+  const auto schedule =
+      expand_text("faults: [{kind: process.crash, target: \"*gpu-*\", random: {rate_per_hour: 1, until: 100 h}}]");
   EXPECT_GT(schedule.size(), 320U);
   EXPECT_LT(schedule.size(), 480U);
 }

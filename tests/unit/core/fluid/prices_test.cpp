@@ -31,7 +31,7 @@ TEST(Prices, ContractsAreFilledInOrderAndIdleSparesCostTheirShare) {
   EXPECT_DOUBLE_EQ(m.per_hour, 4 * 10 + 2 * 16 + 0.5 * 16 + (6 * 10 + 2) * 0.1);
   EXPECT_DOUBLE_EQ(m.credits, 1);
   EXPECT_DOUBLE_EQ(m.total, 2 * m.per_hour + 1);
-  EXPECT_DOUBLE_EQ(m.per_1m_output, m.total / 2);      // half of the nodes decode
+  EXPECT_DOUBLE_EQ(m.per_1m_output, m.total / 2);  // half of the nodes decode
   EXPECT_DOUBLE_EQ(m.per_1m_input, m.total / 2 / 3);
   EXPECT_DOUBLE_EQ(next_node_hour(p, 2), 10 + 1);
   EXPECT_DOUBLE_EQ(next_node_hour(p, 6), 16 + 1);

@@ -11,7 +11,8 @@
 namespace faultline::fluid::testing {
 
 /// 2P2D instances with EP16 decode on 32 nodes.
-inline std::string fleet_text(const std::string& faults, const std::string& rest = "recovery: {policy: spare_node}\n", const std::string& fleet = "", double rate = 40) {
+inline std::string fleet_text(const std::string& faults, const std::string& rest = "recovery: {policy: spare_node}\n",
+                              const std::string& fleet = "", double rate = 40) {
   return fmt::format(
       "name: test\n"
       "fidelity: fluid\n"
@@ -19,8 +20,10 @@ inline std::string fleet_text(const std::string& faults, const std::string& rest
       "model: topologies/models/deepseek-v3.yaml\n"
       "device: topologies/devices/mi300x.yaml\n"
       "engine: topologies/engines/sglang.yaml\n"
-      "fleet: {{instances: 4, layout: 2P2D, prefill: {{dp: 8, ep: 8, kv_precision: fp8}}, decode: {{dp: 16, ep: 16, kv_precision: fp8}}, spare_nodes: 4{}}}\n"
-      "workload: {{arrivals: {{kind: poisson, rate: {}}}, duration: 600 s, slo: [{{name: chat, ttft: 2 s, tpot: 50 ms}}]}}\n"
+      "fleet: {{instances: 4, layout: 2P2D, prefill: {{dp: 8, ep: 8, kv_precision: fp8}}, decode: {{dp: 16, ep: 16, "
+      "kv_precision: fp8}}, spare_nodes: 4{}}}\n"
+      "workload: {{arrivals: {{kind: poisson, rate: {}}}, duration: 600 s, slo: [{{name: chat, ttft: 2 s, tpot: 50 "
+      "ms}}]}}\n"
       "faults: [{}]\n{}",
       fleet, rate, faults, rest);
 }

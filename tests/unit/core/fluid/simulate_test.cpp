@@ -27,17 +27,21 @@ TEST(FluidRun, DeadGpuCostsItsInstanceNoticeDecisionProbeAttachAndRestart) {
 }
 
 TEST(FluidRun, WithoutSparesTheInstanceWaitsForTheRepair) {
-  const auto r = run(fleet_text("{kind: node.crash, target: inst-1.d-0, at: 100 s, repair: 200 s}", "recovery: {policy: restart}\n"));
+  const auto r = run(
+      fleet_text("{kind: node.crash, target: inst-1.d-0, at: 100 s, repair: 200 s}", "recovery: {policy: restart}\n"));
   EXPECT_NEAR(r.result.costs[0].ready_s, 200 + kRestart, 1e-9);  // the node boots, its instance starts at once
 }
 
 TEST(FluidRun, InstancesGoOnWhereTheRestartUnitIsTheGroup) {
   // EP8 decode: two groups an instance, so that one goes on.
   const std::string fleet = "{kind: gpu.failstop, target: inst-1.d-0.gpu-3, at: 100 s}";
-  const auto group = run(fleet_text(fleet, "recovery: {policy: spare_node}\n", ", restart_unit: ep_group"), 1, {"fleet.decode.dp=8", "fleet.decode.ep=8"});
-  const auto whole = run(fleet_text(fleet, "recovery: {policy: spare_node}\n", ", restart_unit: instance"), 1, {"fleet.decode.dp=8", "fleet.decode.ep=8"});
+  const auto group = run(fleet_text(fleet, "recovery: {policy: spare_node}\n", ", restart_unit: ep_group"), 1,
+                         {"fleet.decode.dp=8", "fleet.decode.ep=8"});
+  const auto whole = run(fleet_text(fleet, "recovery: {policy: spare_node}\n", ", restart_unit: instance"), 1,
+                         {"fleet.decode.dp=8", "fleet.decode.ep=8"});
   EXPECT_NEAR(group.result.costs[0].lost_gpu_s, 8 * group.result.costs[0].ready_s, 1e-6);
-  EXPECT_NEAR(whole.result.costs[0].lost_gpu_s, 32 * whole.result.costs[0].ready_s, 32 * 1.3);  // the others stop at the decision
+  EXPECT_NEAR(whole.result.costs[0].lost_gpu_s, 32 * whole.result.costs[0].ready_s,
+              32 * 1.3);  // the others stop at the decision
   EXPECT_GT(whole.result.hit, group.result.hit);
 }
 
@@ -51,7 +55,8 @@ TEST(FluidRun, RequestsHitGrowWithTheLoadAsLittleSays) {
 }
 
 TEST(FluidRun, EqualSeedsGiveEqualResultsAndOthersDiffer) {
-  const std::string faults = "{kind: gpu.failstop, target: \"node-*.gpu-*\", random: {rate_per_hour: 0.5}, repair: 100 s}";
+  const std::string faults =
+      "{kind: gpu.failstop, target: \"node-*.gpu-*\", random: {rate_per_hour: 0.5}, repair: 100 s}";
   const auto a = run(fleet_text(faults), 7), b = run(fleet_text(faults), 7), c = run(fleet_text(faults), 8);
   EXPECT_EQ(a.result.lost_gpu_s, b.result.lost_gpu_s);
   EXPECT_EQ(a.result.good, b.result.good);
@@ -60,11 +65,15 @@ TEST(FluidRun, EqualSeedsGiveEqualResultsAndOthersDiffer) {
 }
 
 TEST(FluidRun, CapacityLostToRestartsIsLinearInTheWidthOfWhatStops) {
-  // Closed form 3: fraction = rate * (GPUs that stop) * outage. 10^-3 per GPU-hour for 400 days give about 10^6 * 10^-3 events'
-  // worth of exposure: 128 serving GPUs * 9,600 h * 1e-3 = 1,229 events, so 2.9 % standard error; 12 % is four of them.
+  // Closed form 3: fraction = rate * (GPUs that stop) * outage. 10^-3 per GPU-hour for 400 days give about 10^6 * 10^-3
+  // events' worth of exposure: 128 serving GPUs * 9,600 h * 1e-3 = 1,229 events, so 2.9 % standard error; 12 % is four
+  // of them.
   const auto loss = [](const std::string& decode, const std::string& unit) {
-    const auto r = run(fleet_text("{kind: process.crash, target: \"node-*.gpu-*\", random: {rate_per_hour: 1e-3}}", "recovery: {policy: restart}\n", ", restart_unit: " + unit),
-                       3, {"workload.duration=400 d", "fleet.decode.dp=" + decode, "fleet.decode.ep=" + decode, "fleet.prefill.dp=8", "fleet.prefill.ep=8"});
+    const auto r = run(fleet_text("{kind: process.crash, target: \"node-*.gpu-*\", random: {rate_per_hour: 1e-3}}",
+                                  "recovery: {policy: restart}\n", ", restart_unit: " + unit),
+                       3,
+                       {"workload.duration=400 d", "fleet.decode.dp=" + decode, "fleet.decode.ep=" + decode,
+                        "fleet.prefill.dp=8", "fleet.prefill.ep=8"});
     return r.result.lost_gpu_s / (static_cast<double>(r.result.gpus) * r.result.duration_s);
   };
   const double outage_h = (1.0 + 0.1 + kRestart) / 3600;
@@ -74,17 +83,20 @@ TEST(FluidRun, CapacityLostToRestartsIsLinearInTheWidthOfWhatStops) {
 
 TEST(FluidRun, AvailabilityOfAnInstanceIsThatOfAnAlternatingRenewalProcess) {
   // Closed form 2 with a long repair and no spares: 1 / (1 + rate * outage), whatever the number of events.
-  const auto r = run(fleet_text("{kind: node.crash, target: \"node-*\", random: {rate_per_hour: 2e-3}, repair: 10 h}", "recovery: {policy: restart}\n", ", restart_unit: instance"),
+  const auto r = run(fleet_text("{kind: node.crash, target: \"node-*\", random: {rate_per_hour: 2e-3}, repair: 10 h}",
+                                "recovery: {policy: restart}\n", ", restart_unit: instance"),
                      5, {"workload.duration=2000 d", "fleet.spare_nodes=0"});
-  // Four nodes an instance; while one is down the others may fail, too: each node's own availability, to the fourth power,
-  // less the restart after each return.
+  // Four nodes an instance; while one is down the others may fail, too: each node's own availability, to the fourth
+  // power, less the restart after each return.
   const double node = 1 / (1 + 2e-3 * 10), outage = 1 - node * node * node * node;
   const double measured = r.result.lost_gpu_s / (128 * r.result.duration_s);
   EXPECT_NEAR(measured, outage, 0.06 * outage);  // 4,000 outages a node sort: 1.6 % standard error, and 0.4 % restarts
 }
 
 TEST(FluidRun, SparesThatRunOutMakeInstancesWait) {
-  const std::string two = "{kind: node.crash, target: inst-0.d-0, at: 10 s, repair: 300 s}, {id: b, kind: node.crash, target: inst-1.d-0, at: 20 s, repair: 300 s}";
+  const std::string two =
+      "{kind: node.crash, target: inst-0.d-0, at: 10 s, repair: 300 s}, {id: b, kind: node.crash, target: inst-1.d-0, "
+      "at: 20 s, repair: 300 s}";
   const auto r = run(fleet_text(two), 1, {"fleet.spare_nodes=1"});
   EXPECT_EQ(r.result.spare_waits, 1);
   EXPECT_LT(r.result.costs[0].ready_s, 190);
@@ -93,7 +105,8 @@ TEST(FluidRun, SparesThatRunOutMakeInstancesWait) {
 }
 
 TEST(FluidRun, IdleSparesFailToo) {
-  const auto r = run(fleet_text("{kind: node.crash, target: spare-0, at: 10 s, repair: 1000 s}, {id: b, kind: gpu.failstop, target: spare-1.gpu-2, at: 10 s}, "
+  const auto r = run(fleet_text("{kind: node.crash, target: spare-0, at: 10 s, repair: 1000 s}, {id: b, kind: "
+                                "gpu.failstop, target: spare-1.gpu-2, at: 10 s}, "
                                 "{id: c, kind: gpu.failstop, target: inst-1.d-0.gpu-3, at: 100 s}"),
                      1, {"fleet.spare_nodes=3"});
   EXPECT_EQ(r.result.spare_failures, 2);  // the crash at once, the dead GPU when its start is tried
@@ -101,15 +114,18 @@ TEST(FluidRun, IdleSparesFailToo) {
 }
 
 TEST(FluidRun, SpareInstanceTakesThePlaceAtTheDecision) {
-  const auto r = run(fleet_text("{kind: gpu.failstop, target: inst-1.d-0.gpu-3, at: 100 s, repair: 50 s}", "recovery: {policy: spare_instance}\n"), 1,
-                     {"fleet.spare_nodes=0", "fleet.spare_instances=1"});
+  const auto r = run(fleet_text("{kind: gpu.failstop, target: inst-1.d-0.gpu-3, at: 100 s, repair: 50 s}",
+                                "recovery: {policy: spare_instance}\n"),
+                     1, {"fleet.spare_nodes=0", "fleet.spare_instances=1"});
   ASSERT_EQ(r.result.down_s.size(), 2U);
   EXPECT_NEAR(r.result.down_s[1], 1.0 + 0.1, 1e-6);  // from the fault to the decision
   EXPECT_NEAR(r.result.down_s[0] + r.result.down_s[1], 600, 1e-6);
 }
 
 TEST(FluidRun, RepairsQueueForTheCrews) {
-  const std::string two = "{kind: node.crash, target: inst-0.d-0, at: 10 s, repair: 100 s}, {id: b, kind: node.crash, target: inst-1.d-0, at: 20 s, repair: 100 s}";
+  const std::string two =
+      "{kind: node.crash, target: inst-0.d-0, at: 10 s, repair: 100 s}, {id: b, kind: node.crash, target: inst-1.d-0, "
+      "at: 20 s, repair: 100 s}";
   const auto one = run(fleet_text(two, "recovery: {policy: restart}\nfluid: {repair_crews: 1}\n"));
   EXPECT_EQ(one.result.repair_queue_max, 1);
   EXPECT_NEAR(one.result.costs[1].ready_s, 10 + 100 - 20 + 100 + kRestart, 1e-6);
@@ -118,16 +134,20 @@ TEST(FluidRun, RepairsQueueForTheCrews) {
 }
 
 TEST(FluidRun, PlannedMaintenanceInterruptsNoRequest) {
-  const auto r = run(fleet_text("{kind: node.maintenance, target: inst-1.d-0, at: 100 s, drain: 60 s, duration: 60 s}"));
+  const auto r =
+      run(fleet_text("{kind: node.maintenance, target: inst-1.d-0, at: 100 s, drain: 60 s, duration: 60 s}"));
   EXPECT_EQ(r.result.hit, 0);
   EXPECT_GT(r.result.lost_gpu_s, 0);
 }
 
 TEST(FluidRun, SlowedGpuThatBreaksTheTpotLimitMakesItsRequestsLate) {
-  const auto slow = run(fleet_text("{kind: gpu.slow, target: inst-1.d-0.gpu-3, at: 100 s, duration: 100 s, factor: 4}"));
+  const auto slow =
+      run(fleet_text("{kind: gpu.slow, target: inst-1.d-0.gpu-3, at: 100 s, duration: 100 s, factor: 4}"));
   EXPECT_EQ(slow.result.hit, 0);
-  EXPECT_NEAR(slow.result.late, 40 * 100 / 4, 40 * 100 / 4 * 0.8);  // at most the instance's quarter, less for its lower capacity
-  const auto little = run(fleet_text("{kind: gpu.slow, target: inst-1.d-0.gpu-3, at: 100 s, duration: 100 s, factor: 1.05}"));
+  EXPECT_NEAR(slow.result.late, 40 * 100 / 4,
+              40 * 100 / 4 * 0.8);  // at most the instance's quarter, less for its lower capacity
+  const auto little =
+      run(fleet_text("{kind: gpu.slow, target: inst-1.d-0.gpu-3, at: 100 s, duration: 100 s, factor: 1.05}"));
   EXPECT_EQ(little.result.late, 0);
 }
 
@@ -140,24 +160,31 @@ TEST(FluidRun, WhatItCannotAnswerIsRefused) {
     }
     return std::string();
   };
-  EXPECT_THAT(errors(fleet_text("{kind: gpu.failstop, target: inst-1.d-0.gpu-3, after: {event: decode_step, nth: 10}}")),
-              ::testing::HasSubstr("error: fault 'gpu.failstop' is triggered by an event; fluid fidelity has no single events: give it a time"));
-  EXPECT_THAT(errors(fleet_text("{kind: clock.skew, target: node-1, at: 3 s}")),
-              ::testing::HasSubstr("error: fault 'clock.skew' of kind clock.skew has no model at fluid fidelity: use step"));
+  EXPECT_THAT(
+      errors(fleet_text("{kind: gpu.failstop, target: inst-1.d-0.gpu-3, after: {event: decode_step, nth: 10}}")),
+      ::testing::HasSubstr(
+          "error: fault 'gpu.failstop' is triggered by an event; fluid fidelity has no single events: give it a time"));
+  EXPECT_THAT(
+      errors(fleet_text("{kind: clock.skew, target: node-1, at: 3 s}")),
+      ::testing::HasSubstr("error: fault 'clock.skew' of kind clock.skew has no model at fluid fidelity: use step"));
   EXPECT_THAT(errors(fleet_text("", "autoscaler: {enabled: true}\n")),
-              ::testing::HasSubstr("error: fluid fidelity has no autoscaler\n  set autoscaler.enabled: false, or fidelity: step"));
+              ::testing::HasSubstr(
+                  "error: fluid fidelity has no autoscaler\n  set autoscaler.enabled: false, or fidelity: step"));
 }
 
 TEST(FluidState, StartsFromWhatIsDownNow) {
   auto r = run(fleet_text(""));
-  const StartState state = load_state("load: 10\ninstances_down: [{instance: 2, back_in: 100 s}]\ncordoned: [{node: inst-1.d-0, back_in: 300 s}]\nspares_used: 4\n", "s.yaml", *r.deployment);
+  const StartState state = load_state(
+      "load: 10\ninstances_down: [{instance: 2, back_in: 100 s}]\ncordoned: [{node: inst-1.d-0, back_in: 300 "
+      "s}]\nspares_used: 4\n",
+      "s.yaml", *r.deployment);
   Options options;
   options.duration = *duration_of(r.spec);
   options.state = &state;
   const Result now = simulate(r.spec, *r.deployment, r.capacity, options);
   EXPECT_NEAR(now.arrived, 10 * 600, 1e-6);
   ASSERT_EQ(now.down_s.size(), 3U);
-  EXPECT_NEAR(now.down_s[2], 100, 1e-6);             // both
+  EXPECT_NEAR(now.down_s[2], 100, 1e-6);                   // both
   EXPECT_NEAR(now.down_s[1], 300 - 100 + kRestart, 1e-6);  // inst-1 waits for its node: no spare is left
 }
 
@@ -172,8 +199,10 @@ TEST(FluidState, ErrorsNameWhatIsWrong) {
     return std::string();
   };
   EXPECT_EQ(errors("spares_used: 9\n"), "s.yaml: error: spares_used is 9, but the fleet has 4 spare nodes\n");
-  EXPECT_EQ(errors("instances_down: [{instance: 4}]\n"), "s.yaml: error: instances_down: there is no instance 4, the fleet has 4\n  instances count from 0\n");
-  EXPECT_THAT(errors("cordoned: [{node: node-77}]\n"), ::testing::HasSubstr("s.yaml:1:19: error: unknown component 'node-77'"));
+  EXPECT_EQ(errors("instances_down: [{instance: 4}]\n"),
+            "s.yaml: error: instances_down: there is no instance 4, the fleet has 4\n  instances count from 0\n");
+  EXPECT_THAT(errors("cordoned: [{node: node-77}]\n"),
+              ::testing::HasSubstr("s.yaml:1:19: error: unknown component 'node-77'"));
   EXPECT_EQ(errors("cordoned: [{node: node-7.gpu-1}]\n"), "s.yaml:1:19: error: 'node-7.gpu-1' is not a node\n");
 }
 

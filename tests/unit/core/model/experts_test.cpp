@@ -13,7 +13,9 @@ namespace {
 
 constexpr std::uint64_t kSeed = 7;
 
-ParallelPlan plan(std::int64_t ep, std::int64_t redundant) { return {.dp = ep, .ep = ep, .redundant_experts = redundant}; }
+ParallelPlan plan(std::int64_t ep, std::int64_t redundant) {
+  return {.dp = ep, .ep = ep, .redundant_experts = redundant};
+}
 std::vector<std::vector<double>> loads(const PopularitySpec& s, std::int64_t layers, std::int64_t drifts = 0) {
   std::vector<std::vector<double>> out;
   for (std::int64_t l = 0; l < layers; ++l) out.push_back(popularity(s, 256, l, drifts, kSeed));
@@ -28,8 +30,10 @@ std::vector<bool> gone(std::int64_t n, std::initializer_list<std::size_t> who) {
 struct World {
   ModelShape shape = shipped_model("deepseek-v3");
   DeviceSpec device = shipped_device("mi300x");
-  ExpertPlacement place(std::int64_t ep, std::int64_t redundant, const PopularitySpec& s, const BalanceSpec& b = {}) const {
-    return place_experts(empty_placement(plan(ep, redundant), shape, device), loads(s, shape.moe_layers()), nobody(ep), b);
+  ExpertPlacement place(std::int64_t ep, std::int64_t redundant, const PopularitySpec& s,
+                        const BalanceSpec& b = {}) const {
+    return place_experts(empty_placement(plan(ep, redundant), shape, device), loads(s, shape.moe_layers()), nobody(ep),
+                         b);
   }
 };
 

@@ -116,12 +116,9 @@ std::vector<std::map<std::string, std::string>> read_csv(const std::string& path
     std::vector<std::string> cells(1);
     bool quoted = false;
     for (const char c : line) {
-      if (c == '"')
-        quoted = !quoted;
-      else if (c == ',' && !quoted)
-        cells.emplace_back();
-      else if (c != '\r')
-        cells.back() += c;
+      if (c == '"') quoted = !quoted;
+      else if (c == ',' && !quoted) cells.emplace_back();
+      else if (c != '\r') cells.back() += c;
     }
     if (names.empty()) {
       names = cells;

@@ -10,7 +10,8 @@ namespace {
 
 std::string errors_of(const std::string& text, const std::string& csv = "") {
   try {
-    load_incidents(text, "i.yaml", [&](const std::string& path) { return path == "m.csv" ? std::optional(csv) : std::nullopt; });
+    load_incidents(text, "i.yaml",
+                   [&](const std::string& path) { return path == "m.csv" ? std::optional(csv) : std::nullopt; });
   } catch (const config::ConfigError& e) {
     return e.what();
   }
@@ -27,14 +28,21 @@ TEST(Backtest, TokensMissingAreThoseBelowTheLevelBefore) {
 }
 
 TEST(Backtest, ErrorsAreNamedAtTheirPlace) {
-  const std::string incident = "incidents: [{name: a, start: 1000 s, kind: gpu.failstop, component: node-0.gpu-1, metrics: m.csv}]\n";
+  const std::string incident =
+      "incidents: [{name: a, start: 1000 s, kind: gpu.failstop, component: node-0.gpu-1, metrics: m.csv}]\n";
   EXPECT_EQ(errors_of(incident, "t,v\n"), "m.csv:1:1: error: expected columns 'time_s' and 'output_tokens_per_s'\n");
-  EXPECT_EQ(errors_of(incident, "time_s,output_tokens_per_s\n1,2\n2,x\n"), "m.csv:3:1: error: expected numbers in 'time_s' and 'output_tokens_per_s'\n");
-  EXPECT_EQ(errors_of(incident, "time_s,output_tokens_per_s\n5,2\n5,3\n"), "m.csv:3:1: error: time_s does not increase\n");
-  EXPECT_EQ(errors_of(incident, "time_s,output_tokens_per_s\n5,2\n"), "m.csv: error: no metrics in the 600 s before the incident at 1000 s: nothing to compare with\n");
-  EXPECT_THAT(errors_of("incidents: [{name: a, start: 9 s, end: 8 s, kind: gpu.failstop, component: x}]\n"), ::testing::HasSubstr("error: end: it is not after the start"));
-  EXPECT_THAT(errors_of("incidents: [{name: a, start: 9 s, kind: gpu.slow, component: x}]\n"),
-              ::testing::HasSubstr("error: gpu.slow takes parameters that an incident does not state: give it as a fault of an experiment"));
+  EXPECT_EQ(errors_of(incident, "time_s,output_tokens_per_s\n1,2\n2,x\n"),
+            "m.csv:3:1: error: expected numbers in 'time_s' and 'output_tokens_per_s'\n");
+  EXPECT_EQ(errors_of(incident, "time_s,output_tokens_per_s\n5,2\n5,3\n"),
+            "m.csv:3:1: error: time_s does not increase\n");
+  EXPECT_EQ(errors_of(incident, "time_s,output_tokens_per_s\n5,2\n"),
+            "m.csv: error: no metrics in the 600 s before the incident at 1000 s: nothing to compare with\n");
+  EXPECT_THAT(errors_of("incidents: [{name: a, start: 9 s, end: 8 s, kind: gpu.failstop, component: x}]\n"),
+              ::testing::HasSubstr("error: end: it is not after the start"));
+  EXPECT_THAT(
+      errors_of("incidents: [{name: a, start: 9 s, kind: gpu.slow, component: x}]\n"),
+      ::testing::HasSubstr(
+          "error: gpu.slow takes parameters that an incident does not state: give it as a fault of an experiment"));
 }
 
 TEST(Backtest, BiasAndCoverageComeFromAllIncidents) {
@@ -48,7 +56,8 @@ TEST(Backtest, BiasAndCoverageComeFromAllIncidents) {
     o.ready_s = ready;
     return o;
   };
-  const Backtest b = backtest(incidents, {{outcome(195), outcome(205), outcome(200)}, {outcome(150), outcome(151), outcome(149)}});
+  const Backtest b =
+      backtest(incidents, {{outcome(195), outcome(205), outcome(200)}, {outcome(150), outcome(151), outcome(149)}});
   ASSERT_EQ(b.totals.size(), 1U);
   EXPECT_EQ(b.totals[0].count, 2);
   EXPECT_EQ(b.totals[0].inside, 1);
@@ -59,7 +68,8 @@ TEST(Backtest, BiasAndCoverageComeFromAllIncidents) {
 
 TEST(Backtest, ExperimentHoldsTheIncidentAsItsOnlyFault) {
   experiment::Overrides none;
-  const auto base = experiment::load(fluid::testing::fleet_text("{kind: gpu.hang, target: inst-0.d-0.gpu-0, at: 3 s}"), "e.yaml", none, experiment::testing::read_repository);
+  const auto base = experiment::load(fluid::testing::fleet_text("{kind: gpu.hang, target: inst-0.d-0.gpu-0, at: 3 s}"),
+                                     "e.yaml", none, experiment::testing::read_repository);
   Incident i;
   i.name = "a";
   i.start = Duration{std::int64_t{1000} * 1'000'000'000};

@@ -25,7 +25,8 @@ Ground ground(double rate = 200, double per_hour = 2e-4) {
   g.plan.seeds = 2;
   g.plan.decode_widths = {8, 16};
   experiment::Overrides none;
-  g.base = experiment::load(fleet_text("", "recovery: {policy: restart}\n", "", rate), "e.yaml", none, experiment::testing::read_repository);
+  g.base = experiment::load(fleet_text("", "recovery: {policy: restart}\n", "", rate), "e.yaml", none,
+                            experiment::testing::read_repository);
   g.load = fluid::load_of(g.base, experiment::testing::read_repository);
   g.profile.name = "p";
   fault::RateSource s;
@@ -47,7 +48,8 @@ TEST(Plan, ShapesBalancePrefillAndDecode) {
   for (const std::int64_t width : {8, 16}) {
     double best = 0;
     for (const ShapeChoice& s : shapes) {
-      if (s.shape.decode_width == width) best = std::max(best, s.requests_per_s / (s.shape.layout.prefill + s.shape.layout.decode));
+      if (s.shape.decode_width == width)
+        best = std::max(best, s.requests_per_s / (s.shape.layout.prefill + s.shape.layout.decode));
     }
     EXPECT_GT(best, 1);
   }
@@ -92,7 +94,9 @@ TEST(Plan, TargetOutOfReachIsSaidWithTheBestThatWasFound) {
   const auto shapes = shapes_of(g.plan, g.base, g.load);
   const Search found = search(g.plan, g.base, shapes[0], g.profile, g.prices, g.load);
   EXPECT_FALSE(found.best.has_value());
-  EXPECT_THAT(found.refusal, ::testing::MatchesRegex("the target of 99.9 % is not held with up to .* instances of headroom and 16 spares: .* % at best"));
+  EXPECT_THAT(found.refusal,
+              ::testing::MatchesRegex(
+                  "the target of 99.9 % is not held with up to .* instances of headroom and 16 spares: .* % at best"));
 }
 
 TEST(Plan, SearchesReadBackAsTheyWereStored) {
@@ -110,7 +114,8 @@ TEST(Plan, ChangesReachWhatTheyName) {
     apply(c, changed.plan, changed.base, changed.profile);
     EXPECT_DOUBLE_EQ(changed.profile.sources[0].rate_per_hour, g.profile.sources[0].rate_per_hour * c.rates) << c.name;
     EXPECT_DOUBLE_EQ(changed.base.workload.rate_scale, c.load) << c.name;
-    EXPECT_NEAR(seconds(changed.base.engine.restart_total()), c.restart * seconds(g.base.engine.restart_total()), 1e-6) << c.name;
+    EXPECT_NEAR(seconds(changed.base.engine.restart_total()), c.restart * seconds(g.base.engine.restart_total()), 1e-6)
+        << c.name;
     EXPECT_DOUBLE_EQ(changed.plan.target, c.target > 0 ? c.target : g.plan.target) << c.name;
   }
 }
@@ -124,8 +129,10 @@ TEST(Plan, ErrorsAreNamedAtTheirPlace) {
     }
     return std::string();
   };
-  EXPECT_EQ(errors("name: a\nexperiment: e.yaml\nprofiles: []\n"), "p.yaml:3:11: error: profiles: at least one is needed\n");
-  EXPECT_EQ(errors("name: a\nexperiment: e.yaml\ndecode_widths: [8, 4096]\n"), "p.yaml:3:16: error: a width of 4096 GPUs: expected 1 to 1024\n");
+  EXPECT_EQ(errors("name: a\nexperiment: e.yaml\nprofiles: []\n"),
+            "p.yaml:3:11: error: profiles: at least one is needed\n");
+  EXPECT_EQ(errors("name: a\nexperiment: e.yaml\ndecode_widths: [8, 4096]\n"),
+            "p.yaml:3:16: error: a width of 4096 GPUs: expected 1 to 1024\n");
   EXPECT_THAT(errors("name: a\nexperiment: e.yaml\ntarget: 2\n"), ::testing::HasSubstr("p.yaml:3:9: error: "));
   EXPECT_EQ(errors("name: a\nexperiment: e.yaml\n"), "");
 }

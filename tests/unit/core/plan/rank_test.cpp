@@ -19,10 +19,12 @@ fault::RateSource source(const std::string& id, fault::FaultKind kind, fault::Ta
 
 TEST(Rank, RowsComeByWhatTheyCostAndNameTheFixThatPays) {
   experiment::Overrides none;
-  const auto base = experiment::load(fluid::testing::fleet_text("", "recovery: {policy: restart}\n"), "e.yaml", none, experiment::testing::read_repository);
+  const auto base = experiment::load(fluid::testing::fleet_text("", "recovery: {policy: restart}\n"), "e.yaml", none,
+                                     experiment::testing::read_repository);
   fault::RateProfile profile;
   profile.name = "p";
-  profile.sources = {source("gpu", fault::FaultKind::gpu_failstop, fault::TargetKind::gpu, 1e-5), source("node", fault::FaultKind::node_crash, fault::TargetKind::node, 1e-4),
+  profile.sources = {source("gpu", fault::FaultKind::gpu_failstop, fault::TargetKind::gpu, 1e-5),
+                     source("node", fault::FaultKind::node_crash, fault::TargetKind::node, 1e-4),
                      source("skew", fault::FaultKind::clock_skew, fault::TargetKind::node, 1e-3)};
   std::vector<std::string> skipped;
   const auto load = fluid::load_of(base, experiment::testing::read_repository);
@@ -37,7 +39,8 @@ TEST(Rank, RowsComeByWhatTheyCostAndNameTheFixThatPays) {
     ASSERT_FALSE(r.fixes.empty()) << r.source;
     EXPECT_GT(r.fixes[0].saves, r.fixes[0].per_month);
   }
-  // Four hours of repair without a spare: 16 of the 32 nodes are in the fleet, a failure takes 32 GPUs for about four hours.
+  // Four hours of repair without a spare: 16 of the 32 nodes are in the fleet, a failure takes 32 GPUs for about four
+  // hours.
   EXPECT_NEAR(rows[0].lost_gpu_h.mean, rows[0].events_per_month * 0.5 * 32 * 4.05, 0.6 * rows[0].lost_gpu_h.mean);
   ASSERT_EQ(skipped.size(), 1U);
   EXPECT_EQ(skipped[0], "p/skew: fault '' of kind clock.skew has no model at fluid fidelity: use step");

@@ -1,4 +1,5 @@
-// What the simulator's world relies on beyond the Messenger port: exact times of deliveries and of what watchers are told.
+// What the simulator's world relies on beyond the Messenger port: exact times of deliveries and of what watchers are
+// told.
 #include "core/ports/message_net.h"
 
 #include <gtest/gtest.h>
@@ -31,9 +32,14 @@ class Net final : public MessageNet<std::string>::Owner {
   }
   Instant message_time() const override { return now; }
   void wake_at(Instant at, std::uint32_t token) override { due_[{at, ++order_}] = token; }
-  void received(Member to, Member from, std::string&& text) override { add(std::to_string(from) + ">" + std::to_string(to) + " " + text); }
+  void received(Member to, Member from, std::string&& text) override {
+    add(std::to_string(from) + ">" + std::to_string(to) + " " + text);
+  }
   void changed(Member watcher, Member peer, PeerChange to, Cause) override {
-    add(std::to_string(watcher) + ": " + std::to_string(peer) + (to == PeerChange::lost ? " lost" : to == PeerChange::back ? " back" : " suspected"));
+    add(std::to_string(watcher) + ": " + std::to_string(peer) +
+        (to == PeerChange::lost   ? " lost"
+         : to == PeerChange::back ? " back"
+                                  : " suspected"));
   }
   void vanished(Member, Member) override { ++lost_messages; }
   void add(const std::string& text) { heard.emplace_back(now.ns, text); }
@@ -88,7 +94,8 @@ TEST(MessageNet, SilenceIsCountedFromTheLastBeatAtTheMembersOwnPhase) {
   EXPECT_NE(at["0: 1 lost"], at["0: 2 lost"]);  // phases of their own
 }
 
-// Closed form 10 of leases: one of length T renewed every r is noticed to have ended after a time uniform on [T - r, T].
+// Closed form 10 of leases: one of length T renewed every r is noticed to have ended after a time uniform on [T - r,
+// T].
 TEST(MessageNet, ALeaseEndsAfterATimeUniformOnOneRenewalPeriod) {
   std::vector<double> after;
   for (std::uint64_t seed = 1; seed <= 400; ++seed) {
@@ -106,7 +113,8 @@ TEST(MessageNet, ALeaseEndsAfterATimeUniformOnOneRenewalPeriod) {
   EXPECT_LE(after.back(), 3.0);
   double distance = 0;  // Kolmogorov-Smirnov against the uniform distribution
   for (std::size_t k = 0; k < after.size(); ++k) {
-    distance = std::max(distance, std::abs(after[k] - 2 - (static_cast<double>(k) + 0.5) / static_cast<double>(after.size())));
+    distance =
+        std::max(distance, std::abs(after[k] - 2 - (static_cast<double>(k) + 0.5) / static_cast<double>(after.size())));
   }
   EXPECT_LT(distance, 1.63 / std::sqrt(static_cast<double>(after.size())) + 0.00125);  // 1% critical value
 }

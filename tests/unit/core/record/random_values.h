@@ -16,7 +16,9 @@ class RandomFill {
  public:
   explicit RandomFill(Random& random) : random_(random) {}
   template <class... T>
-  void operator()(T&... values) { (value(values), ...); }
+  void operator()(T&... values) {
+    (value(values), ...);
+  }
 
   template <class T>
   void value(T& v) {
@@ -41,7 +43,9 @@ class RandomFill {
   void value(control::Message& v) { any(v, random_.below(std::variant_size_v<control::Message>)); }
   /// Makes `v` hold alternative `index` with random contents.
   template <class... T>
-  void any(std::variant<T...>& v, std::uint64_t index) { alternative<0>(v, index); }
+  void any(std::variant<T...>& v, std::uint64_t index) {
+    alternative<0>(v, index);
+  }
 
  private:
   template <std::size_t I, class... T>

@@ -106,7 +106,8 @@ TEST(RunCodec, ReadsBackWhatWasWritten) {
 
 TEST(RunCodec, CutAtAnyByteItIsRefused) {
   const std::string bytes = encode_run(sample());
-  for (std::size_t n = 0; n < bytes.size(); ++n) EXPECT_THROW(decode_run(bytes.substr(0, n)), CodecError) << "cut at " << n;
+  for (std::size_t n = 0; n < bytes.size(); ++n)
+    EXPECT_THROW(decode_run(bytes.substr(0, n)), CodecError) << "cut at " << n;
 }
 
 TEST(RunCodec, BytesAfterItsEndAreRefused) { EXPECT_THROW(decode_run(encode_run(sample()) + "x"), CodecError); }

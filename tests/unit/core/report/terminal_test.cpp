@@ -67,10 +67,8 @@ TEST(TerminalReport, ColourOnlyWhereAsked) {
   EXPECT_NE(coloured.find("\033[1m"), std::string::npos);
   std::string stripped;  // without the colours the text is the same
   for (std::size_t i = 0; i < coloured.size(); ++i) {
-    if (coloured[i] == '\033')
-      i = coloured.find('m', i);
-    else
-      stripped += coloured[i];
+    if (coloured[i] == '\033') i = coloured.find('m', i);
+    else stripped += coloured[i];
   }
   EXPECT_EQ(stripped, terminal_text(report));
 }

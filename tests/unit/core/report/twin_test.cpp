@@ -53,7 +53,8 @@ TEST(Twin, AFaultThatTheObservationLacksIsOutside) {
 TEST(Twin, TheTextNamesWhatIsOutside) {
   const auto lines = twin_lines(summary(0, 0, 1), summary(9, 0, 1), InstancesHit{1}, InstancesHit{1});
   const std::string text = twin_text("a", "b", lines);
-  EXPECT_NE(text.find("requests failed                      0             9   3   <- outside"), std::string::npos) << text;
+  EXPECT_NE(text.find("requests failed                      0             9   3   <- outside"), std::string::npos)
+      << text;
   EXPECT_NE(text.find("1 of "), std::string::npos) << text;
   EXPECT_FALSE(twin_json("a", "b", lines)["within"].get<bool>());
   EXPECT_FALSE(is_live(summary(0, 0, 1)));

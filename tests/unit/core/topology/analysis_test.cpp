@@ -32,12 +32,27 @@ TEST(SinglePoints, OneSpineBetweenFourLeavesCutsEverythingApart) {
   // gpu - nic - leaf - spine-0, four times: a star. The spine leaves four single GPUs, of which one counts as the rest.
   const Topology t = build(testing::small());
   const SinglePoints s = single_points(t);
-  EXPECT_EQ(as_map(t, s.articulation_points), (Map{{"node-0.nic-0", 1}, {"node-0.nic-1", 1}, {"node-1.nic-0", 1}, {"node-1.nic-1", 1},
-                                                   {"leaf-0", 1}, {"leaf-1", 1}, {"leaf-2", 1}, {"leaf-3", 1}, {"spine-0", 3}}));
-  EXPECT_EQ(as_map(t, s.bridges), (Map{{"node-0.nic-0.cable", 1}, {"node-0.nic-1.cable", 1}, {"node-1.nic-0.cable", 1}, {"node-1.nic-1.cable", 1},
-                                       {"leaf-0.spine-0", 1}, {"leaf-1.spine-0", 1}, {"leaf-2.spine-0", 1}, {"leaf-3.spine-0", 1}}));
-  // rack-2 holds leaves 0 and 1, rack-3 leaves 2 and 3: two single GPUs fall off; rack-4 holds the spine. One rack a feed.
-  EXPECT_EQ(as_map(t, s.enclosures), (Map{{"rack-2", 2}, {"rack-3", 2}, {"rack-4", 3}, {"power-2", 2}, {"power-3", 2}, {"power-4", 3}}));
+  EXPECT_EQ(as_map(t, s.articulation_points), (Map{{"node-0.nic-0", 1},
+                                                   {"node-0.nic-1", 1},
+                                                   {"node-1.nic-0", 1},
+                                                   {"node-1.nic-1", 1},
+                                                   {"leaf-0", 1},
+                                                   {"leaf-1", 1},
+                                                   {"leaf-2", 1},
+                                                   {"leaf-3", 1},
+                                                   {"spine-0", 3}}));
+  EXPECT_EQ(as_map(t, s.bridges), (Map{{"node-0.nic-0.cable", 1},
+                                       {"node-0.nic-1.cable", 1},
+                                       {"node-1.nic-0.cable", 1},
+                                       {"node-1.nic-1.cable", 1},
+                                       {"leaf-0.spine-0", 1},
+                                       {"leaf-1.spine-0", 1},
+                                       {"leaf-2.spine-0", 1},
+                                       {"leaf-3.spine-0", 1}}));
+  // rack-2 holds leaves 0 and 1, rack-3 leaves 2 and 3: two single GPUs fall off; rack-4 holds the spine. One rack a
+  // feed.
+  EXPECT_EQ(as_map(t, s.enclosures),
+            (Map{{"rack-2", 2}, {"rack-3", 2}, {"rack-4", 3}, {"power-2", 2}, {"power-3", 2}, {"power-4", 3}}));
   EXPECT_TRUE(s.xgmi_only_way);
 }
 
@@ -46,7 +61,8 @@ TEST(SinglePoints, AParallelUplinkIsNoBridge) {
   spec.fabric.oversubscription = 0.5;
   spec.fabric.spines = 1;
   const Topology t = build(spec);
-  for (const CutPoint& p : single_points(t).bridges) EXPECT_EQ(t.graph[p.component].kind, Kind::cable) << t.graph.name(p.component);
+  for (const CutPoint& p : single_points(t).bridges)
+    EXPECT_EQ(t.graph[p.component].kind, Kind::cable) << t.graph.name(p.component);
 }
 
 TEST(SinglePoints, TwoSpinesAreRedundant) {
@@ -87,9 +103,10 @@ TEST(SinglePoints, RailsThatNeverMeetAreExaminedOneByOne) {
 }
 
 TEST(SinglePoints, AgreeWithRemovingEveryComponentInTurn) {
-  // Articulation points and bridges by Boost's depth-first search against disjoint sets after a removal, for all fabrics.
-  for (const char* file : {"fleets/mi300x-128-rail.yaml", "fleets/mi300x-128-dual-tor.yaml", "fleets/mi300x-128-single-tor.yaml",
-                           "fleets/mi300x-128-fat-tree.yaml"}) {
+  // Articulation points and bridges by Boost's depth-first search against disjoint sets after a removal, for all
+  // fabrics.
+  for (const char* file : {"fleets/mi300x-128-rail.yaml", "fleets/mi300x-128-dual-tor.yaml",
+                           "fleets/mi300x-128-single-tor.yaml", "fleets/mi300x-128-fat-tree.yaml"}) {
     for (const bool failover : {false, true}) {
       TopologySpec spec = testing::spec_of(file, {"nodes=9", "placement.instances=1"});
       spec.node.nic_failover = failover;
@@ -134,8 +151,8 @@ TEST(MinCut, OversubscribedUplinksAreTheNarrowestPlace) {
 }
 
 TEST(MinCut, AMixOfLocalAndRemoteNodesAddsBothWays) {
-  // Prefill on node 0 (group 0); decode on node 1 (group 0) and node 4 (group 1). Oversubscription 4: one uplink a leaf.
-  // Fewest links from node 0: its 8 cables. From nodes 0 to 2: to node 3 by its 8 cables, to node 4 by 8 uplinks.
+  // Prefill on node 0 (group 0); decode on node 1 (group 0) and node 4 (group 1). Oversubscription 4: one uplink a
+  // leaf. Fewest links from node 0: its 8 cables. From nodes 0 to 2: to node 3 by its 8 cables, to node 4 by 8 uplinks.
   TopologySpec spec = testing::spec_of("tiny/two-pods.yaml");
   spec.fabric.oversubscription = 4;
   const Topology t = build(spec);
@@ -175,7 +192,7 @@ TEST(Blast, ALeafCutsOffItsRailOfEveryInstanceOnItsGroup) {
   EXPECT_EQ(h.gpus_lost, 0U);
   EXPECT_EQ(h.gpus_cut_off, 4U);
   EXPECT_DOUBLE_EQ(h.network_share, 4.0 / 32);
-  EXPECT_TRUE(b.hits(id(t, "spine-0")).empty());  // both instances stay inside their groups
+  EXPECT_TRUE(b.hits(id(t, "spine-0")).empty());           // both instances stay inside their groups
   EXPECT_EQ(hit_of(b, t, "rack-2", 0).gpus_cut_off, 32U);  // the rack of leaves 0 to 7
 }
 
@@ -184,7 +201,8 @@ TEST(Blast, ASpineTakesItsShareOfAnInstanceThatCrossesIt) {
   const Blast b(t, placed(t));  // node n of each instance alternates between the racks, which are the groups
   ASSERT_EQ(b.hits(id(t, "spine-1")).size(), 2U);
   EXPECT_DOUBLE_EQ(hit_of(b, t, "spine-1", 0).network_share, 0.25);
-  EXPECT_DOUBLE_EQ(hit_of(b, t, "leaf-0.spine-1", 1).network_share, 2.0 / 32 / 4);  // two of its 32 cables end on leaf-0
+  EXPECT_DOUBLE_EQ(hit_of(b, t, "leaf-0.spine-1", 1).network_share,
+                   2.0 / 32 / 4);  // two of its 32 cables end on leaf-0
 }
 
 TEST(Blast, ANodeLosesItsGpusAndFailoverKeepsGpusFromBeingCutOff) {
@@ -207,13 +225,14 @@ TEST(Blast, SparesHurtNoInstance) {
   const Blast b(t, placed(t));
   EXPECT_TRUE(b.hits(id(t, "node-31")).empty());
   EXPECT_EQ(b.hits(id(t, "leaf-0")).size(), 7U);
-  const auto nodes = std::find_if(b.rows().begin(), b.rows().end(), [](const BlastRow& r) { return r.kind == Kind::node; });
+  const auto nodes =
+      std::find_if(b.rows().begin(), b.rows().end(), [](const BlastRow& r) { return r.kind == Kind::node; });
   EXPECT_EQ(nodes->harmless, 4U);
 }
 
 TEST(Report, TextStaysWithinEightyColumns) {
-  for (const char* file : {"fleets/mi300x-1250-rail.yaml", "fleets/mi300x-128-dual-tor.yaml", "fleets/mi300x-128-fat-tree.yaml",
-                           "tiny/two-gpus.yaml", "tiny/two-pods.yaml"}) {
+  for (const char* file : {"fleets/mi300x-1250-rail.yaml", "fleets/mi300x-128-dual-tor.yaml",
+                           "fleets/mi300x-128-fat-tree.yaml", "tiny/two-gpus.yaml", "tiny/two-pods.yaml"}) {
     const Topology t = build(testing::spec_of(file));
     const Placement p = placed(t);
     std::istringstream text(to_text(t, p, analyse(t, p)));

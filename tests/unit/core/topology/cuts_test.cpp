@@ -21,8 +21,8 @@ using FlowGraph = boost::adjacency_list<
 
 /// Every cable and fabric link is an edge of the capacity that `measure` says; no symmetry is used.
 template <class Measure>
-std::int64_t flow_over_every_link(const Topology& t, const std::vector<NodeId>& source, const std::vector<NodeId>& target,
-                                  const Measure& measure) {
+std::int64_t flow_over_every_link(const Topology& t, const std::vector<NodeId>& source,
+                                  const std::vector<NodeId>& target, const Measure& measure) {
   FlowGraph g(t.graph.size() + 2);
   const std::size_t s = t.graph.size(), d = s + 1;
   const auto add = [&](std::size_t a, std::size_t b, std::int64_t there_capacity, std::int64_t back_capacity) {
@@ -55,7 +55,8 @@ TEST(MinCut, MergedSpinesGiveTheSameFlowAsEveryLinkByItself) {
   SCOPED_TRACE("seed " + std::to_string(seed));
   for (int trial = 0; trial < 60; ++trial) {
     TopologySpec spec = testing::small();
-    constexpr std::array<FabricKind, 4> kinds{FabricKind::rail_optimised, FabricKind::single_tor, FabricKind::dual_tor, FabricKind::fat_tree};
+    constexpr std::array<FabricKind, 4> kinds{FabricKind::rail_optimised, FabricKind::single_tor, FabricKind::dual_tor,
+                                              FabricKind::fat_tree};
     spec.fabric.kind = kinds[r.below(kinds.size())];
     spec.node.nic.ports = spec.fabric.kind == FabricKind::dual_tor ? 2 : 1;
     spec.fabric.cross_rail = CrossRail::fabric;  // rails may mix, as they do on bare links
@@ -72,8 +73,10 @@ TEST(MinCut, MergedSpinesGiveTheSameFlowAsEveryLinkByItself) {
     }
     if (a.empty() || b.empty()) continue;
     const Cut cut = min_cut(t, a, b);
-    EXPECT_EQ(cut.capacity.v, flow_over_every_link(t, a, b, [](const Link& l) { return l.capacity.v; })) << "trial " << trial;
-    EXPECT_EQ(static_cast<std::int64_t>(cut.links), flow_over_every_link(t, a, b, [](const Link&) { return std::int64_t{1}; }))
+    EXPECT_EQ(cut.capacity.v, flow_over_every_link(t, a, b, [](const Link& l) { return l.capacity.v; }))
+        << "trial " << trial;
+    EXPECT_EQ(static_cast<std::int64_t>(cut.links),
+              flow_over_every_link(t, a, b, [](const Link&) { return std::int64_t{1}; }))
         << "trial " << trial;
   }
 }

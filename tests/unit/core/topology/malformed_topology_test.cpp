@@ -41,18 +41,11 @@ std::string message_of(const std::string& text) {
 }
 
 const Case kCases[] = {
-    {"missing nodes",
-     "name: x\n",
-     "topology.yaml:1:1: error: missing key 'nodes'\n"},
-    {"empty file",
-     "# nothing\n",
-     "topology.yaml: error: the file is empty\n"},
-    {"a list instead of a mapping",
-     "- nodes: 4\n",
+    {"missing nodes", "name: x\n", "topology.yaml:1:1: error: missing key 'nodes'\n"},
+    {"empty file", "# nothing\n", "topology.yaml: error: the file is empty\n"},
+    {"a list instead of a mapping", "- nodes: 4\n",
      "topology.yaml:1:1: error: the file: expected a mapping of keys to values\n"},
-    {"syntax error",
-     "nodes: [4\n",
-     "topology.yaml:2:1: error: not valid YAML: end of sequence flow not found\n"},
+    {"syntax error", "nodes: [4\n", "topology.yaml:2:1: error: not valid YAML: end of sequence flow not found\n"},
     {"unknown key with suggestion",
      "nodes: 4\n"
      "fabrik: {}\n",
@@ -63,21 +56,11 @@ const Case kCases[] = {
      "nodes: 5\n",
      "topology.yaml:2:1: error: key 'nodes' appears twice\n"
      "  first at topology.yaml:1:1\n"},
-    {"nodes as text",
-     "nodes: many\n",
-     "topology.yaml:1:8: error: nodes: expected a whole number, got 'many'\n"},
-    {"zero nodes",
-     "nodes: 0\n",
-     "topology.yaml:1:8: error: nodes: must be at least 1, got '0'\n"},
-    {"negative nodes",
-     "nodes: -4\n",
-     "topology.yaml:1:8: error: nodes: must be at least 1, got '-4'\n"},
-    {"fraction of a node",
-     "nodes: 4.5\n",
-     "topology.yaml:1:8: error: nodes: expected a whole number, got '4.5'\n"},
-    {"too many nodes",
-     "nodes: 200000\n",
-     "topology.yaml:1:8: error: nodes: must be at most 100000, got '200000'\n"},
+    {"nodes as text", "nodes: many\n", "topology.yaml:1:8: error: nodes: expected a whole number, got 'many'\n"},
+    {"zero nodes", "nodes: 0\n", "topology.yaml:1:8: error: nodes: must be at least 1, got '0'\n"},
+    {"negative nodes", "nodes: -4\n", "topology.yaml:1:8: error: nodes: must be at least 1, got '-4'\n"},
+    {"fraction of a node", "nodes: 4.5\n", "topology.yaml:1:8: error: nodes: expected a whole number, got '4.5'\n"},
+    {"too many nodes", "nodes: 200000\n", "topology.yaml:1:8: error: nodes: must be at most 100000, got '200000'\n"},
     {"too many components",
      "nodes: 100000\n"
      "node: {gpus: 64, nics: 64}\n",
@@ -86,13 +69,15 @@ const Case kCases[] = {
      "nodes: 4\n"
      "node:\n"
      "  nic: {bandwidth: 400}\n",
-     "topology.yaml:3:20: error: bandwidth: expected a bandwidth with its unit, such as '400 Gb/s' (bits) or '50 GB/s' (bytes), got '400'\n"},
+     "topology.yaml:3:20: error: bandwidth: expected a bandwidth with its unit, such as '400 Gb/s' (bits) or '50 GB/s' "
+     "(bytes), got '400'\n"},
     {"bandwidth with a wrong unit",
      "nodes: 4\n"
      "node:\n"
      "  nic:\n"
      "    bandwidth: 400 Gbit\n",
-     "topology.yaml:4:16: error: bandwidth: expected a bandwidth with its unit, such as '400 Gb/s' (bits) or '50 GB/s' (bytes), got '400 Gbit'\n"},
+     "topology.yaml:4:16: error: bandwidth: expected a bandwidth with its unit, such as '400 Gb/s' (bits) or '50 GB/s' "
+     "(bytes), got '400 Gbit'\n"},
     {"zero bandwidth",
      "nodes: 4\n"
      "fabric:\n"
@@ -101,7 +86,8 @@ const Case kCases[] = {
     {"latency without unit",
      "nodes: 4\n"
      "fabric: {switch_latency: 700}\n",
-     "topology.yaml:2:26: error: switch_latency: expected a duration with its unit, such as '50 ms' (ns, us, ms, s, min, h, d), got '700'\n"},
+     "topology.yaml:2:26: error: switch_latency: expected a duration with its unit, such as '50 ms' (ns, us, ms, s, "
+     "min, h, d), got '700'\n"},
     {"negative latency",
      "nodes: 4\n"
      "node: {gpu: {xgmi_latency: -1 us}}\n",
@@ -125,7 +111,8 @@ const Case kCases[] = {
     {"unknown fabric kind",
      "nodes: 4\n"
      "fabric: {kind: rail_optimized}\n",
-     "topology.yaml:2:16: error: kind: expected one of rail_optimised, single_tor, dual_tor, fat_tree, got 'rail_optimized'\n"
+     "topology.yaml:2:16: error: kind: expected one of rail_optimised, single_tor, dual_tor, fat_tree, got "
+     "'rail_optimized'\n"
      "  (did you mean 'rail_optimised'?)\n"},
     {"dual ToR with single-port NICs",
      "nodes: 4\n"
@@ -258,8 +245,7 @@ const Case kCases[] = {
      "  spare_nodes: 2\n",
      "topology.yaml:1:1: error: the placement needs 34 nodes, the topology has 30\n"
      "  8 instances of 2P2D (4 nodes each), 2 spare nodes\n"},
-    {"too few nodes for one instance",
-     "nodes: 3\n",
+    {"too few nodes for one instance", "nodes: 3\n",
      "topology.yaml:1:1: error: the placement needs 4 nodes, the topology has 3\n"
      "  1 instance of 2P2D (4 nodes each)\n"},
     {"spare instances count too",
@@ -294,7 +280,8 @@ TEST(MalformedTopology, EveryCaseIsRefusedWithItsExactMessage) {
 
 TEST(MalformedTopology, NoPrefixOfAGoodFileCrashes) {
   const std::string good =
-      "name: t\nnodes: 8\nnode: {gpus: 8, nics: 8, nic: {bandwidth: 400 Gb/s, ports: 2}}\nfabric: {kind: dual_tor, nodes_per_leaf: 4}\n"
+      "name: t\nnodes: 8\nnode: {gpus: 8, nics: 8, nic: {bandwidth: 400 Gb/s, ports: 2}}\nfabric: {kind: dual_tor, "
+      "nodes_per_leaf: 4}\n"
       "racks: {nodes_per_rack: 4}\nplacement: {instances: 2, rule: spread}\n";
   ASSERT_EQ(message_of(good), "accepted");
   for (std::size_t n = 0; n < good.size(); ++n) {

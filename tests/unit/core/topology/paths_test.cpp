@@ -169,8 +169,8 @@ TEST(Paths, ParallelLinksOfDifferentNumbersStillMakeAPath) {
   World w(spec);
   w.fail("leaf-0.spine-0.link-0");
   w.fail("leaf-2.spine-0.link-1");
-  EXPECT_THAT(w.path(at(0, 0), at(1, 0)), ElementsAre("node-0.nic-0.cable", "leaf-0.spine-0.link-1", "leaf-2.spine-0.link-0~",
-                                                      "node-1.nic-0.cable~"));
+  EXPECT_THAT(w.path(at(0, 0), at(1, 0)), ElementsAre("node-0.nic-0.cable", "leaf-0.spine-0.link-1",
+                                                      "leaf-2.spine-0.link-0~", "node-1.nic-0.cable~"));
 }
 
 TEST(Paths, DualTorSurvivesTheLossOfOneLeaf) {
@@ -201,8 +201,8 @@ TEST(Paths, FatTreeClimbsOnlyAsHighAsItMust) {
 }
 
 TEST(Paths, EveryChosenPathIsConnectedAndUpWhateverFails) {
-  for (const char* file : {"fleets/mi300x-128-rail.yaml", "fleets/mi300x-128-dual-tor.yaml", "fleets/mi300x-128-single-tor.yaml",
-                           "fleets/mi300x-128-fat-tree.yaml"}) {
+  for (const char* file : {"fleets/mi300x-128-rail.yaml", "fleets/mi300x-128-dual-tor.yaml",
+                           "fleets/mi300x-128-single-tor.yaml", "fleets/mi300x-128-fat-tree.yaml"}) {
     for (const bool failover : {false, true}) {
       TopologySpec spec = testing::spec_of(file, {"nodes=40", "placement.instances=1"});
       spec.node.nic_failover = spec.node.xgmi_transit = failover;

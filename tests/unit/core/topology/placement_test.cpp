@@ -45,14 +45,16 @@ TEST(Placement, PackFillsRackAfterRackInRoleOrder) {
 
 TEST(Placement, SpreadPutsTheNodesOfAnInstanceIntoDifferentRacks) {
   const Topology t = cluster(11);  // racks of 4, 4 and 3
-  const Placement p = place_ok(t, {.instances = 3, .prefill_nodes = 1, .decode_nodes = 2, .rule = PlacementRule::spread});
+  const Placement p =
+      place_ok(t, {.instances = 3, .prefill_nodes = 1, .decode_nodes = 2, .rule = PlacementRule::spread});
   EXPECT_THAT(numbers(p.instances[0].all()), ElementsAre(0, 4, 8));
   EXPECT_THAT(numbers(p.instances[2].all()), ElementsAre(2, 6, 10));
 }
 
 TEST(Placement, RackAlignedSkipsTheRestOfARackThatIsTooSmall) {
   const Topology t = cluster(12);
-  const Placement p = place_ok(t, {.instances = 3, .prefill_nodes = 1, .decode_nodes = 2, .rule = PlacementRule::rack_aligned});
+  const Placement p =
+      place_ok(t, {.instances = 3, .prefill_nodes = 1, .decode_nodes = 2, .rule = PlacementRule::rack_aligned});
   EXPECT_THAT(numbers(p.instances[1].all()), ElementsAre(4, 5, 6));
   EXPECT_THAT(numbers(p.instances[2].all()), ElementsAre(8, 9, 10));
   EXPECT_EQ(p.use[3].role, NodeRole::unused);
@@ -60,14 +62,16 @@ TEST(Placement, RackAlignedSkipsTheRestOfARackThatIsTooSmall) {
 
 TEST(Placement, RackAlignedPacksSeveralSmallInstancesIntoOneRack) {
   const Topology t = cluster(8);
-  const Placement p = place_ok(t, {.instances = 4, .prefill_nodes = 1, .decode_nodes = 1, .rule = PlacementRule::rack_aligned});
+  const Placement p =
+      place_ok(t, {.instances = 4, .prefill_nodes = 1, .decode_nodes = 1, .rule = PlacementRule::rack_aligned});
   EXPECT_THAT(numbers(p.instances[1].all()), ElementsAre(2, 3));
   EXPECT_THAT(numbers(p.instances[3].all()), ElementsAre(6, 7));
 }
 
 TEST(Placement, SparesComeFromTheEndAndSpareInstancesAfterTheInstances) {
   const Topology t = cluster(12);
-  const Placement p = place_ok(t, {.instances = 2, .prefill_nodes = 1, .decode_nodes = 1, .spare_nodes = 2, .spare_instances = 1});
+  const Placement p =
+      place_ok(t, {.instances = 2, .prefill_nodes = 1, .decode_nodes = 1, .spare_nodes = 2, .spare_instances = 1});
   EXPECT_THAT(numbers(p.spare_nodes), ElementsAre(10, 11));
   ASSERT_EQ(p.spare_instances.size(), 1U);
   EXPECT_THAT(numbers(p.spare_instances[0].all()), ElementsAre(4, 5));
@@ -75,7 +79,8 @@ TEST(Placement, SparesComeFromTheEndAndSpareInstancesAfterTheInstances) {
 
 TEST(Placement, ZeroInstancesMeansAsManyAsFitBesideTheSpares) {
   const Topology t = cluster(12);
-  const Placement p = place_ok(t, {.instances = 0, .prefill_nodes = 1, .decode_nodes = 1, .spare_nodes = 1, .spare_instances = 2});
+  const Placement p =
+      place_ok(t, {.instances = 0, .prefill_nodes = 1, .decode_nodes = 1, .spare_nodes = 1, .spare_instances = 2});
   EXPECT_EQ(p.instances.size(), 3U);  // five pairs in eleven nodes, two of them spare
   EXPECT_EQ(p.spare_instances.size(), 2U);
 }
@@ -100,7 +105,8 @@ TEST(Placement, NoNodeIsEverGivenTwice) {
   for (const PlacementRule rule : {PlacementRule::pack, PlacementRule::spread, PlacementRule::rack_aligned}) {
     for (std::uint32_t nodes = 5; nodes < 40; ++nodes) {
       const Topology t = cluster(nodes);
-      const Placement p = place_ok(t, {.instances = 0, .prefill_nodes = 1, .decode_nodes = 2, .spare_nodes = 2, .rule = rule});
+      const Placement p =
+          place_ok(t, {.instances = 0, .prefill_nodes = 1, .decode_nodes = 2, .spare_nodes = 2, .rule = rule});
       std::vector<std::uint32_t> all = numbers(p.spare_nodes);
       for (const InstanceNodes& i : p.instances) {
         for (const NodeId n : i.all()) all.push_back(n.v);
@@ -114,7 +120,8 @@ TEST(Placement, NoNodeIsEverGivenTwice) {
 
 class Aliases : public ::testing::Test {
  protected:
-  Topology t = build(testing::spec_of("fleets/mi300x-32-rail.yaml", {"placement={instances: 6, spare_nodes: 2, spare_instances: 1, routers: 2}"}));
+  Topology t = build(testing::spec_of("fleets/mi300x-32-rail.yaml",
+                                      {"placement={instances: 6, spare_nodes: 2, spare_instances: 1, routers: 2}"}));
   Placement p = place_ok(t, t.spec.placement);
   Names names{t, p};
   std::string resolved(std::string_view name) const {
@@ -145,8 +152,9 @@ TEST_F(Aliases, LeaveComponentNamesAlone) {
 }
 
 TEST_F(Aliases, RefuseWhatDoesNotExist) {
-  for (const char* name : {"inst-6.p-0", "inst-0.p-2", "inst-0.x-0", "inst-0", "inst-0.p-0.gpu-8", "inst-00.p-0", "spare-2", "router-2",
-                           "inst-.p-0", "inst-0.", "", ".", "inst-0.p-0.", "inst-99999999999.p-0"}) {
+  for (const char* name :
+       {"inst-6.p-0", "inst-0.p-2", "inst-0.x-0", "inst-0", "inst-0.p-0.gpu-8", "inst-00.p-0", "spare-2", "router-2",
+        "inst-.p-0", "inst-0.", "", ".", "inst-0.p-0.", "inst-99999999999.p-0"}) {
     EXPECT_EQ(resolved(name), "none") << name;
   }
 }
@@ -167,12 +175,14 @@ TEST_F(Aliases, ReadBackTheNameByUse) {
 
 TEST_F(Aliases, ExplainWhatIsKnown) {
   EXPECT_EQ(names.unknown("inst-9.p-0").note, "there are 6 instances: inst-0 … inst-5");
-  EXPECT_EQ(names.unknown("inst-0.p-7").note, "known nodes of inst-0: inst-0.p-0, inst-0.p-1, inst-0.d-0, inst-0.d-1 (did you mean 'inst-0.p-0'?)");
+  EXPECT_EQ(names.unknown("inst-0.p-7").note,
+            "known nodes of inst-0: inst-0.p-0, inst-0.p-1, inst-0.d-0, inst-0.d-1 (did you mean 'inst-0.p-0'?)");
   EXPECT_EQ(names.unknown("router-5").note, "there are 2 routers: router-0 … router-1");
   EXPECT_EQ(names.unknown("spare-5").note, "there are 2 spare nodes: spare-0 … spare-1");
   EXPECT_EQ(names.unknown("leaf-8").note, "there are 8 of kind leaf: leaf-0 … leaf-7");
-  EXPECT_EQ(names.unknown("inst-0.d-1.nic-2.port").note,
-            "inst-0.d-1 is node-3; known parts of node-3.nic-2: node-3.nic-2.cable (did you mean 'node-3.nic-2.cable'?)");
+  EXPECT_EQ(
+      names.unknown("inst-0.d-1.nic-2.port").note,
+      "inst-0.d-1 is node-3; known parts of node-3.nic-2: node-3.nic-2.cable (did you mean 'node-3.nic-2.cable'?)");
 }
 
 }  // namespace

@@ -9,21 +9,22 @@ namespace faultline::topology {
 namespace {
 
 using ::testing::ElementsAre;
-using ::testing::UnorderedElementsAre;
 using testing::id;
+using ::testing::UnorderedElementsAre;
 
 struct Counts {
   std::size_t gpus, nics, leaves, spines, cores, xgmi, cables, fabric_links;
   friend bool operator==(const Counts&, const Counts&) = default;
   friend void PrintTo(const Counts& c, std::ostream* out) {
-    *out << c.gpus << " gpus, " << c.nics << " nics, " << c.leaves << " leaves, " << c.spines << " spines, " << c.cores << " cores, " << c.xgmi
-         << " xgmi, " << c.cables << " cables, " << c.fabric_links << " fabric links";
+    *out << c.gpus << " gpus, " << c.nics << " nics, " << c.leaves << " leaves, " << c.spines << " spines, " << c.cores
+         << " cores, " << c.xgmi << " xgmi, " << c.cables << " cables, " << c.fabric_links << " fabric links";
   }
 };
 
 Counts count(const Topology& t) {
   const auto n = [&](Kind k) { return t.graph.of_kind(k).size(); };
-  return {n(Kind::gpu), n(Kind::nic), n(Kind::leaf), n(Kind::spine), n(Kind::core), n(Kind::xgmi_link), n(Kind::cable), n(Kind::fabric_link)};
+  return {n(Kind::gpu),  n(Kind::nic),       n(Kind::leaf),  n(Kind::spine),
+          n(Kind::core), n(Kind::xgmi_link), n(Kind::cable), n(Kind::fabric_link)};
 }
 
 TEST(Topology, RailOptimisedHasOneLeafARailAndGroup) {
@@ -64,19 +65,24 @@ TEST(Topology, FatTreeOfSixteenPortSwitchesHasTheTextbookSizes) {
   // k = 16: k pods of k/2 edge and k/2 aggregation switches, (k/2)^2 cores, k^3/4 = 1024 hosts (here NICs).
   const Topology t = build(testing::spec_of("fleets/mi300x-128-fat-tree.yaml"));
   EXPECT_EQ(count(t), (Counts{1024, 1024, 128, 128, 64, 3584, 1024, 128 * 8 + 128 * 8}));
-  for (const ComponentId core : t.graph.of_kind(Kind::core)) EXPECT_EQ(t.graph.links_at(core).size(), 16U);  // one to each pod
+  for (const ComponentId core : t.graph.of_kind(Kind::core))
+    EXPECT_EQ(t.graph.links_at(core).size(), 16U);  // one to each pod
   for (const ComponentId spine : t.graph.of_kind(Kind::spine)) EXPECT_EQ(t.graph.links_at(spine).size(), 16U);
 }
 
 TEST(Topology, OversubscriptionDividesTheUplinks) {
-  for (const auto& [ratio, uplinks] : std::vector<std::pair<std::string, std::uint32_t>>{{"1", 32}, {"2", 16}, {"3", 11}, {"4", 8}}) {
-    const Topology t = build(testing::spec_of("fleets/mi300x-128-rail.yaml", {"fabric={from: ../fabrics/rail-optimised.yaml, oversubscription: " + ratio + "}"}));
+  for (const auto& [ratio, uplinks] :
+       std::vector<std::pair<std::string, std::uint32_t>>{{"1", 32}, {"2", 16}, {"3", 11}, {"4", 8}}) {
+    const Topology t =
+        build(testing::spec_of("fleets/mi300x-128-rail.yaml",
+                               {"fabric={from: ../fabrics/rail-optimised.yaml, oversubscription: " + ratio + "}"}));
     EXPECT_EQ(t.layout.uplinks(), uplinks) << ratio;
   }
 }
 
 TEST(Topology, FewerSpinesThanUplinksMakeParallelLinks) {
-  const Topology t = build(testing::spec_of("fleets/mi300x-128-rail.yaml", {"fabric={from: ../fabrics/rail-optimised.yaml, spines: 8}"}));
+  const Topology t = build(
+      testing::spec_of("fleets/mi300x-128-rail.yaml", {"fabric={from: ../fabrics/rail-optimised.yaml, spines: 8}"}));
   EXPECT_EQ(t.layout.parallel, 4U);
   EXPECT_TRUE(t.graph.find("leaf-3.spine-7.link-3"));
   EXPECT_FALSE(t.graph.find("leaf-3.spine-8.link-0"));
@@ -97,7 +103,8 @@ TEST(Topology, CapacitiesAndLatenciesComeFromTheSpec) {
 }
 
 TEST(Topology, IndexArithmeticAgreesWithTheNames) {
-  for (const char* file : {"fleets/mi300x-128-rail.yaml", "fleets/mi300x-128-dual-tor.yaml", "fleets/mi300x-128-fat-tree.yaml"}) {
+  for (const char* file :
+       {"fleets/mi300x-128-rail.yaml", "fleets/mi300x-128-dual-tor.yaml", "fleets/mi300x-128-fat-tree.yaml"}) {
     const Topology t = build(testing::spec_of(file));
     const Layout& l = t.layout;
     const auto name = [&](LinkIndex i) { return t.graph.link_name(i); };
@@ -129,14 +136,15 @@ TEST(Topology, IndexArithmeticAgreesWithTheNames) {
 
 TEST(Implied, AGpuTakesItsXgmiLinksButNotItsNic) {
   const Topology t = build(testing::small());
-  EXPECT_THAT(testing::names_of(t, t.graph.implied(id(t, "node-0.gpu-1"))), UnorderedElementsAre("node-0.gpu-1", "node-0.xgmi-0-1"));
+  EXPECT_THAT(testing::names_of(t, t.graph.implied(id(t, "node-0.gpu-1"))),
+              UnorderedElementsAre("node-0.gpu-1", "node-0.xgmi-0-1"));
 }
 
 TEST(Implied, ANodeTakesEverythingInItAndItsCables) {
   const Topology t = build(testing::small());
   EXPECT_THAT(testing::names_of(t, t.graph.implied(id(t, "node-1"))),
-              UnorderedElementsAre("node-1", "node-1.gpu-0", "node-1.gpu-1", "node-1.nic-0", "node-1.nic-1", "node-1.xgmi-0-1",
-                                   "node-1.nic-0.cable", "node-1.nic-1.cable"));
+              UnorderedElementsAre("node-1", "node-1.gpu-0", "node-1.gpu-1", "node-1.nic-0", "node-1.nic-1",
+                                   "node-1.xgmi-0-1", "node-1.nic-0.cable", "node-1.nic-1.cable"));
 }
 
 TEST(Implied, ASwitchTakesItsLinksAndNothingElse) {
@@ -148,14 +156,16 @@ TEST(Implied, ASwitchTakesItsLinksAndNothingElse) {
 }
 
 TEST(Implied, AFeedTakesItsRacksAndALinkOnlyItself) {
-  const Topology t = build(testing::small());  // a feed a rack: racks 0 and 1 of nodes, 2 and 3 of leaves, 4 of the spine
+  const Topology t =
+      build(testing::small());  // a feed a rack: racks 0 and 1 of nodes, 2 and 3 of leaves, 4 of the spine
   const auto feed = t.graph.implied(id(t, "power-0"));
   for (const char* name : {"rack-0", "node-0", "node-0.gpu-1", "node-0.nic-0.cable", "host-0"}) {
     EXPECT_TRUE(std::binary_search(feed.begin(), feed.end(), id(t, name))) << name;
   }
   EXPECT_FALSE(std::binary_search(feed.begin(), feed.end(), id(t, "leaf-0")));
   EXPECT_THAT(testing::names_of(t, t.graph.implied(id(t, "rack-2"))),
-              UnorderedElementsAre("rack-2", "leaf-0", "leaf-1", "node-0.nic-0.cable", "node-0.nic-1.cable", "leaf-0.spine-0", "leaf-1.spine-0"));
+              UnorderedElementsAre("rack-2", "leaf-0", "leaf-1", "node-0.nic-0.cable", "node-0.nic-1.cable",
+                                   "leaf-0.spine-0", "leaf-1.spine-0"));
   EXPECT_THAT(testing::names_of(t, t.graph.implied(id(t, "leaf-0.spine-0"))), ElementsAre("leaf-0.spine-0"));
 }
 
@@ -185,17 +195,23 @@ TEST(Names, AnUnknownComponentIsAnsweredWithWhatThereIs) {
   const auto note = [&](const char* name) { return t.graph.unknown(name).note; };
   EXPECT_EQ(t.graph.unknown("leaf-9").message, "unknown component 'leaf-9'");
   EXPECT_EQ(note("leaf-9"), "there are 8 of kind leaf: leaf-0 … leaf-7");
-  EXPECT_EQ(note("node-2.gpu-8"), "known parts of node-2: node-2.gpu-0, node-2.gpu-1, node-2.gpu-2, node-2.gpu-3, node-2.gpu-4, node-2.gpu-5, "
-                                  "node-2.gpu-6, node-2.gpu-7, node-2.nic-0, node-2.nic-1, node-2.nic-2, node-2.nic-3 … (32 more) (did you mean 'node-2.gpu-0'?)");
-  EXPECT_EQ(note("node-2.nic-1.port"), "known parts of node-2.nic-1: node-2.nic-1.cable (did you mean 'node-2.nic-1.cable'?)");
+  EXPECT_EQ(
+      note("node-2.gpu-8"),
+      "known parts of node-2: node-2.gpu-0, node-2.gpu-1, node-2.gpu-2, node-2.gpu-3, node-2.gpu-4, node-2.gpu-5, "
+      "node-2.gpu-6, node-2.gpu-7, node-2.nic-0, node-2.nic-1, node-2.nic-2, node-2.nic-3 … (32 more) (did you mean "
+      "'node-2.gpu-0'?)");
+  EXPECT_EQ(note("node-2.nic-1.port"),
+            "known parts of node-2.nic-1: node-2.nic-1.cable (did you mean 'node-2.nic-1.cable'?)");
   EXPECT_EQ(note("node-2.gpu-1.hbm"), "'node-2.gpu-1' has no parts");
   EXPECT_EQ(note("host-3"), "the only host is host-0");
-  EXPECT_EQ(note("laef-1"), "names begin with one of: node-0, leaf-0, spine-0, rack-0, power-0, host-0 (did you mean 'leaf-1'?)");
+  EXPECT_EQ(note("laef-1"),
+            "names begin with one of: node-0, leaf-0, spine-0, rack-0, power-0, host-0 (did you mean 'leaf-1'?)");
   EXPECT_EQ(note(""), "names begin with one of: node-0, leaf-0, spine-0, rack-0, power-0, host-0");
 }
 
 TEST(Topology, ASpecPrintsBackToItself) {
-  for (const char* file : {"fleets/mi300x-128-rail.yaml", "fleets/mi300x-128-dual-tor.yaml", "fleets/mi300x-128-fat-tree.yaml", "tiny/two-gpus.yaml"}) {
+  for (const char* file : {"fleets/mi300x-128-rail.yaml", "fleets/mi300x-128-dual-tor.yaml",
+                           "fleets/mi300x-128-fat-tree.yaml", "tiny/two-gpus.yaml"}) {
     TopologySpec spec = testing::spec_of(file);
     YAML::Emitter first;
     config::print(first, spec);

@@ -48,21 +48,11 @@ std::string mutated(std::string text, Random r) {
       case 0:
         if (at < text.size()) text[at] = static_cast<char>(r.below(256));
         break;
-      case 1:
-        text.erase(at, length);
-        break;
-      case 2:
-        text.insert(at, text.substr(at, length));
-        break;
-      case 3:
-        text.insert(at, tokens[r.below(tokens.size())]);
-        break;
-      case 4:
-        text.resize(at);
-        break;
-      case 5:
-        text.insert(at, 1, static_cast<char>(r.below(256)));
-        break;
+      case 1: text.erase(at, length); break;
+      case 2: text.insert(at, text.substr(at, length)); break;
+      case 3: text.insert(at, tokens[r.below(tokens.size())]); break;
+      case 4: text.resize(at); break;
+      case 5: text.insert(at, 1, static_cast<char>(r.below(256))); break;
     }
   }
   return text;
