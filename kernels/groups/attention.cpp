@@ -1,7 +1,9 @@
 // Entry points of ops/attention.h.
-#include "kernels/ops/attention.h"
 #include "kernels/groups/entry.h"
 #include "kernels/groups/list.h"
+
+// After entry.h, which chooses the implementation of the tile layer.
+#include "kernels/ops/attention.h"
 
 FAULTLINE_ENTRY(mla_decode_fp8, AttentionArgs, (attention<Fp8, 16, 576, 512, true>(b, args)))
 FAULTLINE_ENTRY(mla_decode_bf16, AttentionArgs, (attention<Bf16, 16, 576, 512, true>(b, args)))

@@ -1,7 +1,9 @@
 // Entry points of ops/gemm.h. Compiled for each target by CMakeLists.txt; never part of a target by itself.
-#include "kernels/ops/gemm.h"
 #include "kernels/groups/entry.h"
 #include "kernels/groups/list.h"
+
+// After entry.h, which chooses the implementation of the tile layer.
+#include "kernels/ops/gemm.h"
 
 FAULTLINE_ENTRY(gemm_fp8_m32, GemmArgs, (gemm<Fp8, 32, Scaling::per_row>(b, args)))
 FAULTLINE_ENTRY(gemm_fp8_m64, GemmArgs, (gemm<Fp8, 64, Scaling::per_row>(b, args)))

@@ -1,7 +1,9 @@
 // Entry points of ops/moe.h.
-#include "kernels/ops/moe.h"
 #include "kernels/groups/entry.h"
 #include "kernels/groups/list.h"
+
+// After entry.h, which chooses the implementation of the tile layer.
+#include "kernels/ops/moe.h"
 
 FAULTLINE_ENTRY(router_top_k, RouterArgs, (router(b, args)))
 FAULTLINE_ENTRY(moe_sort_pairs, MoeArgs, (moe_sort(b, args)))

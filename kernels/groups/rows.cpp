@@ -1,8 +1,10 @@
 // Entry points of ops/rows.h, ops/sample.h and ops/probe.h.
-#include "kernels/ops/rows.h"
 #include "kernels/groups/entry.h"
 #include "kernels/groups/list.h"
+
+// After entry.h, which chooses the implementation of the tile layer.
 #include "kernels/ops/probe.h"
+#include "kernels/ops/rows.h"
 #include "kernels/ops/sample.h"
 
 FAULTLINE_ENTRY(rms_norm_rows, NormArgs, (rms_norm(b, args)))
