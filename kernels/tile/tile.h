@@ -26,15 +26,18 @@
 
 #if defined(FAULTLINE_TILE_GFX942)
 #define FAULTLINE_TILE_NAMESPACE gfx942
-#include "kernels/tile/gpu.h"
 #include "kernels/tile/simt_gfx942.h"
+
+#include "kernels/tile/gpu.h"
 #elif defined(FAULTLINE_TILE_SM90)
 #define FAULTLINE_TILE_NAMESPACE sm90
-#include "kernels/tile/gpu.h"
 #include "kernels/tile/simt_sm90.h"
+
+#include "kernels/tile/gpu.h"
 #elif defined(FAULTLINE_TILE_EMULATOR)
 #define FAULTLINE_TILE_NAMESPACE emulated
 #include "kernels/emulator/simt_emulator.h"
+
 #include "kernels/tile/gpu.h"
 #elif defined(FAULTLINE_TILE_CPU)
 #define FAULTLINE_TILE_NAMESPACE FAULTLINE_TILE_CPU
