@@ -105,7 +105,7 @@ void VerbsTransport::Engine::heard(Peer& peer) {
     case Say::ready:
       if (current) {
         link.peer_ready = true;
-        maybe_up(peer, link);
+        maybe_probe(peer, rail);
       }
       return;
     case Say::fence:

@@ -269,7 +269,7 @@ void VerbsTransport::Engine::flush_waiting(EndpointId id, std::size_t rail, std:
   const auto it = peers_.find(id);  // posting failed before: it may be given up, and its operations ended with it
   if (it == peers_.end()) return;
   Link& link = it->second.links[rail];
-  if (link.state != Link::State::up) return;
+  if (link.state != Link::State::up && link.state != Link::State::connecting) return;  // connecting: only probes wait
   Queue& queue = link.queues[index];
   while (!queue.waiting.empty()) {
     Chain& chain = queue.waiting.front();
@@ -301,8 +301,8 @@ void VerbsTransport::Engine::flush_waiting(EndpointId id, std::size_t rail, std:
       requests_.back().imm_data = htonl(*chain.notify);
     }
     queue.used += chain.length();
-    counters_.requests += chain.length();
-    ++counters_.doorbells;
+    counters_.requests += chain.probe ? 0 : chain.length();
+    counters_.doorbells += chain.probe ? 0 : 1;
     queue.posted.push_back(std::move(chain));
     queue.waiting.pop_front();
     ibv_send_wr* bad = nullptr;

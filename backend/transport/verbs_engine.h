@@ -59,6 +59,7 @@ class VerbsTransport::Engine {
     std::vector<Request> requests;  // first_sge counts in `sges`
     std::vector<Sge> sges;
     std::optional<std::uint32_t> notify;  // with the last request
+    bool probe = false;                   // of no operation: proves that the path carries
     std::uint32_t length() const { return static_cast<std::uint32_t>(std::max<std::size_t>(1, requests.size())); }
   };
   /// The ledger of a queue pair: what was posted, in order; a completion frees everything up to its chain.
@@ -78,8 +79,9 @@ class VerbsTransport::Engine {
     std::uint32_t epoch = 0;
     QpInfo mine;
     std::vector<Queue> queues;
-    bool connected = false;   // our queue pairs are in RTS
-    bool peer_ready = false;  // theirs are
+    bool connected = false;    // our queue pairs are in RTS
+    bool peer_ready = false;   // theirs are
+    std::uint32_t probes = 0;  // empty writes that have still to be acknowledged before it is up
     bool fenced_here = false;
     std::optional<std::vector<std::uint32_t>> fenced_there;  // notifies that each of their queue pairs received
     Cause cause = Cause::none;                               // why it is being fenced
@@ -125,7 +127,8 @@ class VerbsTransport::Engine {
   // verbs_links.cpp
   bool start_link(Peer& peer, std::size_t rail, std::uint32_t epoch);
   void connect_link(Peer& peer, std::size_t rail, std::uint32_t epoch, const QpInfo& theirs);
-  void maybe_up(Peer& peer, Link& link);
+  void maybe_probe(Peer& peer, std::size_t rail);
+  void link_up(Peer& peer, Link& link);
   void fail_link(EndpointId peer, std::size_t rail, Cause cause);
   void fence(Peer& peer, std::size_t rail, Cause cause);
   void step_fence(Peer& peer, std::size_t rail);

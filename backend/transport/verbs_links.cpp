@@ -69,21 +69,38 @@ void VerbsTransport::Engine::connect_link(Peer& peer, std::size_t rail, std::uin
     say(peer, Say::queue_pairs, rail, &link.mine, sizeof link.mine);
   }
   if (epoch != link.epoch || link.state != Link::State::connecting || link.connected) return;
-  bool good = theirs.qps == link.mine.qps && theirs.mtu >= IBV_MTU_256 && theirs.mtu <= IBV_MTU_4096;
-  for (std::uint32_t i = 0; good && i < link.mine.qps; ++i) {
-    good = connect_qp(link.queues[i].qp.get(), rails_[rail].device, settings_, theirs, link.mine, i);
-  }
-  if (!good) {
+  if (theirs.qps != link.mine.qps || theirs.mtu < IBV_MTU_256 || theirs.mtu > IBV_MTU_4096) {
     lose(peer.id, Cause::protection, Cause::protection);
+    return;
+  }
+  for (std::uint32_t i = 0; i < link.mine.qps; ++i) {
+    // Refused also where no neighbour answers for the address any more: the path is down, the peer did nothing wrong.
+    if (connect_qp(link.queues[i].qp.get(), rails_[rail].device, settings_, theirs, link.mine, i)) continue;
+    fail_link(peer.id, rail, Cause::link_down);
     return;
   }
   link.connected = true;
   say(peer, Say::ready, rail);
-  maybe_up(peer, link);
+  maybe_probe(peer, rail);
 }
 
-void VerbsTransport::Engine::maybe_up(Peer& peer, Link& link) {
-  if (link.state != Link::State::connecting || !link.connected || !link.peer_ready) return;
+/// Queue pairs connect over the control connection, also where the rail itself carries nothing. So each sends an empty
+/// write first: a rail that took its word for it would come "up" again and again while another one fails, and
+/// operations would wander between two dead rails for ever.
+void VerbsTransport::Engine::maybe_probe(Peer& peer, std::size_t rail) {
+  Link& link = peer.links[rail];
+  if (link.state != Link::State::connecting || !link.connected || !link.peer_ready || link.probes > 0) return;
+  link.probes = static_cast<std::uint32_t>(link.queues.size());
+  const EndpointId id = peer.id;
+  for (std::size_t i = 0; i < link.queues.size(); ++i) {
+    link.queues[i].waiting.push_back({.id = 0, .op = {}, .requests = {}, .sges = {}, .notify = {}, .probe = true});
+    flush_waiting(id, rail, i);
+    if (!peers_.contains(id) || link.state != Link::State::connecting) return;
+  }
+}
+
+void VerbsTransport::Engine::link_up(Peer& peer, Link& link) {
+  if (link.state != Link::State::connecting) return;
   link.state = Link::State::up;
   link.progress = link.since = steady_clock::now();
   if (link.epoch > 1) ++counters_.rails_back;
@@ -195,6 +212,7 @@ void VerbsTransport::Engine::resolve(Peer& peer, std::size_t rail) {
   std::vector<OpId> done;
   for (std::size_t i = 0; i < queues.size(); ++i) {
     Queue& queue = queues[i];
+    for (auto* list : {&queue.posted, &queue.waiting}) std::erase_if(*list, [](const Chain& c) { return c.probe; });
     std::uint32_t arrived = i < counts.size() ? (counts[i] - queue.notifies_done) & kCounterMask : 0;
     std::size_t finished = 0;  // chains that are known to have arrived
     for (std::size_t k = 0; arrived > 0 && k < queue.posted.size(); ++k) {

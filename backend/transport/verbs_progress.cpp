@@ -104,7 +104,8 @@ void VerbsTransport::Engine::completion(std::size_t rail, const ibv_wc& wc) {
     queue.posted.pop_front();
     queue.used -= chain.length();
     if (chain.notify) ++queue.notifies_done;
-    chain_done(peer, chain.op);
+    if (!chain.probe) chain_done(peer, chain.op);
+    else if (--link.probes == 0) link_up(peer, link);
   }
   flush_waiting(id, rail, index);
 }
@@ -120,9 +121,11 @@ void VerbsTransport::Engine::received(Peer& peer, std::size_t rail, Queue& queue
   }
   link.progress = steady_clock::now();
   ++queue.notifies_in;
-  if (link.state == Link::State::connecting) {  // data may overtake the control connection's last word
+  if (link.state == Link::State::connecting) {
+    // Data may overtake the control connection's last word and our own probes: theirs were answered by us, so the path
+    // carries both ways.
     link.peer_ready = true;
-    maybe_up(peer, link);
+    link_up(peer, link);
   }
   book_.notified(peer.id, ntohl(wc.imm_data));
   if (link.state != Link::State::fencing && !post_receive(queue, 1)) fail_link(peer.id, rail, Cause::link_down);
