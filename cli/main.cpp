@@ -24,6 +24,27 @@ std::string group_help(const std::string& group) {
   return group == "cluster" ? "Run experiments on live processes" : group;
 }
 
+/// What CLI11 reports as a missing subcommand: a word that is none, at the top or in a group. Empty: nothing of the
+/// kind.
+std::string unknown_command(const CLI::App& app, int argc, char** argv) {
+  const CLI::App* at = &app;
+  for (int i = 1; i < argc; ++i) {
+    const auto subcommands = at->get_subcommands([](const CLI::App*) { return true; });
+    if (subcommands.empty() || argv[i][0] == '-') return {};
+    const auto same = std::find_if(subcommands.begin(), subcommands.end(),
+                                   [&](const CLI::App* a) { return a->get_name() == argv[i]; });
+    if (same == subcommands.end()) {
+      std::vector<std::string> names;
+      for (const CLI::App* a : subcommands) names.push_back(a->get_name());
+      const std::string nearest = config::did_you_mean(argv[i], names);
+      return fmt::format("unknown command '{}'{}\n  commands: {}\n", argv[i], nearest.empty() ? "" : " " + nearest,
+                         config::name_list(names, names.size()));
+    }
+    at = *same;
+  }
+  return {};
+}
+
 int run(int argc, char** argv) {
   CLI::App app{"faultline: what a GPU, link or switch failure costs a fleet that serves large MoE models", "faultline"};
   app.set_version_flag("--version", FAULTLINE_VERSION);
@@ -45,6 +66,10 @@ int run(int argc, char** argv) {
     CLI::App* sub = parent->add_subcommand(name, command.help);
     const auto run_command = command.setup(*sub);
     sub->callback([&action, run_command] { action = run_command; });
+  }
+  if (const std::string unknown = unknown_command(app, argc, argv); !unknown.empty()) {
+    fmt::print(stderr, "faultline: error: {}", unknown);
+    return 2;
   }
   try {
     app.parse(argc, argv);

@@ -22,7 +22,8 @@ TEST(CliUsage, WrongArgumentsEndWithStatusTwoAndSayWhatIsWrong) {
   test::write(f, "one.yaml", test::experiment_text("one", 10));
   const std::vector<Wrong> cases{
       {{}, "subcommand"},
-      {{"rnu", "one.yaml"}, "subcommand"},
+      {{"bench", "smi"}, "unknown command 'smi' (did you mean 'sim'?)\n  commands: "},
+      {{"rnu", "one.yaml"}, "unknown command 'rnu' (did you mean 'run'?)\n  commands: run, "},
       {{"run"}, "experiment is required"},
       {{"run", "one.yaml", "--sede", "3"}, "--sede"},
       {{"run", "one.yaml", "--seed", "three"}, "three"},
