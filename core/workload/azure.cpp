@@ -96,10 +96,7 @@ void read_azure(std::string_view text, const TraceSpec& spec, RowErrors& errors,
     const auto output = table.tokens(output_column, 0);
     if (!at || !prompt || !output) continue;
     TraceRow row{.at = Instant{*at}, .prompt = *prompt, .output = *output};
-    const ZeroCheck zero = check_zero_tokens(spec, row, trace.counts);
-    if (zero == ZeroCheck::error)
-      table.error(*prompt == 0 ? prompt_column : output_column, "0 tokens, which zero_tokens refuses");
-    if (zero == ZeroCheck::keep) trace.rows.push_back(row);
+    take_row(spec, row, table, prompt_column, output_column, trace);
   }
 }
 

@@ -4,8 +4,6 @@
 // release adds `Session ID` and `Elapsed time`, which stand between Timestamp and Model.
 #include <fmt/format.h>
 
-#include <map>
-
 #include "core/workload/arrival.h"
 #include "core/workload/readers.h"
 
@@ -24,7 +22,7 @@ void read_burstgpt(std::string_view text, const TraceSpec& spec, RowErrors& erro
   if (!columns) return;
   const int at_column = (*columns)[0], prompt_column = (*columns)[2], output_column = (*columns)[3];
   const int total_column = (*columns)[4], session_column = (*columns)[6];
-  std::map<std::string, std::uint32_t, std::less<>> sessions;
+  Sessions sessions;
   while (table.next_row()) {
     ++trace.counts.rows;
     const auto at = table.seconds(at_column);
@@ -37,19 +35,11 @@ void read_burstgpt(std::string_view text, const TraceSpec& spec, RowErrors& erro
                   fmt::format("expected {} + {} = {}, got {}", *prompt, *output, *prompt + *output, *total));
       continue;
     }
-    TraceRow row{.at = Instant{at->v}, .prompt = *prompt, .output = *output, .session = kNoSession};
-    if (session_column >= 0 && !table.text(session_column).empty()) {
-      const auto next = static_cast<std::uint32_t>(sessions.size());
-      const auto found = sessions.find(table.text(session_column));
-      row.session =
-          found != sessions.end() ? found->second : sessions.emplace(table.text(session_column), next).first->second;
-    }
-    const ZeroCheck zero = check_zero_tokens(spec, row, trace.counts);
-    if (zero == ZeroCheck::error)
-      table.error(*prompt == 0 ? prompt_column : output_column, "0 tokens, which zero_tokens refuses");
-    if (zero == ZeroCheck::keep) trace.rows.push_back(row);
+    TraceRow row{.at = Instant{at->v}, .prompt = *prompt, .output = *output};
+    row.session = sessions.of(table, session_column);
+    take_row(spec, row, table, prompt_column, output_column, trace);
   }
-  trace.session_count = static_cast<std::uint32_t>(sessions.size());
+  trace.session_count = sessions.count();
 }
 
 }  // namespace faultline::workload

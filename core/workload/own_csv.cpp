@@ -18,7 +18,7 @@ void read_own_csv(std::string_view text, const TraceSpec& spec, RowErrors& error
   if (!columns) return;
   const int at_column = (*columns)[0], prompt_column = (*columns)[1], output_column = (*columns)[2];
   const int class_column = (*columns)[3], session_column = (*columns)[4];
-  std::map<std::string, std::uint32_t, std::less<>> sessions;
+  Sessions sessions;
   std::map<std::string, std::uint8_t, std::less<>> classes;
   while (table.next_row()) {
     ++trace.counts.rows;
@@ -26,7 +26,7 @@ void read_own_csv(std::string_view text, const TraceSpec& spec, RowErrors& error
     const auto prompt = table.tokens(prompt_column, 0);
     const auto output = table.tokens(output_column, 0);
     if (!at || !prompt || !output) continue;
-    TraceRow row{.at = Instant{at->v}, .prompt = *prompt, .output = *output, .session = kNoSession};
+    TraceRow row{.at = Instant{at->v}, .prompt = *prompt, .output = *output};
     if (class_column >= 0) {
       const std::string_view name = table.text(class_column);
       auto found = classes.find(name);
@@ -44,18 +44,10 @@ void read_own_csv(std::string_view text, const TraceSpec& spec, RowErrors& error
       }
       row.slo_class = found->second;
     }
-    if (session_column >= 0 && !table.text(session_column).empty()) {
-      const auto next = static_cast<std::uint32_t>(sessions.size());
-      const auto found = sessions.find(table.text(session_column));
-      row.session =
-          found != sessions.end() ? found->second : sessions.emplace(table.text(session_column), next).first->second;
-    }
-    const ZeroCheck zero = check_zero_tokens(spec, row, trace.counts);
-    if (zero == ZeroCheck::error)
-      table.error(*prompt == 0 ? prompt_column : output_column, "0 tokens, which zero_tokens refuses");
-    if (zero == ZeroCheck::keep) trace.rows.push_back(row);
+    row.session = sessions.of(table, session_column);
+    take_row(spec, row, table, prompt_column, output_column, trace);
   }
-  trace.session_count = static_cast<std::uint32_t>(sessions.size());
+  trace.session_count = sessions.count();
 }
 
 }  // namespace faultline::workload

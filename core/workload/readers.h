@@ -2,6 +2,8 @@
 // after.
 #pragma once
 
+#include <map>
+#include <string>
 #include <string_view>
 
 #include "core/workload/table.h"
@@ -22,6 +24,20 @@ void read_mooncake(std::string_view text, const TraceSpec& spec, RowErrors& erro
 /// `error` the caller reports the row.
 enum class ZeroCheck { keep, skip, error };
 ZeroCheck check_zero_tokens(const TraceSpec& spec, TraceRow& row, TraceCounts& counts);
+/// What each table does at the end of a row: the row goes into the trace, is left out or is an error at the column
+/// whose length is 0, as spec.zero_tokens says.
+void take_row(const TraceSpec& spec, TraceRow row, Table& table, int prompt_column, int output_column, Trace& trace);
+
+/// Conversations by the word that a column gives them, numbered in order of appearance.
+class Sessions {
+ public:
+  /// kNoSession for a row without a word, or a table without the column (-1).
+  std::uint32_t of(const Table& table, int column);
+  std::uint32_t count() const { return static_cast<std::uint32_t>(numbers_.size()); }
+
+ private:
+  std::map<std::string, std::uint32_t, std::less<>> numbers_;
+};
 
 /// "YYYY-MM-DD HH:MM:SS" with an optional fraction (at most 9 digits) and an optional zone ("+HH:MM", "Z"; none is
 /// UTC): ns since 1970 in UTC. nullopt where it has another form or there is no such day. Years 1970 to 2199.

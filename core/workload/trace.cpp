@@ -34,6 +34,19 @@ ZeroCheck check_zero_tokens(const TraceSpec& spec, TraceRow& row, TraceCounts& c
   return ZeroCheck::keep;
 }
 
+void take_row(const TraceSpec& spec, TraceRow row, Table& table, int prompt_column, int output_column, Trace& trace) {
+  const int empty_column = row.prompt == 0 ? prompt_column : output_column;
+  const ZeroCheck zero = check_zero_tokens(spec, row, trace.counts);
+  if (zero == ZeroCheck::error) table.error(empty_column, "0 tokens, which zero_tokens refuses");
+  if (zero == ZeroCheck::keep) trace.rows.push_back(row);
+}
+
+std::uint32_t Sessions::of(const Table& table, int column) {
+  if (column < 0 || table.text(column).empty()) return kNoSession;
+  const auto found = numbers_.find(table.text(column));
+  return found != numbers_.end() ? found->second : numbers_.emplace(table.text(column), count()).first->second;
+}
+
 namespace {
 
 void sort_rows(Trace& trace) {

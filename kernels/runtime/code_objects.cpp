@@ -69,15 +69,18 @@ std::optional<Bytes> metadata_note(Bytes elf) {
 
 }  // namespace
 
+// The groups of kernels/groups, which the build embeds between two symbols each.
+#define FAULTLINE_OBJECT(target, group)                                                  \
+  {                                                                                      \
+#group, { faultline_##target##_##group##_begin, faultline_##target##_##group##_end } \
+  }
+#define FAULTLINE_OBJECTS(target)                                                                     \
+  FAULTLINE_OBJECT(target, gemm), FAULTLINE_OBJECT(target, attention), FAULTLINE_OBJECT(target, moe), \
+      FAULTLINE_OBJECT(target, rows)
+
 std::span<const CodeObject> gfx942_code() {
 #if defined(FAULTLINE_HAS_GFX942)
-#define FAULTLINE_OBJECT(group)                                                  \
-  {                                                                              \
-#group, { faultline_gfx942_##group##_begin, faultline_gfx942_##group##_end } \
-  }
-  static const CodeObject objects[] = {FAULTLINE_OBJECT(gemm), FAULTLINE_OBJECT(attention), FAULTLINE_OBJECT(moe),
-                                       FAULTLINE_OBJECT(rows)};
-#undef FAULTLINE_OBJECT
+  static const CodeObject objects[] = {FAULTLINE_OBJECTS(gfx942)};
   return objects;
 #else
   return {};
@@ -86,18 +89,15 @@ std::span<const CodeObject> gfx942_code() {
 
 std::span<const CodeObject> sm_90_code() {
 #if defined(FAULTLINE_HAS_SM90)
-#define FAULTLINE_OBJECT(group)                                                \
-  {                                                                            \
-#group, { faultline_sm_90_##group##_begin, faultline_sm_90_##group##_end } \
-  }
-  static const CodeObject objects[] = {FAULTLINE_OBJECT(gemm), FAULTLINE_OBJECT(attention), FAULTLINE_OBJECT(moe),
-                                       FAULTLINE_OBJECT(rows)};
-#undef FAULTLINE_OBJECT
+  static const CodeObject objects[] = {FAULTLINE_OBJECTS(sm_90)};
   return objects;
 #else
   return {};
 #endif
 }
+
+#undef FAULTLINE_OBJECTS
+#undef FAULTLINE_OBJECT
 
 int KernelResources::waves_per_simd() const {
   const int granules = std::max(1, (vgprs + 7) / 8);

@@ -31,22 +31,6 @@ class RoundCost final : public CostModel {
   }
 };
 
-ModelShape tiny() {
-  ModelShape s;
-  s.name = "tiny";
-  s.hidden = 8;
-  s.layers = 2;
-  s.dense_layers = 1;
-  s.vocab = 10;
-  s.attention = {.kind = AttentionKind::gqa, .heads = 2, .kv_heads = 1, .head_dim = 4};
-  s.dense_inter = 16;
-  s.experts = 4;
-  s.experts_per_token = 2;
-  s.shared_experts = 1;
-  s.expert_inter = 4;
-  return s;
-}
-
 TEST(StepPricer, ADecodeStepOfATinyModelMatchesASumByHand) {
   const StepPricer p(tiny(), shipped_device("mi300x"), {.dp = 2, .ep = 2}, std::make_shared<RoundCost>());
   const RankLoad loads[] = {{3, 30}, {1, 5}};

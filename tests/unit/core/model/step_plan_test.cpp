@@ -9,24 +9,6 @@
 namespace faultline::model {
 namespace {
 
-/// Small enough that every number below was computed by hand.
-ModelShape tiny() {
-  ModelShape s;
-  s.name = "tiny";
-  s.hidden = 8;
-  s.layers = 2;
-  s.dense_layers = 1;
-  s.vocab = 10;
-  s.attention = {.kind = AttentionKind::gqa, .heads = 2, .kv_heads = 1, .head_dim = 4};
-  s.dense_inter = 16;
-  s.experts = 4;
-  s.experts_per_token = 2;
-  s.shared_experts = 1;
-  s.expert_inter = 4;
-  s.weight_precision = Precision::bf16;
-  return s;
-}
-
 const Op& find(const std::vector<Op>& ops, std::string_view name) {
   const auto it = std::find_if(ops.begin(), ops.end(), [&](const Op& op) { return op.name == name; });
   if (it == ops.end()) {
