@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::size_t kStagingBytes = 64 << 10;
 constexpr std::size_t kDirectBytes = 16 << 10;  // a rest of payload at least this long is read straight to its place
-constexpr std::int64_t kShareBytes = 32 << 10;  // a part at least this long is read from shared memory if it lies there
+constexpr std::int64_t kShareBytes = 32 << 10;  // a part at least this long is read in the sender's memory if it can be
 constexpr std::size_t kIovecsMax = 64;
 constexpr std::size_t kTurnBytes = 4 << 20;  // per stream and direction in one pump, so that no stream starves another
 
@@ -98,13 +98,20 @@ void Session::start(std::unique_ptr<Outgoing> batch) {
   sent_.emplace(sequence, std::move(batch));
 }
 
-/// Large parts whose sources all lie in shared memory are not copied: the receiver gets to know where they are.
+/// Large parts whose sources the receiver can read are not copied: it gets to know where they are.
 bool Session::share_part(Line& line, const Outgoing& batch, const Outgoing::Part& part,
                          std::vector<SharedPiece>& pieces) {
-  if (batch.origins.empty() || part.length < kShareBytes || part.count > kPiecesMax) return false;
+  if (part.length < kShareBytes || part.count > kPiecesMax) return false;
+  const bool private_too = line.stream->read_by_peer();
+  if (batch.origins.empty() && !private_too) return false;
   for (std::uint32_t k = part.first; k < part.first + part.count; ++k) {
-    const Outgoing::Origin& origin = batch.origins[k];
-    if (origin.number == 0) return false;
+    const Outgoing::Origin origin = batch.origins.empty() ? Outgoing::Origin{} : batch.origins[k];
+    if (origin.number == 0) {
+      if (!private_too) return false;
+      const auto address = reinterpret_cast<std::uint64_t>(batch.sources[k].iov_base);
+      pieces.push_back({0, address, batch.sources[k].iov_len});
+      continue;
+    }
     if (!shared_.contains(origin.number)) {
       if (!line.stream->share(origin.number, origin.memory)) return false;
       shared_.insert(origin.number);
@@ -213,8 +220,10 @@ Cause Session::land_shared(Line& line) {
   }
   std::uint64_t done = 0;
   for (const SharedPiece& piece : line.pieces) {
-    const auto memory = line.stream->shared(piece.memory);
-    if (piece.offset > memory.size() || piece.length > memory.size() - piece.offset) return Cause::protection;
+    const bool is_private = piece.memory == 0;
+    const auto memory = is_private ? std::span<const std::byte>{} : line.stream->shared(piece.memory);
+    if (!is_private && (piece.offset > memory.size() || piece.length > memory.size() - piece.offset))
+      return Cause::protection;
     if (regions_->wanted()) std::this_thread::yield();
     const std::lock_guard lock(regions_->mutex());
     std::byte* place = regions_->find(frame.key, frame.offset, total);
@@ -222,10 +231,16 @@ Cause Session::land_shared(Line& line) {
       incoming_.at(frame.sequence).refused = Cause::protection;
       return Cause::none;
     }
-    std::memcpy(place + done, memory.data() + piece.offset, piece.length);
+    if (!is_private) {
+      std::memcpy(place + done, memory.data() + piece.offset, piece.length);
+    } else if (!line.stream->read_peer(piece.offset, {place + done, piece.length})) {
+      // It is gone, or named what is no memory of its own, or was never told that it may be read.
+      return line.stream->still_there() ? Cause::protection : Cause::peer_lost;
+    }
     done += piece.length;
   }
   line.copied += done;
+  in_place_ += done;
   // A sender that ended this session may have changed its memory while it was read; then nobody may be notified.
   return line.stream->still_there() ? Cause::none : Cause::peer_lost;
 }
