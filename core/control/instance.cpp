@@ -28,12 +28,14 @@ InstanceController::InstanceController(InstanceSetup setup) : setup_(std::move(s
 
 std::uint64_t InstanceController::hash_of(const Slot& s) const {
   if (s.state == State::free) return 0;
-  return entry_hash(11, s.request.v, s.attempt, s.prefilled, static_cast<int>(s.state), s.pushes,
-                    (static_cast<std::uint64_t>(static_cast<std::uint16_t>(s.prefill_group)) << 48) |
-                        (static_cast<std::uint64_t>(static_cast<std::uint16_t>(s.prefill_rank)) << 32) |
-                        (static_cast<std::uint64_t>(static_cast<std::uint16_t>(s.decode_group)) << 16) |
-                        static_cast<std::uint64_t>(static_cast<std::uint16_t>(s.decode_rank)),
-                    s.join_step);
+  const std::uint64_t h =
+      entry_hash(11, s.request.v, s.attempt, s.prefilled, static_cast<int>(s.state), s.pushes,
+                 (static_cast<std::uint64_t>(static_cast<std::uint16_t>(s.prefill_group)) << 48) |
+                     (static_cast<std::uint64_t>(static_cast<std::uint16_t>(s.prefill_rank)) << 32) |
+                     (static_cast<std::uint64_t>(static_cast<std::uint16_t>(s.decode_group)) << 16) |
+                     static_cast<std::uint64_t>(static_cast<std::uint16_t>(s.decode_rank)),
+                 s.join_step);
+  return s.abandoned ? hash_combine(h, 1) : h;
 }
 std::uint64_t InstanceController::hash_of(const Group& g) const {
   return entry_hash(12, static_cast<int>(g.state), g.epoch, g.running.v, g.steps_done, g.interrupted, g.sequences,
@@ -207,6 +209,7 @@ void InstanceController::step_report(const StepReport& report, Commands& out) {
   });
   if (report.cause != Cause::none) {
     if (with_decode) advance(report.group, report.steps, out);
+    drop_abandoned(report.group, out);
     group.chunks.clear();
     fail_group(report.group, report.cause, lost_with(group, report.suspect_rank), out);
     out.push_back(Send{kFleet, GroupFailed{report.group, report.epoch, report.cause, report.suspect_rank}});
@@ -233,6 +236,10 @@ void InstanceController::step_report(const StepReport& report, Commands& out) {
     }
   }
   if (with_decode) advance(report.group, report.steps, out);
+  if (group.abandoned > 0) {
+    drop_abandoned(report.group, out);
+    wake_idle(out);
+  }
   start_next(report.group, out);
 }
 
@@ -369,9 +376,8 @@ void InstanceController::pause_group(const PauseGroup& pause, Commands& out) {
   if (!group.running.valid()) {
     pause_now(pause.group, out);
     wake_idle(out);
-  } else if (group.decode_run && !group.interrupted) {
-    change(group, [](Group& x) { x.interrupted = true; });
-    out.push_back(Send{{Role::node, group.head}, InterruptRun{group.running, pause.group}});
+  } else {
+    interrupt(pause.group, out);
   }
 }
 
@@ -407,12 +413,39 @@ void InstanceController::node_lost(std::uint32_t node, Cause cause, Commands& ou
   wake_idle(out);
 }
 
+/// Nobody hears the answers to its requests any more. A sequence in the middle of a decode step leaves when the step
+/// has ended, as engines abort requests.
 void InstanceController::router_lost(std::uint32_t router, Commands& out) {
   for (std::uint32_t i = 0; i < slots_.size(); ++i) {
-    const State s = slots_[i].state;
-    if (s != State::free && s != State::zombie && slots_[i].router == router) lose(i, Cause::router_lost, out);
+    Slot& slot = slots_[i];
+    if (slot.state == State::free || slot.state == State::zombie || slot.router != router || slot.abandoned) continue;
+    if (slot.state == State::decoding && groups_[static_cast<std::size_t>(slot.decode_group)].with_decode) {
+      change(slot, [](Slot& s) { s.abandoned = true; });
+      ++groups_[static_cast<std::size_t>(slot.decode_group)].abandoned;
+    } else {
+      lose(i, Cause::router_lost, out);
+    }
+  }
+  for (std::uint32_t g = 0; g < groups_.size(); ++g) {
+    if (groups_[g].abandoned > 0) interrupt(g, out);
   }
   wake_idle(out);
+}
+
+void InstanceController::drop_abandoned(std::uint32_t g, Commands& out) {
+  for (std::uint32_t i = 0; groups_[g].abandoned > 0 && i < slots_.size(); ++i) {
+    if (slots_[i].state == State::decoding && slots_[i].abandoned &&
+        slots_[i].decode_group == static_cast<std::int16_t>(g))
+      lose(i, Cause::router_lost, out);
+  }
+}
+
+/// Ends the decode run of a group, if it is in one, at its next step boundary.
+void InstanceController::interrupt(std::uint32_t g, Commands& out) {
+  Group& group = groups_[g];
+  if (!group.decode_run || group.interrupted) return;
+  change(group, [](Group& x) { x.interrupted = true; });
+  out.push_back(Send{{Role::node, group.head}, InterruptRun{group.running, g}});
 }
 
 /// What was lost has freed KV, which groups without a step of their own may have waited for.
@@ -424,6 +457,7 @@ void InstanceController::wake_idle(Commands& out) {
 
 void InstanceController::lose(std::uint32_t index, Cause cause, Commands& out) {
   const Slot& slot = slots_[index];
+  if (slot.abandoned) cause = Cause::router_lost;
   out.push_back(NoteAttemptLost{slot.request, setup_.id, slot.prefilled, produced(slot), cause});
   end_attempt(index, cause, out);
 }

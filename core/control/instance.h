@@ -70,6 +70,9 @@ class InstanceController final : public Controller {
   void account_loss(std::span<const std::int64_t> steps_in_flight, Commands& out) const;
   /// Requests the instance holds in any state.
   std::size_t live() const { return live_; }
+  /// For observers: the op that a group is to run, as far as the leader knows; and the sequences that decode there.
+  OpId running(std::uint32_t group) const { return groups_[group].running; }
+  std::int64_t decoding(std::uint32_t group) const { return groups_[group].sequences; }
 
  private:
   enum class State : std::uint8_t { free, queued, prefilling, transferring, ready, decoding, zombie };
@@ -84,6 +87,7 @@ class InstanceController final : public Controller {
     std::uint16_t generation = 0;  // of the slot
     State state = State::free;
     bool prefill_done = false;
+    bool abandoned = false;  // its router is gone: it leaves at the next step boundary
   };
   struct Rank {
     std::deque<std::uint32_t> queue;  // handles, in order of arrival; stale ones are skipped
@@ -118,6 +122,7 @@ class InstanceController final : public Controller {
     std::int64_t steps_done = 0;
     std::int64_t sequences = 0;  // sum over ranks
     std::int64_t queued = 0;     // requests waiting for or in prefill
+    std::int64_t abandoned = 0;  // sequences that leave at the next boundary
     std::uint32_t head = 0;      // node that runs its steps
     std::vector<bool> pausing;   // not empty: stops at the next boundary, without these ranks from then on …
     Epoch pause_epoch = 0;       // … for this incarnation
@@ -131,6 +136,8 @@ class InstanceController final : public Controller {
   void group_ready(const GroupReady& ready, Commands& out);
   void node_lost(std::uint32_t node, Cause cause, Commands& out);
   void router_lost(std::uint32_t router, Commands& out);
+  void drop_abandoned(std::uint32_t g, Commands& out);
+  void interrupt(std::uint32_t g, Commands& out);
   /// `gone`: the ranks whose requests are lost; empty: all.
   void fail_group(std::uint32_t g, Cause cause, const std::vector<bool>& gone, Commands& out);
   std::vector<bool> lost_with(const Group& group, std::uint32_t rank) const;

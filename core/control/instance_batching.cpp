@@ -136,6 +136,7 @@ void InstanceController::release(std::uint32_t index) {
       }
     });
     if (slot.state == State::decoding) change(g, [](Group& x) { --x.sequences; });
+    if (slot.abandoned) --g.abandoned;
   }
   digest_.remove(hash_of(slot));
   slot.state = State::free;
@@ -193,8 +194,7 @@ void InstanceController::wake(std::uint32_t g, Commands& out) {
     for (const Rank& r : group.ranks) possible |= !r.queue.empty() && r.reserved < setup_.engine.max_num_seqs;
     if (!possible) return;
   }
-  change(group, [](Group& x) { x.interrupted = true; });
-  out.push_back(Send{{Role::node, group.head}, InterruptRun{group.running, g}});
+  interrupt(g, out);
 }
 
 void InstanceController::join(std::uint32_t g) {
@@ -229,7 +229,8 @@ void InstanceController::advance(std::uint32_t g, std::int64_t steps, Commands& 
     const std::uint32_t index = index_of(group.finishes.back().handle);
     group.finishes.pop_back();
     if (index == kUnknownRank || slots_[index].state != State::decoding) continue;
-    end_attempt(index, Cause::none, out);
+    if (slots_[index].abandoned) lose(index, Cause::router_lost, out);
+    else end_attempt(index, Cause::none, out);
   }
   // Room downstream may let a prefill group go on.
   if (steps > 0 && group.setup.role == GroupRole::decode) {

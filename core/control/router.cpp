@@ -275,7 +275,8 @@ void Router::attempt_ended(Instant now, std::uint32_t instance, const AttemptEnd
     place(now, ended.request, out);
     return;
   }
-  lose_attempt(now, ended.request, ended.cause, ended.produced, out);
+  // Its leader may not know of all that the router has passed on.
+  lose_attempt(now, ended.request, ended.cause, std::max(ended.produced, entry.cut), out);
 }
 
 void Router::lose_instance(Instant now, std::uint32_t instance, Commands& out) {

@@ -31,11 +31,12 @@ void Observer::note(Instant now, const control::Command& command) {
   if (const auto* first = std::get_if<NoteFirstToken>(&command)) {
     record::RequestRecord& r = run_.requests[first->request.v];
     Live& l = live_[first->request.v];
+    ++bin(now.ns / 1'000'000'000).output_tokens;
+    if (r.end != kNever) return;  // its client is gone
     if (l.kept == 0) r.first_token = now;
     else if (l.cut != kNever) r.gap = std::max(r.gap, now - l.cut);
     l.cut = kNever;
     r.decode_group = static_cast<std::int16_t>(first->group);
-    ++bin(now.ns / 1'000'000'000).output_tokens;
     const std::uint32_t i = first->instance.v;
     if (auto* f = fault(i); f != nullptr && ready_[i] && f->phases.first_token == kNever && f->phases.ready != kNever) {
       f->phases.first_token = now;
@@ -68,17 +69,19 @@ void Observer::note(Instant now, const control::Command& command) {
     finish(now, ended->request, outcome, ended->cause, ended->delivered);
   } else if (const auto* lost = std::get_if<NoteAttemptLost>(&command)) {
     record::RequestRecord& r = run_.requests[lost->request.v];
+    attempt_over(lost->request, lost->produced, lost->cause == Cause::router_lost);
     if (r.end != kNever) return;
     Live& l = live_[lost->request.v];
     l.lost_prefill += lost->prefilled;
-    l.lost_output += lost->produced;
     if (l.cut == kNever) l.cut = now;
-    l.last_produced = r.first_token != kNever ? lost->produced : 0;
     const std::uint32_t i = lost->instance.v;
     if (auto* f = fault(i); f != nullptr && lost->cause != Cause::router_lost) {
       r.hit_by |= std::uint64_t{1} << std::min<std::uint32_t>(63, fault_of_[i]);
       f->phases.drain = now;
     }
+  } else if (const auto* sent = std::get_if<Send>(&command)) {
+    const auto* over = std::get_if<AttemptEnded>(&sent->message);
+    if (over != nullptr && over->cause == Cause::none) attempt_over(over->request, over->produced, false);
   } else if (const auto* phase = std::get_if<NotePhase>(&command)) {
     if (!phase->instance.valid()) return;
     const std::uint32_t i = phase->instance.v;
@@ -123,6 +126,23 @@ void Observer::symptom(Instant now, std::uint32_t instance) {
   if (auto* f = fault(instance); f != nullptr && f->phases.symptom == kNever) f->phases.symptom = now;
 }
 
+void Observer::attempt_over(RequestId id, std::int32_t produced, bool heard) {
+  record::RequestRecord& r = run_.requests[id.v];
+  Live& l = live_[id.v];
+  const std::int32_t streamed = l.streamed;
+  l.streamed = -1;
+  if (r.end == kNever) {
+    l.lost_output += produced;
+    l.last_produced = streamed >= 0 ? streamed : r.first_token != kNever ? produced : 0;
+  } else if (streamed < 0 && heard) {
+    r.output_delivered += produced;
+  } else {  // the end has counted what was streamed
+    r.tokens_lost += produced - std::max(0, streamed);
+  }
+}
+
+void Observer::stream_cut(RequestId id, std::int32_t produced) { live_[id.v].streamed = produced; }
+
 void Observer::router_lost(Instant now, RequestId id) {
   if (run_.requests[id.v].end != kNever) return;
   finish(now, id, Outcome::failed, Cause::router_lost, 0);
@@ -146,8 +166,9 @@ void Observer::finish(Instant now, RequestId id, Outcome outcome, Cause cause, s
     }
   } else {
     // What the last attempt had streamed reached the client; the rest of its tokens did not.
-    r.output_delivered = l.kept + l.last_produced;
-    r.tokens_lost = l.lost_output - l.last_produced;
+    const bool under_way = l.streamed >= 0;  // what of its attempt comes from now on comes too late
+    r.output_delivered = l.kept + (under_way ? l.streamed : l.last_produced);
+    r.tokens_lost = l.lost_output - (under_way ? 0 : l.last_produced);
   }
   const RequestId moved = active_.back();
   active_[l.position] = moved;

@@ -19,6 +19,9 @@ class Observer {
 
   void arrived(Instant now, RequestId id, std::int32_t prompt, std::int32_t output, std::uint8_t slo_class);
   void note(Instant now, const control::Command& command);
+  /// A router died that had passed on this much of the request's present attempt. Comes before router_lost(); without
+  /// it, what its instance reports as lost with the router counts as passed on.
+  void stream_cut(RequestId id, std::int32_t produced);
   /// The client's connection to a router broke.
   void router_lost(Instant now, RequestId id);
   /// Tokens of one executor op, spread evenly over the time it took.
@@ -47,11 +50,14 @@ class Observer {
     std::uint32_t position = 0;                      // in active_
     std::int32_t lost_prefill = 0, lost_output = 0;  // of the attempts so far
     std::int32_t last_produced = 0;
+    std::int32_t streamed = -1;        // of the present attempt, when its router died; -1: not known, or none
     std::int32_t kept = 0;             // tokens that the client keeps although their attempt was lost (migration)
     Instant cut = kNever;              // when that attempt was lost
     std::int32_t generated_again = 0;  // output tokens that the client had before this attempt
   };
   record::FaultRecord* fault(std::uint32_t instance);
+  /// The last attempt of a request is over, well or not, and the client may have got less of it than was produced.
+  void attempt_over(RequestId id, std::int32_t produced, bool heard);
   void finish(Instant now, RequestId id, record::Outcome outcome, Cause cause, std::int32_t delivered);
   record::ThroughputBin& bin(std::int64_t second);
 

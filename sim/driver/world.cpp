@@ -20,6 +20,14 @@ ports::MessageNetSettings message_settings(const WorldSetup& setup) {
           .seed = setup.seed};
 }
 
+/// Events after which a leader forgets sequences without having heard how far they are.
+bool may_lose(const control::Event& event) {
+  if (const auto* peer = std::get_if<PeerChanged>(&event)) return peer->to == PeerChanged::To::lost;
+  const auto* received = std::get_if<control::Received>(&event);
+  return received != nullptr && (std::get_if<control::FenceGroups>(&received->message) != nullptr ||
+                                 std::get_if<control::GroupReady>(&received->message) != nullptr);
+}
+
 }  // namespace
 
 World::World(WorldSetup setup, record::RunRecord& run)
@@ -309,36 +317,6 @@ void World::handle(const QueuedEvent& e) {
 
 void World::start_entity(std::uint32_t e) { post_local(e, control::Started{}); }
 
-/// What the leader of an instance holds at this instant, the steps in flight included.
-control::Commands World::held_by(std::uint32_t instance) {
-  std::vector<std::int64_t> in_flight(groups_per_instance_);
-  for (std::uint32_t g = 0; g < groups_per_instance_; ++g) in_flight[g] = group(instance, g).exec->steps_by(now_);
-  control::Commands notes;
-  static_cast<control::InstanceController&>(*entities_[first_instance_ + instance].controller)
-      .account_loss(in_flight, notes);
-  return notes;
-}
-
-void World::crash(std::uint32_t index, bool process_only) {
-  if (!alive(index)) return;
-  Entity& e = entities_[index];
-  e.timers.clear();
-  if (e.address.role == Role::instance) {
-    for (const auto& n : held_by(e.address.index)) {
-      observer_.note(now_, n);
-      if (!setup_.router.spec.retry.migrate) continue;
-      // The tokens went through a router, which knows how many it has passed on.
-      const auto& held = std::get<control::NoteAttemptLost>(n);
-      const auto router = router_of_.find(held.request);
-      if (router == router_of_.end()) continue;
-      post_local(router->second,
-                 control::StreamCut{held.request, run_.requests[held.request.v].attempts - 1U, held.produced});
-    }
-  }
-  messages_.crash(index, process_only);
-  if (e.address.role == Role::router) queue_.push(now_ + setup_.timing.control_latency, kRouterNotice, index, 0);
-}
-
 void World::restart(std::uint32_t index) {
   Entity& e = entities_[index];
   messages_.restart(index);
@@ -394,7 +372,8 @@ void World::drain_local() {
 void World::dispatch(std::uint32_t index, const control::Event& event) {
   Entity& e = entities_[index];
   commands_.clear();
-  e.controller->step(now_, event, commands_);
+  if (e.address.role == Role::instance && may_lose(event)) step_that_may_lose(index, event);
+  else e.controller->step(now_, event, commands_);
   ++steps_;
   const std::uint64_t digest = e.controller->digest();
   if (setup_.check_every_step) {
@@ -403,6 +382,7 @@ void World::dispatch(std::uint32_t index, const control::Event& event) {
     e.controller->check();
   }
   if (setup_.log) setup_.log->append(now_, e.address, incarnation(index), event, commands_, digest);
+  if (!corrected_.empty()) correct_losses();
   for (control::Command& c : commands_) execute(index, c);
 }
 
@@ -413,6 +393,7 @@ void World::execute(std::uint32_t index, control::Command& command) {
         using C = std::decay_t<decltype(c)>;
         if constexpr (std::is_same_v<C, control::Send>) {
           if (const auto* update = std::get_if<control::InstanceUpdate>(&c.message)) count_places(*update);
+          else if (std::get_if<control::AttemptEnded>(&c.message)) observer_.note(now_, command);
           messages_.send(index, entity_of(c.to), std::move(c.message));
         } else if constexpr (std::is_same_v<C, control::ArmTimer>) {
           const std::uint64_t generation = ++generation_;

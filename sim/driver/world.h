@@ -148,7 +148,10 @@ class World final : public fault::FaultActuator,
     double usable = 1;
     Instant usable_since{0};
     std::uint32_t blame = kNoFault;
-    std::uint64_t steps_ended = 0;
+    OpId last_op;  // that ended, and the decode steps it had done: its report may still be on its way
+    std::int64_t last_steps = 0;
+    OpId given_up;  // its leader does not wait for it any more, and this is what it had done by then
+    std::int64_t given_up_steps = 0;
     // Expert parallelism without some ranks (world_elastic.cpp).
     std::uint32_t head = 0;       // node whose agent runs the group's steps
     std::vector<bool> absent;     // by rank; empty: all take part
@@ -190,7 +193,15 @@ class World final : public fault::FaultActuator,
   void handle_until(Instant t);
   void next_arrival();
   void arrive();
+  const control::InstanceController& leader(std::uint32_t instance) const {
+    return static_cast<const control::InstanceController&>(*entities_[first_instance_ + instance].controller);
+  }
+  std::int64_t unreported_steps(std::uint32_t instance, std::uint32_t g);
   control::Commands held_by(std::uint32_t instance);
+  void give_up(Group& g, OpId op, std::int64_t steps);
+  void step_that_may_lose(std::uint32_t e, const control::Event& event);
+  void correct_losses();
+  void cut_streams(std::uint32_t router);
   void crash(std::uint32_t e, bool process_only);
   void restart(std::uint32_t e);
   std::unique_ptr<control::Controller> make_instance(std::uint32_t i, bool up) const;
@@ -323,6 +334,7 @@ class World final : public fault::FaultActuator,
   std::vector<Probe> probes_;
   std::unordered_map<RequestId, std::uint32_t> router_of_;  // only while a router holds the request
   control::Commands commands_;
+  std::vector<std::pair<RequestId, std::int32_t>> corrected_;  // what losses in commands_ had produced
   workload::Arrival arrival_;
   bool more_arrivals_ = false, interrupted_ = false;
   std::uint64_t arrivals_ = 0, steps_ = 0, events_ = 0, generation_ = 0;

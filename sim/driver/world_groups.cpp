@@ -42,8 +42,13 @@ void World::group_end(std::uint32_t index, std::uint64_t generation) {
 
 /// The executor's terminal event for the running op.
 void World::end_step(Group& g, Cause cause, std::uint32_t rank) {
-  const GroupExecutor::Ended ended = g.exec->finish(now_);
+  GroupExecutor::Ended ended = g.exec->finish(now_);
   g.generation = ++generation_;
+  g.last_op = ended.op;
+  g.last_steps = ended.output_tokens > 0 ? ended.steps : 0;
+  // What came after its leader had given it up is nobody's.
+  if (g.given_up == ended.op && ended.steps > 0)
+    ended.output_tokens = ended.output_tokens / ended.steps * std::min(ended.steps, g.given_up_steps);
   if (ended.output_tokens + ended.prefill_tokens > 0)
     observer_.tokens(ended.began, now_, ended.output_tokens, ended.prefill_tokens);
   if (g.missing > 0) run_.tokens_degraded += ended.output_tokens;

@@ -298,7 +298,33 @@ TEST(Instance, ALostRouterThatFreesRoomLetsTheNextPromptStart) {
   f.push_done();
   ASSERT_FALSE(f.running.contains(0));
   f.event(lost(router_at(0)));
+  f.step_done(1);  // its sequence leaves at the step boundary
   EXPECT_TRUE(f.running.contains(0));
+}
+
+TEST(Instance, ASequenceWhoseRouterIsLostLeavesAtTheNextStepBoundaryWithAllThatItHad) {
+  InstanceSetup s = split();
+  s.routers = 2;
+  Fixture f(s);
+  f.submit(0, 40, 20, 0);
+  f.submit(1, 40, 20, 1);
+  for (int k = 0; k < 2; ++k) {
+    f.step_done(0);
+    f.push_done();
+  }
+  f.step_done(1);  // the second one joins
+  const Commands c = f.event(lost(router_at(0)));
+  EXPECT_TRUE(ended(c).empty()) << "the step under way still computes it";
+  ASSERT_EQ(sent<InterruptRun>(c).size(), 1U);
+  EXPECT_TRUE(sent<InterruptRun>(f.event(lost(router_at(0)))).empty()) << "told twice";
+  const Commands boundary = f.step_done(1, 3);
+  const auto notes = all<NoteAttemptLost>(boundary);
+  ASSERT_EQ(notes.size(), 1U);
+  EXPECT_EQ(notes[0].request, RequestId{0});
+  EXPECT_EQ(notes[0].cause, Cause::router_lost);
+  EXPECT_EQ(notes[0].produced, 1 + 1 + 3);
+  ASSERT_TRUE(f.running.contains(1)) << "the other goes on";
+  EXPECT_EQ(f.running[1].loads[0].sequences + f.running[1].loads[1].sequences, 1);
 }
 
 TEST(Instance, RefusesWhatCanNeverFit) {
@@ -530,7 +556,8 @@ TEST(Instance, IsDrainedAlsoWhereItsLastRequestEndsInALoss) {
   routed.step_done(0);
   routed.push_done();
   routed.feed(kFleetAddress, Drain{true});
-  EXPECT_EQ(sent<Drained>(routed.event(lost(router_at(0)))).size(), 1U);
+  routed.event(lost(router_at(0)));
+  EXPECT_EQ(sent<Drained>(routed.step_done(1)).size(), 1U);
 }
 
 TEST(Instance, ReportsItsLoadOnlyWhereItChanged) {
