@@ -43,14 +43,13 @@ struct Options {
 
 constexpr std::size_t kRegion = 72 << 20;  // holds the KV of the prompt below
 
-LinkSettings tcp_link(bool same_host, int connections, bool in_place = true) {
+LinkSettings tcp_link(bool same_host, int connections) {
   LinkSettings settings;
   settings.region_bytes = kRegion;
-  settings.make = [same_host, connections, in_place](int) -> std::unique_ptr<Transport> {
+  settings.make = [same_host, connections](int) -> std::unique_ptr<Transport> {
     TcpSettings tcp;
     tcp.secret = "bench";
     tcp.same_host_path = same_host;
-    tcp.read_in_place = in_place;
     tcp.connections = static_cast<std::uint32_t>(connections);
     tcp.failure_budget = Duration{10'000'000'000};
     tcp.connect_timeout = Duration{20'000'000'000};
@@ -274,23 +273,18 @@ void compare_with_iperf(const Options& o) {
   shell("kill $(tr -d '\\0' < /tmp/faultline_iperf3.pid)");
 }
 
-/// The same-host path's three ways: regions in shared memory, private regions read in place, and the ring alone.
+/// The same-host path's two ways: regions in shared memory, read in place, and private ones, through the ring.
 void compare_with_memcpy(const Options& o) {
-  struct Way {
-    const char* name;
-    bool shared, in_place;
-  };
-  for (const Way way : {Way{"same host, shared regions", true, true}, Way{"same host, read in place", false, true},
-                        Way{"same host, ring", false, false}}) {
-    LinkSettings settings = tcp_link(true, 1, way.in_place);
-    settings.shared_memory = way.shared;
+  for (const bool shared : {true, false}) {
+    LinkSettings settings = tcp_link(true, 1);
+    settings.shared_memory = shared;
     ProcessLink link(settings);
     Series ours, theirs;
     for (int i = 0; i < o.pairs; ++i) {
       ours.values.push_back(gbps(timed(link, 0.7, 8, [](std::uint64_t k) { return shape(k, 4 << 20, 1, false); })));
       theirs.values.push_back(memcpy_rate(0.7));
     }
-    print_ratio(way.name, ours, theirs, "memcpy");
+    print_ratio(shared ? "same host, shared regions" : "same host, private regions", ours, theirs, "memcpy");
   }
 }
 

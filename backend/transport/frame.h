@@ -19,8 +19,9 @@ enum class FrameType : std::uint8_t {
 };
 
 inline constexpr std::uint8_t kNotifyFlag = 1;  // the batch carries `tag` as its notify
-inline constexpr std::uint8_t kEmptyFlag = 2;   // the batch has no bytes: key and offset mean nothing
-inline constexpr std::uint8_t kSharedFlag = 4;  // the payload is a list of SharedPiece, read in the sender's memory
+inline constexpr std::uint8_t kSharedFlag =
+    4;  // the payload is a list of SharedPiece, to be read from the sender's shared memory
+inline constexpr std::uint8_t kEmptyFlag = 2;  // the batch has no bytes: key and offset mean nothing
 
 struct Frame {
   FrameType type{};
@@ -38,10 +39,10 @@ inline constexpr std::size_t kFrameBytes = 40;
 inline constexpr std::uint32_t kPayloadMax = 16 << 20;  // of one frame; a longer one is a broken or hostile peer
 inline constexpr std::uint32_t kPartsMax = 1 << 20;
 
-/// Where bytes lie in the sender's memory; as it is on the wire.
+/// Where bytes lie in memory that the sender has shared; as it is on the wire.
 struct SharedPiece {
-  std::uint64_t memory = 0;  // the sender's number of a memory that it has shared; 0: its private memory
-  std::uint64_t offset = 0;  // in it; of private memory the address
+  std::uint64_t memory = 0;  // the sender's number
+  std::uint64_t offset = 0;
   std::uint64_t length = 0;
 };
 inline constexpr std::uint32_t kPiecesMax = 1024;  // of one frame

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <thread>
 
+#include "backend/transport/far_copy.h"
 #include "core/base/assert.h"
 
 namespace faultline::transport {
@@ -11,7 +12,7 @@ namespace {
 
 constexpr std::size_t kStagingBytes = 64 << 10;
 constexpr std::size_t kDirectBytes = 16 << 10;  // a rest of payload at least this long is read straight to its place
-constexpr std::int64_t kShareBytes = 32 << 10;  // a part at least this long is read in the sender's memory if it can be
+constexpr std::int64_t kShareBytes = 32 << 10;  // a part at least this long is read from shared memory if it lies there
 constexpr std::size_t kIovecsMax = 64;
 constexpr std::size_t kTurnBytes = 4 << 20;  // per stream and direction in one pump, so that no stream starves another
 
@@ -98,20 +99,13 @@ void Session::start(std::unique_ptr<Outgoing> batch) {
   sent_.emplace(sequence, std::move(batch));
 }
 
-/// Large parts whose sources the receiver can read are not copied: it gets to know where they are.
+/// Large parts whose sources all lie in shared memory are not copied: the receiver gets to know where they are.
 bool Session::share_part(Line& line, const Outgoing& batch, const Outgoing::Part& part,
                          std::vector<SharedPiece>& pieces) {
-  if (part.length < kShareBytes || part.count > kPiecesMax) return false;
-  const bool private_too = line.stream->read_by_peer();
-  if (batch.origins.empty() && !private_too) return false;
+  if (batch.origins.empty() || part.length < kShareBytes || part.count > kPiecesMax) return false;
   for (std::uint32_t k = part.first; k < part.first + part.count; ++k) {
-    const Outgoing::Origin origin = batch.origins.empty() ? Outgoing::Origin{} : batch.origins[k];
-    if (origin.number == 0) {
-      if (!private_too) return false;
-      const auto address = reinterpret_cast<std::uint64_t>(batch.sources[k].iov_base);
-      pieces.push_back({0, address, batch.sources[k].iov_len});
-      continue;
-    }
+    const Outgoing::Origin& origin = batch.origins[k];
+    if (origin.number == 0) return false;
     if (!shared_.contains(origin.number)) {
       if (!line.stream->share(origin.number, origin.memory)) return false;
       shared_.insert(origin.number);
@@ -220,10 +214,8 @@ Cause Session::land_shared(Line& line) {
   }
   std::uint64_t done = 0;
   for (const SharedPiece& piece : line.pieces) {
-    const bool is_private = piece.memory == 0;
-    const auto memory = is_private ? std::span<const std::byte>{} : line.stream->shared(piece.memory);
-    if (!is_private && (piece.offset > memory.size() || piece.length > memory.size() - piece.offset))
-      return Cause::protection;
+    const auto memory = line.stream->shared(piece.memory);
+    if (piece.offset > memory.size() || piece.length > memory.size() - piece.offset) return Cause::protection;
     if (regions_->wanted()) std::this_thread::yield();
     const std::lock_guard lock(regions_->mutex());
     std::byte* place = regions_->find(frame.key, frame.offset, total);
@@ -231,16 +223,10 @@ Cause Session::land_shared(Line& line) {
       incoming_.at(frame.sequence).refused = Cause::protection;
       return Cause::none;
     }
-    if (!is_private) {
-      std::memcpy(place + done, memory.data() + piece.offset, piece.length);
-    } else if (!line.stream->read_peer(piece.offset, {place + done, piece.length})) {
-      // It is gone, or named what is no memory of its own, or was never told that it may be read.
-      return line.stream->still_there() ? Cause::protection : Cause::peer_lost;
-    }
+    far_copy(place + done, memory.data() + piece.offset, piece.length);
     done += piece.length;
   }
   line.copied += done;
-  in_place_ += done;
   // A sender that ended this session may have changed its memory while it was read; then nobody may be notified.
   return line.stream->still_there() ? Cause::none : Cause::peer_lost;
 }

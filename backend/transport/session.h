@@ -114,8 +114,6 @@ class Session {
   /// Grows with every byte heard; the owner compares.
   std::uint64_t heard() const { return heard_; }
   std::vector<SessionEvent> take_events() { return std::exchange(events_, {}); }
-  /// Bytes received in place since the last call.
-  std::uint64_t take_in_place() { return std::exchange(in_place_, 0); }
   std::size_t stream_count() const { return streams_.size(); }
   const Stream& stream(std::size_t i) const { return *streams_[i].stream; }
 
@@ -141,7 +139,7 @@ class Session {
     std::size_t payload_done = 0;
     bool landing = false;             // false: refused, the payload is thrown away
     std::vector<SharedPiece> pieces;  // payload of a shared frame
-    std::size_t copied = 0;           // from the sender's memory, in this turn
+    std::size_t copied = 0;           // from shared memory, in this turn
   };
   struct Incoming {
     std::uint32_t parts_left = 0;
@@ -177,7 +175,6 @@ class Session {
   std::set<std::uint64_t> ended_early_;  // above it
   bool ack_due_ = false;
   std::uint64_t heard_ = 0;
-  std::uint64_t in_place_ = 0;
   std::vector<SessionEvent> events_;
 };
 

@@ -1,10 +1,6 @@
 // Two rings in one sealed memfd, one per direction. The peer shares the memory and may be hostile: positions are
 // checked on every use, payload is copied out before anybody looks at it, and the seal keeps the file from shrinking
 // under us.
-//
-// Large payloads need not go through the ring, which copies twice: where the system permits a process to read another's
-// memory (process_vm_readv: the same user, no seccomp or Yama rule against it) the receiver copies from the sender's
-// source. Each end offers a random word of its memory; who could read the other's says so, and only then is it used.
 #include <fcntl.h>
 #include <linux/memfd.h>
 #include <poll.h>
@@ -13,7 +9,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 
 #include <algorithm>
 #include <array>
@@ -23,7 +18,7 @@
 #include <map>
 #include <new>
 
-#include "backend/transport/net.h"
+#include "backend/transport/far_copy.h"
 #include "backend/transport/shared_memory.h"
 #include "backend/transport/stream.h"
 
@@ -39,16 +34,8 @@ struct alignas(64) Ring {
 };
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 
-/// What one end tells about its memory.
-struct alignas(64) Proof {
-  std::atomic<std::uint64_t> address;       // of a word there; 0: not offered (yet)
-  std::atomic<std::uint64_t> word;          // what stands at it
-  std::atomic<std::uint32_t> read_by_peer;  // the other end found it there
-};
-
 struct Shared {
   Ring rings[2];  // 0: acceptor writes, 1: initiator writes
-  Proof proofs[2];
 };
 
 constexpr int kDescriptors = 3;  // memory, acceptor's eventfd, initiator's eventfd
@@ -91,13 +78,11 @@ ssize_t receive_descriptors(const Fd& socket, void* text, std::size_t bytes, std
 
 class ShmStream final : public Stream {
  public:
-  ShmStream(Fd socket, Shared* shared, bool acceptor, bool read_in_place, Fd mine, Fd theirs)
+  ShmStream(Fd socket, Shared* shared, bool acceptor, Fd mine, Fd theirs)
       : socket_(std::move(socket)),
         shared_(shared),
         out_(shared->rings[acceptor ? 0 : 1]),
         in_(shared->rings[acceptor ? 1 : 0]),
-        my_proof_(shared->proofs[acceptor ? 0 : 1]),
-        their_proof_(shared->proofs[acceptor ? 1 : 0]),
         mine_(std::move(mine)),
         theirs_(std::move(theirs)) {
     ucred peer{};
@@ -106,10 +91,6 @@ class ShmStream final : public Stream {
       process_ =
           Fd(static_cast<int>(::syscall(SYS_pidfd_open, peer.pid, 0)));  // may fail: then the socket's end tells alone
     }
-    if (!read_in_place) return;
-    if (process_) pid_ = peer.pid;  // without the pidfd the number might be another process's by now
-    my_proof_.word.store(word_);
-    my_proof_.address.store(reinterpret_cast<std::uint64_t>(&word_));
   }
   ~ShmStream() override { ::munmap(shared_, sizeof(Shared)); }
 
@@ -118,6 +99,7 @@ class ShmStream final : public Stream {
     if (written_ - read > kRingBytes) return {0, Cause::peer_lost};  // a position that cannot be: not an honest peer
     std::size_t room = kRingBytes - static_cast<std::size_t>(written_ - read);
     std::size_t moved = 0;
+    std::size_t unwoken = 0;
     for (const iovec& part : parts) {
       const auto* from = static_cast<const std::byte*>(part.iov_base);
       std::size_t left = std::min(part.iov_len, room);
@@ -132,15 +114,16 @@ class ShmStream final : public Stream {
         moved += piece;
         written_ += piece;
         out_.written.store(written_);  // early, so that both sides copy at the same time
-        wake(out_.reader_sleeps);
+        // A reader that sleeps is woken for half a ring, not for every piece: on a busy core each waking is a switch.
+        if ((unwoken += piece) >= kRingBytes / 2) wake(out_.reader_sleeps), unwoken = 0;
       }
       if (!whole) break;
     }
+    if (unwoken > 0) wake(out_.reader_sleeps);
     return {moved, Cause::none};
   }
 
   StreamResult read(std::span<const iovec> parts) override {
-    if (pid_ > 0 && !proof_tried_) try_proof();
     const std::uint64_t written = in_.written.load(std::memory_order_acquire);
     if (written - read_ > kRingBytes) return {0, Cause::peer_lost};
     std::size_t there = static_cast<std::size_t>(written - read_);
@@ -152,7 +135,8 @@ class ShmStream final : public Stream {
       while (left > 0) {
         const std::size_t at = static_cast<std::size_t>(read_ % kRingBytes);
         const std::size_t piece = std::min({left, kRingBytes - at, kPublishBytes});
-        std::memcpy(to, in_.data + at, piece);
+        if (part.iov_len > kNearBytes) far_copy(to, in_.data + at, piece);
+        else std::memcpy(to, in_.data + at, piece);
         to += piece;
         left -= piece;
         moved += piece;
@@ -199,18 +183,6 @@ class ShmStream final : public Stream {
     const auto it = peers_.find(number);
     return it == peers_.end() ? std::span<const std::byte>{} : it->second.bytes();
   }
-  bool read_by_peer() const override { return my_proof_.read_by_peer.load(std::memory_order_relaxed) != 0; }
-  bool read_peer(std::uint64_t address, std::span<std::byte> to) override {
-    while (!to.empty()) {
-      const iovec here{to.data(), to.size()};
-      const iovec there{reinterpret_cast<void*>(address), to.size()};
-      const ssize_t count = pid_ > 0 ? ::process_vm_readv(pid_, &here, 1, &there, 1, 0) : -1;
-      if (count <= 0) return false;
-      to = to.subspan(static_cast<std::size_t>(count));
-      address += static_cast<std::uint64_t>(count);
-    }
-    return true;
-  }
   bool still_there() override {
     take_shared();
     std::array<pollfd, 1> end{{{process_.get(), POLLIN, 0}}};
@@ -223,19 +195,7 @@ class ShmStream final : public Stream {
  private:
   static constexpr std::size_t kSharedMax = 256;  // memories of one peer
   static constexpr std::size_t kPublishBytes = 128 << 10;
-
-  /// Whether the peer's memory can be read, once it has offered a word of it; told to it before it sends anything
-  /// large.
-  void try_proof() {
-    const std::uint64_t address = their_proof_.address.load();
-    if (address == 0) return;
-    proof_tried_ = true;
-    std::uint64_t found = 0;
-    if (read_peer(address, std::as_writable_bytes(std::span(&found, 1))) && found == their_proof_.word.load() &&
-        found != 0)
-      their_proof_.read_by_peer.store(1);
-    else pid_ = 0;
-  }
+  static constexpr std::size_t kNearBytes = 64 << 10;  // up to here it is frames, read at once
 
   /// What the socket has for us: descriptors of the peer's memory, or its end.
   void take_shared() {
@@ -266,11 +226,6 @@ class ShmStream final : public Stream {
   Shared* shared_;
   Ring& out_;
   Ring& in_;
-  Proof& my_proof_;
-  Proof& their_proof_;
-  const std::uint64_t word_ = random_value<std::uint64_t>() | 1;
-  pid_t pid_ = 0;  // of the peer if its memory may be read
-  bool proof_tried_ = false;
   Fd mine_;
   Fd theirs_;
   std::uint64_t written_ = 0;  // our own copies: the shared ones are the peer's to spoil
@@ -286,7 +241,7 @@ Shared* map(int memory) {
 
 }  // namespace
 
-std::unique_ptr<Stream> offer_shm_stream(Fd socket, bool read_in_place) {
+std::unique_ptr<Stream> offer_shm_stream(Fd socket) {
   Fd memory(::memfd_create("faultline-ring", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!memory || ::ftruncate(memory.get(), sizeof(Shared)) != 0) return nullptr;
   if (::fcntl(memory.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) return nullptr;
@@ -303,11 +258,10 @@ std::unique_ptr<Stream> offer_shm_stream(Fd socket, bool read_in_place) {
     ::munmap(shared, sizeof(Shared));
     return nullptr;
   }
-  return std::make_unique<ShmStream>(std::move(socket), shared, true, read_in_place, std::move(mine),
-                                     std::move(theirs));
+  return std::make_unique<ShmStream>(std::move(socket), shared, true, std::move(mine), std::move(theirs));
 }
 
-std::unique_ptr<Stream> accept_shm_stream(Fd& socket, bool read_in_place, bool& bad) {
+std::unique_ptr<Stream> accept_shm_stream(Fd& socket, bool& bad) {
   bad = false;
   std::byte greeting{};
   std::vector<Fd> fds;
@@ -323,8 +277,7 @@ std::unique_ptr<Stream> accept_shm_stream(Fd& socket, bool read_in_place, bool& 
   Shared* shared = map(fds[0].get());
   if (!shared) return nullptr;
   bad = false;
-  return std::make_unique<ShmStream>(std::move(socket), shared, false, read_in_place, std::move(fds[2]),
-                                     std::move(fds[1]));
+  return std::make_unique<ShmStream>(std::move(socket), shared, false, std::move(fds[2]), std::move(fds[1]));
 }
 
 }  // namespace faultline::transport

@@ -51,13 +51,6 @@ class Stream {
     (void)number;
     return {};
   }
-  /// The peer has shown that it can read this process's memory: sources need not be in shared memory.
-  virtual bool read_by_peer() const { return false; }
-  /// Copies from the peer's private memory at its address. False: it cannot be read (any more).
-  virtual bool read_peer(std::uint64_t address, std::span<std::byte> to) {
-    (void)address, (void)to;
-    return false;
-  }
   /// The peer had not given this session up a moment ago: what was read from its memory before was meant.
   virtual bool still_there() { return true; }
 };
@@ -70,11 +63,10 @@ std::unique_ptr<Stream> make_tcp_stream(Fd socket, Duration user_timeout);
 /// initiator receives it. `socket` stays open as the witness of the peer's life, beside a pidfd where one can be had.
 inline constexpr std::size_t kRingBytes =
     1 << 20;  // per direction; fits into a level 2 cache, so the second copy is cheap
-/// `read_in_place`: let the peer read sources in this process's memory if the system permits it that.
 /// nullptr if the system has no memfd or eventfd left.
-std::unique_ptr<Stream> offer_shm_stream(Fd socket, bool read_in_place);
+std::unique_ptr<Stream> offer_shm_stream(Fd socket);
 /// The initiator's part once the socket is readable: nullptr while nothing has come (bad = false) or on nonsense (bad =
 /// true).
-std::unique_ptr<Stream> accept_shm_stream(Fd& socket, bool read_in_place, bool& bad);
+std::unique_ptr<Stream> accept_shm_stream(Fd& socket, bool& bad);
 
 }  // namespace faultline::transport

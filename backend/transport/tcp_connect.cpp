@@ -193,7 +193,7 @@ bool TcpTransport::Engine::advance(Handshake& handshake, Cause& failed) {
   }
   if (handshake.state == State::await_ring) {
     bool bad = false;
-    handshake.ring = accept_shm_stream(handshake.socket, settings_.read_in_place, bad);
+    handshake.ring = accept_shm_stream(handshake.socket, bad);
     if (bad) return give_up(Cause::peer_lost);
     return handshake.ring != nullptr;
   }
@@ -226,7 +226,7 @@ bool TcpTransport::Engine::advance(Handshake& handshake, Cause& failed) {
 void TcpTransport::Engine::gather_stream(Handshake& handshake) {
   std::unique_ptr<Stream> stream = std::move(handshake.ring);
   const bool initiator = handshake.peer.valid();
-  if (!stream && handshake.unix_socket) stream = offer_shm_stream(std::move(handshake.socket), settings_.read_in_place);
+  if (!stream && handshake.unix_socket) stream = offer_shm_stream(std::move(handshake.socket));
   if (!stream && !handshake.unix_socket)
     stream = make_tcp_stream(std::move(handshake.socket), settings_.failure_budget);
   if (!stream) return;  // the other end sees its socket close and tries again

@@ -166,9 +166,8 @@ void TcpTransport::Engine::pump(Peer& peer, bool& more) {
 
 void TcpTransport::Engine::drain(Peer& peer) {
   const auto events = peer.session->take_events();
-  const std::uint64_t in_place = peer.session->take_in_place();
   const bool answer = !peer.up && peer.heard > 0;
-  if (events.empty() && !answer && in_place == 0) return;
+  if (events.empty() && !answer) return;
   if (answer) {
     // Whatever came first: data of another stream may overtake the ready frame, and says the same.
     peer.up = true;
@@ -178,7 +177,6 @@ void TcpTransport::Engine::drain(Peer& peer) {
   bool flooded = false;
   {
     const std::lock_guard lock(mutex_);
-    counters_.in_place_bytes += in_place;
     if (answer) {
       book_.went_up(peer.id);
       ++counters_.sessions_opened;

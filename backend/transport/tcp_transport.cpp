@@ -10,7 +10,6 @@ void describe(config::Fields& f, TcpSettings& s) {
   f.field("port", s.port);
   f.field("connections", s.connections, {.min = 1, .max = 64});
   f.field("same_host_path", s.same_host_path);
-  f.field("read_in_place", s.read_in_place);
   f.field("failure_budget", s.failure_budget, {.min = 20e6, .max = 600e9});
   f.field("connect_timeout", s.connect_timeout, {.min = 1e6, .max = 600e9});
   describe_batches(f, s, 1 << 20, 8 << 20);

@@ -27,9 +27,6 @@ struct TcpSettings : BatchSettings {
   std::uint16_t port = 0;                  // 0: any
   std::uint32_t connections = 2;           // per peer
   bool same_host_path = true;
-  // On it, large writes are copied from the sender's memory if the system permits that. Ordinary memory only: turn it
-  // off where a source is mapped from a device.
-  bool read_in_place = true;
   Duration failure_budget{500'000'000};
   Duration connect_timeout{2'000'000'000};
   Bytes backlog{4 << 20};                       // queued per connection; later batches can still be canceled
@@ -45,7 +42,6 @@ struct TcpCounters {
   std::uint64_t sessions_lost = 0;
   std::uint64_t handshakes_refused = 0;
   std::uint64_t shm_sessions = 0;
-  std::uint64_t in_place_bytes = 0;  // received by one copy from the sender's memory, shared or private
   std::uint64_t wakeups = 0;
 };
 

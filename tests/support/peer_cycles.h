@@ -175,6 +175,7 @@ inline void run_peer_cycles(PeerNursery& nursery, Transport& stays, std::uint64_
     ASSERT_EQ(in_flight, 0U) << "cycle " << cycle;
     if (cycle == std::min<std::uint64_t>(cycles / 4, 100)) early = footprint();
   }
+  EXPECT_TRUE(stays.deregister(kLocal));
   const Footprint late = footprint();
   std::printf(
       "  %llu cycles: %llu operations completed, %llu failed; descriptors %zu -> %zu, threads %zu -> %zu, resident %zu "

@@ -1,5 +1,5 @@
-// The three ways of bytes over the same-host path: read in place in shared memory, read in place in the sender's
-// private memory, and through the ring. The same checks and the same ends.
+// The two ways of bytes over the same-host path: read in place in shared memory, and through the ring. The same checks
+// and the same ends.
 #include "backend/transport/shared_memory.h"
 
 #include <fcntl.h>
@@ -7,10 +7,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 
-#include <algorithm>
-#include <array>
 #include <thread>
-#include <vector>
 
 #include "backend/transport/bench_link.h"
 #include "backend/transport/tcp_transport.h"
@@ -21,22 +18,17 @@ namespace {
 
 constexpr std::int64_t kBytes = 8 << 20;
 
-enum class Way : std::uint8_t { shared, in_place, ring };
-
-TcpSettings settings_of(Way way) {
-  TcpSettings tcp;
-  tcp.secret = "shared";
-  tcp.read_in_place = way != Way::ring;
-  tcp.failure_budget = Duration{10'000'000'000};
-  tcp.connect_timeout = Duration{20'000'000'000};
-  return tcp;
-}
-
-LinkSettings link_of(Way way) {
+LinkSettings link_of(bool shared) {
   LinkSettings settings;
   settings.region_bytes = kBytes;
-  settings.shared_memory = way == Way::shared;
-  settings.make = [way](int) -> std::unique_ptr<Transport> { return std::make_unique<TcpTransport>(settings_of(way)); };
+  settings.shared_memory = shared;
+  settings.make = [](int) -> std::unique_ptr<Transport> {
+    TcpSettings tcp;
+    tcp.secret = "shared";
+    tcp.failure_budget = Duration{10'000'000'000};
+    tcp.connect_timeout = Duration{20'000'000'000};
+    return std::make_unique<TcpTransport>(tcp);
+  };
   return settings;
 }
 
@@ -45,7 +37,7 @@ void fill(std::span<std::byte> bytes, std::uint64_t seed) {
     bytes[i] = static_cast<std::byte>(mix64(seed + i / 8) >> (8 * (i % 8)));
 }
 
-class SameHost : public ::testing::TestWithParam<Way> {};
+class SameHost : public ::testing::TestWithParam<bool> {};
 
 TEST_P(SameHost, LargeAndScatteredWritesArriveWhole) {
   ProcessLink link(link_of(GetParam()));
@@ -94,55 +86,8 @@ TEST_P(SameHost, AKilledPeerEndsEverything) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Ways, SameHost, ::testing::Values(Way::shared, Way::in_place, Way::ring), [](const auto& way) {
-  return way.param == Way::shared ? "Shared" : way.param == Way::in_place ? "InPlace" : "Ring";
-});
-
-/// Bytes that the receiver took from the sender's memory when `bytes` were written from memory that nobody shared.
-std::uint64_t in_place_bytes(Way way, std::size_t bytes) {
-  TcpTransport from(settings_of(way)), to(settings_of(way));
-  std::vector<std::byte> source(bytes), target(bytes);
-  fill(source, 4);
-  EXPECT_TRUE(from.register_memory(kLinkLocal, source));
-  EXPECT_TRUE(to.register_memory(kLinkLocal, target));
-  EXPECT_TRUE(from.open(kLinkPeer, to.local_address()));
-  EXPECT_TRUE(to.open(kLinkPeer, from.local_address()));
-  std::array<TransportEvent, 8> events;
-  std::size_t up = 0, done = 0;
-  const auto until = [&](const std::size_t& counter, std::size_t wanted) {
-    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(30);
-    while (counter < wanted && std::chrono::steady_clock::now() < end) {
-      for (TcpTransport* side : {&from, &to}) {
-        for (std::size_t count = side->poll(events), i = 0; i < count; ++i) {
-          up += std::holds_alternative<EndpointUp>(events[i]) ? 1 : 0;
-          done += std::holds_alternative<OpCompleted>(events[i]) ? 1 : 0;
-        }
-      }
-      std::this_thread::sleep_for(std::chrono::microseconds(100));
-    }
-    EXPECT_GE(counter, wanted);
-  };
-  until(up, 2);
-  EXPECT_TRUE(from.import_region(kLinkRemote, kLinkPeer, to.export_region(kLinkLocal)));
-  // What one end may do the other learns with the first bytes that come back: an acknowledgement, at the latest.
-  for (std::uint64_t op = 1; op <= 2; ++op) {
-    std::ranges::fill(target, std::byte{0});
-    EXPECT_TRUE(from.post(
-        {OpId{op}, kLinkPeer, {{kLinkLocal, {0}, kLinkRemote, {0}, {static_cast<std::int64_t>(bytes)}}}, {}}));
-    until(done, op);
-    EXPECT_TRUE(source == target) << "write " << op;
-  }
-  return to.counters().in_place_bytes;
-}
-
-TEST(SameHostPath, LargeWritesAreReadInTheSendersMemoryAndSmallOnesAreNot) {
-  EXPECT_GE(in_place_bytes(Way::in_place, 1 << 20), 1U << 20) << "a process may always read itself";
-  EXPECT_EQ(in_place_bytes(Way::in_place, 4096), 0U);
-}
-
-TEST(SameHostPath, WithoutReadingInPlaceEverythingGoesThroughTheRing) {
-  EXPECT_EQ(in_place_bytes(Way::ring, 1 << 20), 0U);
-}
+INSTANTIATE_TEST_SUITE_P(Ways, SameHost, ::testing::Bool(),
+                         [](const auto& shared) { return shared.param ? "Shared" : "Ring"; });
 
 TEST(SameHostPath, MemoryThatCouldBeCutOffIsNotMapped) {
   const Fd unsealed(::memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING));
