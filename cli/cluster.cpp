@@ -11,6 +11,7 @@
 #include "backend/driver/observe.h"
 #include "backend/driver/worker.h"
 #include "cli/run.h"
+#include "core/fluid/capacity.h"
 #include "core/report/html.h"
 #include "core/report/report.h"
 #include "core/report/requests_jsonl.h"
@@ -57,8 +58,12 @@ int run(const Options& o) {
   if (tty && !o.quiet) fmt::print(stderr, "\r{:78}\r", "");
   if (live.interrupted)
     fmt::print(stderr, "interrupted: what the processes did up to {:.1f} s is reported\n", seconds(live.end));
-  const record::RunRecord record = live::observe(spec, conductor.cluster().deployment(), live, live::read_logs(out));
+  record::RunRecord record = live::observe(spec, conductor.cluster().deployment(), live, live::read_logs(out));
 
+  // Workers are paced by these prices; which steps they ran is in their logs only, so shares are those of the load.
+  const auto& deployment = conductor.cluster().deployment();
+  record.cost_model =
+      fluid::cost_model_of(spec, deployment, fluid::capacity_of(spec, deployment, fluid::load_of(spec, read_text)));
   metrics::Options metric_options;
   metric_options.gpu_price_per_hour = spec.cost.gpu_hour;
   const report::Report report =

@@ -7,6 +7,7 @@
 #include "cli/command.h"
 #include "core/calibration/estimate.h"
 #include "core/calibration/study.h"
+#include "core/report/cost_model.h"
 
 namespace faultline::cli {
 namespace {
@@ -43,7 +44,19 @@ void read_slo(const std::string& text, cal::EstimateRequest& request, config::Di
   (key == "tpot" ? request.tpot_max : request.ttft_max) = *value.value;
 }
 
-json to_json(const cal::Estimate& e) {
+/// The calibration, and the operations of this estimate that lie outside of what it was fitted on.
+record::CostModelUse cost_model_of(const cal::Calibration& c, const std::string& hash, const cal::Estimate& e) {
+  record::CostModelUse use{c.name, c.hardware, hash, c.software_date, {}};
+  double sum = e.host_us;
+  for (const auto& op : e.operations) sum += op.us;
+  for (const auto& op : e.operations)
+    if (op.extrapolated && op.us > 0) use.extrapolated.push_back({op.name, op.us / sum, op.why});
+  std::stable_sort(use.extrapolated.begin(), use.extrapolated.end(),
+                   [](const auto& a, const auto& b) { return a.share > b.share; });
+  return use;
+}
+
+json to_json(const cal::Estimate& e, const json& cost_model) {
   json out{{"plan", e.plan}, {"gpus", e.gpus}};
   if (!e.refusal.empty()) {
     out["refusal"] = e.refusal;
@@ -73,6 +86,7 @@ json to_json(const cal::Estimate& e) {
                 {"communication", gib(m.communication)},
                 {"kv", gib(m.kv)},
                 {"kv_tokens_per_rank", m.tokens.v}}}});
+  out["cost_model"] = cost_model;
   out["kv_push"] = {{"us", e.kv_push.us},
                     {"after_prefill_us", e.kv_push.after_us},
                     {"model", e.kv_push.model},
@@ -87,13 +101,14 @@ json to_json(const cal::Estimate& e) {
                                  {"us", op.us},
                                  {"us_low", op.us_low},
                                  {"us_high", op.us_high},
-                                 {"extrapolated", op.extrapolated}});
+                                 {"extrapolated", op.extrapolated},
+                                 {"why", op.why.empty() ? json(nullptr) : json(op.why)}});
   for (const auto& [name, share] : e.sensitivity)
     out["sensitivity"].push_back({{"parameter", name}, {"step_half_width", share}});
   return out;
 }
 
-void print_estimate(const cal::Estimate& e, cal::Phase phase) {
+void print_estimate(const cal::Estimate& e, cal::Phase phase, const json& cost_model) {
   if (!e.refusal.empty()) {
     fmt::print("{}: cannot run: {}\n", e.plan, e.refusal);
     return;
@@ -125,6 +140,11 @@ void print_estimate(const cal::Estimate& e, cal::Phase phase) {
                  fmt::format("[{:.2f}, {:.2f}]", op.us_low / 1e3, op.us_high / 1e3), op.source,
                  op.extrapolated && op.source != "prior" ? ", extrapol." : "");
   fmt::print("\n");
+  if (e.extrapolated) {
+    fmt::print("{}\n", report::cost_model_text(cost_model));
+    for (const auto& x : cost_model["extrapolated"])
+      fmt::print("  {:<18} {}\n", x["op"].get<std::string>(), x["why"].get<std::string>());
+  }
   fmt::print("depends most on");
   for (std::size_t i = 0; i < std::min<std::size_t>(3, e.sensitivity.size()); ++i)
     fmt::print("{} {} (±{:.1f}%)", i == 0 ? "" : ",", e.sensitivity[i].first, 100 * e.sensitivity[i].second);
@@ -146,13 +166,17 @@ int run_study(const Options& o) {
   base.plan.kv_precision = model::Precision::fp8;
   base.memory.sequences_max = 4096;
   diagnostics.throw_if_any();
+  const std::string hash = cal::content_hash(*calibration);
+  const auto used = [&](const cal::Estimate& e) {
+    return report::cost_model_json(cost_model_of(*calibration, hash, e));
+  };
   const cal::StudyResult result = cal::run_study(study, base, calibration, diagnostics);
   diagnostics.throw_if_any();
   if (o.json) {
     json out{
         {"study", study.name}, {"calibration", study.calibration}, {"rows", json::array()}, {"splits", json::array()}};
     for (std::size_t i = 0; i < result.rows.size(); ++i) {
-      json row = to_json(result.rows[i]);
+      json row = to_json(result.rows[i], used(result.rows[i]));
       row.erase("operations");
       row["name"] = study.rows[i].name;
       out["rows"].push_back(row);
@@ -183,6 +207,10 @@ int run_study(const Options& o) {
           value * e.step_us / e.step_us_low, e.cost_per_million_tokens,
           (study.rows[i].tpot_max.v > 0 || study.rows[i].ttft_max.v > 0) && !e.best_batch ? "  objective missed" : "");
   }
+  fmt::print("\nprices\n");
+  for (std::size_t i = 0; i < result.rows.size(); ++i)
+    if (result.rows[i].refusal.empty())
+      fmt::print("  {}: {}\n", study.rows[i].name, report::cost_model_text(used(result.rows[i])));
   fmt::print("\nbalanced splits: prefill nodes : decode nodes so that both are saturated\n");
   for (const auto& s : result.splits)
     fmt::print(
@@ -228,10 +256,13 @@ int run(const Options& o) {
                calibration->hardware, request.device.name);
 
   json all = json::array();
+  const std::string hash = cal::content_hash(*calibration);
+  std::vector<json> models;  // the cost model as each estimate used it
   std::vector<cal::Estimate> estimates;
   for (const auto& r : requests) {
     estimates.push_back(cal::estimate(r, calibration));
-    all.push_back(to_json(estimates.back()));
+    models.push_back(report::cost_model_json(cost_model_of(*calibration, hash, estimates.back())));
+    all.push_back(to_json(estimates.back(), models.back()));
   }
   const auto value = [&](const cal::Estimate& e) {
     return request.phase == cal::Phase::decode ? e.output_tokens_per_s_node : e.input_tokens_per_s_node;
@@ -256,7 +287,7 @@ int run(const Options& o) {
     fmt::print("{} on {}, {} in / {} out, {}; calibration {} ({})\n", request.model.name, request.device.name, o.input,
                o.output, o.phase, o.calibration, calibration->hardware);
     if (o.compare.empty()) {
-      print_estimate(estimates[0], request.phase);
+      print_estimate(estimates[0], request.phase, models[0]);
     } else {
       fmt::print("{:<28} {:>6} {:>10} {:>10} {:>22} {:>14}\n", "plan", "batch", "step ms", "TTFT ms", "tokens/s a node",
                  "USD per 1M");
@@ -268,6 +299,8 @@ int run(const Options& o) {
                      e.batch_per_gpu, e.step_us / 1e3, e.ttft_ms, value(e), value(e) * e.step_us / e.step_us_high,
                      value(e) * e.step_us / e.step_us_low, e.cost_per_million_tokens, i == best ? "  best" : "");
       }
+      for (std::size_t i = 0; i < estimates.size(); ++i)
+        if (estimates[i].extrapolated) fmt::print("{}: {}\n", plans[i], report::cost_model_text(models[i]));
     }
   }
   const bool any = std::any_of(estimates.begin(), estimates.end(), [](const auto& e) { return e.refusal.empty(); });

@@ -12,6 +12,7 @@
 #include "cli/sweep_store.h"
 #include "core/base/hash.h"
 #include "core/plan/plan.h"
+#include "core/report/cost_model.h"
 
 namespace faultline::cli {
 namespace {
@@ -50,6 +51,7 @@ struct Outcome {
   std::vector<std::pair<std::size_t, Verified>> verified;  // shape, what its step runs showed; in order
   std::vector<std::string> refuted;
   std::optional<std::size_t> best;  // shape
+  ordered_json cost_model;          // of the best fleet
 };
 
 class Planner {
@@ -314,6 +316,7 @@ void Planner::print(const std::vector<Outcome>& outcomes,
         "{:.0f} late, {:.0f} failed, {:.1f} GPU-h lost\n",
         100 * b.availability, 100 * b.attainment, b.hit_per_month, b.late_per_month, b.failed_per_month,
         b.lost_gpu_h_per_month);
+    fmt::print("  prices      {}\n", report::cost_model_text(o.cost_model));
     const bool confirmed =
         std::any_of(o.verified.begin(), o.verified.end(), [&](const auto& v) { return v.first == *o.best; });
     if (!confirmed && !o_.no_verify)
@@ -372,7 +375,15 @@ int Planner::run() {
                results_.size(), tasks_.size(), out_);
     return 130;
   }
-  for (std::size_t p = 0; p < profiles_.size(); ++p) verify(outcomes[p], p);
+  for (std::size_t p = 0; p < profiles_.size(); ++p) {
+    verify(outcomes[p], p);
+    if (!outcomes[p].best) continue;
+    const auto spec =
+        plan::experiment_of(plan_, base_, outcomes[p].searches[*outcomes[p].best].best->fleet, profiles_[p]);
+    const auto deployment = experiment::deploy(spec);
+    outcomes[p].cost_model =
+        report::cost_model_json(fluid::cost_model_of(spec, *deployment, fluid::capacity_of(spec, *deployment, load_)));
+  }
   bool same = true;
   for (const Outcome& o : outcomes) {
     same = same && o.best && outcomes[0].best &&
@@ -420,6 +431,7 @@ int Planner::run() {
                        {"verified", ordered_json::array()}};
       row["cheapest"] =
           outcomes[p].best ? plan::to_json(*outcomes[p].searches[*outcomes[p].best].best) : ordered_json(nullptr);
+      row["cost_model"] = outcomes[p].cost_model;
       for (std::size_t s = 0; s < shapes_.size(); ++s) {
         ordered_json shape = plan::to_json(outcomes[p].searches[s]);
         shape["shape"] = shapes_[s].shape.text();

@@ -4,6 +4,7 @@
 #include "cli/fluid_run.h"
 #include "cli/profiles.h"
 #include "core/plan/rank.h"
+#include "core/report/cost_model.h"
 #include "core/report/text.h"
 
 namespace faultline::cli {
@@ -36,6 +37,9 @@ int run(const Options& o) {
     options.state = &*state;
     if (state->load) load.rate = *state->load;
   }
+  const auto deployment = experiment::deploy(spec);
+  const auto cost_model =
+      report::cost_model_json(fluid::cost_model_of(spec, *deployment, fluid::capacity_of(spec, *deployment, load)));
   nlohmann::ordered_json out{
       {"experiment", spec.name}, {"currency", prices.currency}, {"profiles", nlohmann::ordered_json::array()}};
   std::vector<std::string> first;
@@ -75,6 +79,8 @@ int run(const Options& o) {
   }
   const bool same = std::all_of(first.begin(), first.end(), [&](const std::string& s) { return s == first.front(); });
   out["same_first"] = same;
+  out["cost_model"] = cost_model;
+  if (!o.json) fmt::print("\nprices: {}\n", report::cost_model_text(cost_model));
   if (o.json) fmt::print("{}\n", out.dump(2));
   else if (first.size() > 1)
     fmt::print("\n{}\n", same ? fmt::format("A {} comes first under every profile.", first.front())

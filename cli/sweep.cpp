@@ -16,6 +16,7 @@
 #include "core/base/hash.h"
 #include "core/experiment/deployment.h"
 #include "core/experiment/sweep.h"
+#include "core/report/cost_model.h"
 #include "core/stats/stopping.h"
 
 namespace faultline::cli {
@@ -61,7 +62,8 @@ const std::vector<Figure> kFigures{{"goodput tok/s", {"throughput", "goodput_tok
                                    {"spare waits", {"spares", "waits"}},
                                    {"out 1M cost", {"cost", "per_1m_output_tokens"}}};
 
-std::optional<double> value_at(const nlohmann::json& node, const std::vector<const char*>& path, std::size_t at) {
+std::optional<double> value_at(const nlohmann::ordered_json& node, const std::vector<const char*>& path,
+                               std::size_t at) {
   if (at == path.size()) return node.is_number() ? std::optional(node.get<double>()) : std::nullopt;
   if (std::string_view(path[at]) == "*") {  // the sum over the list
     std::optional<double> sum;
@@ -162,12 +164,16 @@ int run_sweep(const Options& options, Series* series = nullptr) {
   for (std::size_t p = 0; p < specs.size(); ++p) {
     std::vector<std::vector<double>> values(kFigures.size());
     std::int64_t count = 0;
+    nlohmann::ordered_json cost_model;  // of the point's replica with the most extrapolated time
     for (const Replica& r : replicas) {
       if (r.point != p) continue;
       const auto it = found.find(r.key);
       if (it == found.end()) continue;
       ++count;
-      const auto summary = nlohmann::json::parse(it->second);
+      const auto summary = nlohmann::ordered_json::parse(it->second);
+      if (summary.contains("cost_model") && (cost_model.is_null() || report::extrapolated_share(summary["cost_model"]) >
+                                                                         report::extrapolated_share(cost_model)))
+        cost_model = summary["cost_model"];
       for (std::size_t f = 0; f < kFigures.size(); ++f) {
         if (const auto v = value_at(summary, kFigures[f].path, 0)) values[f].push_back(*v);
         if (series && options.figure == kFigures[f].name) (*series)[p] = values[f];
@@ -184,6 +190,9 @@ int run_sweep(const Options& options, Series* series = nullptr) {
           {"half_width_95", std::isfinite(e.half_width) ? nlohmann::json(e.half_width) : nlohmann::json()}};
       if (!options.json && (e.count > 0 || f < 5)) fmt::print("  {:<14} {:>24}\n", kFigures[f].name, interval(e));
     }
+    row["cost_model"] = cost_model;
+    if (!options.json && report::extrapolated_share(cost_model) > 0)
+      fmt::print("  {}\n", report::cost_model_text(cost_model));
     result["points"].push_back(row);
   }
   if (series) return failed ? 1 : interrupted ? 130 : 0;

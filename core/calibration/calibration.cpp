@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <map>
 
 #include "core/base/assert.h"
+#include "core/base/hash.h"
 #include "core/base/math.h"
 #include "core/calibration/delimited.h"
 #include "core/stats/sample.h"
@@ -110,6 +112,26 @@ std::string print_calibration(Calibration& calibration) {
   YAML::Emitter emitter;
   config::print(emitter, calibration);
   return std::string(emitter.c_str()) + "\n";
+}
+
+std::string content_hash(const Calibration& calibration) {
+  std::uint64_t h = 0;
+  const auto text = [&](std::string_view s) { h = hash_combine(h, hash_text(s)); };
+  const auto value = [&](double v) { h = hash_combine(h, std::bit_cast<std::uint64_t>(v)); };
+  for (const std::string* s : {&calibration.name, &calibration.hardware, &calibration.software_date, &calibration.note})
+    text(*s);
+  for (const std::string& s : calibration.data) text(s);
+  for (const FittedModel& m : calibration.models) {
+    text(m.name), text(m.range), value(static_cast<double>(m.rows)), value(m.size_min), value(m.size_max);
+    for (const FittedParameter& p : m.parameters)
+      text(p.name), value(p.value), value(p.low), value(p.high), text(p.unit), text(p.source);
+    for (const ResidualRow& r : m.residuals) text(r.group), text(r.family), value(r.y), value(r.z), text(r.cells);
+    for (const ScoreRow& s : m.scores) {
+      text(s.check), text(s.family), text(s.bucket), value(static_cast<double>(s.count));
+      value(s.median), value(s.p90), value(s.bias);
+    }
+  }
+  return fmt::format("{:016x}", h);
 }
 
 Predictor::Predictor(const FittedModel& fitted) : model_(find_model(fitted.name)) {

@@ -63,6 +63,8 @@ void describe(config::Fields& f, Calibration& c);
 
 Calibration read_calibration(std::string_view text, const std::string& file, config::Diagnostics& diagnostics);
 std::string print_calibration(Calibration& calibration);
+/// Of everything in it but the comments of its file, as 16 hexadecimal digits: the same inline in an experiment.
+std::string content_hash(const Calibration& calibration);
 
 /// One model of a calibration, ready to predict.
 class Predictor {

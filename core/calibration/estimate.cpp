@@ -77,13 +77,6 @@ KvPush kv_push_of(const EstimateRequest& r, const FittedCost& cost, double prefi
   return out;
 }
 
-// The attention tables end at 64 cached tokens and a peak rate at 32,768 (docs/calibration.md): what lies between rests
-// on the mechanism, which the context's price, a line, cannot say by itself.
-bool far_from_measured(const Shape& shape) {
-  const auto* mla = std::get_if<MlaDecodeShape>(&shape);
-  return mla != nullptr && mla->context > 64;
-}
-
 // Half widths, in microseconds of the step, that each parameter's interval and each model's own error give.
 void add_uncertainty(const FittedCost& cost, const model::Breakdown& breakdown, Estimate& out) {
   std::map<std::pair<std::size_t, std::size_t>, double> by_parameter;
@@ -99,9 +92,9 @@ void add_uncertainty(const FittedCost& cost, const model::Breakdown& breakdown, 
         .us = us,
         .us_low = us,
         .us_high = us,
-        .extrapolated = timed.extrapolated};
+        .extrapolated = timed.extrapolated,
+        .why = std::string(timed.why)};
     const auto priced = cost.shape_of(timed.op);
-    if (priced) row.extrapolated = row.extrapolated || far_from_measured(priced->shape);
     out.extrapolated = out.extrapolated || (row.extrapolated && us > 0);
     if (priced && us > 0) {
       const FittedModel& fitted = cost.calibration().models[priced->model];

@@ -36,6 +36,7 @@ struct OperationTime {
   double us = 0;                   // all repeats
   double us_low = 0, us_high = 0;  // 95%, from the parameters' intervals and the model's cross-validated error
   bool extrapolated = false;
+  std::string why;  // extrapolated: how it lies outside of what was measured
 };
 
 /// How a prompt's KV cache reaches the decode side: layer by layer while the prefill runs (docs/calibration.md).

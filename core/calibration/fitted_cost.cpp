@@ -16,6 +16,18 @@ using model::OpKind;
 
 constexpr std::string_view kFitted = "fitted";
 constexpr std::string_view kPrior = "prior";  // a model without rows: parameters assumed or taken from a publication
+// Why a price is extrapolated, for reports.
+constexpr std::string_view kNoRows = "no measured row of this operation: assumed parameters";
+constexpr std::string_view kNoneNear = "no measured size near it: the mechanism alone";
+constexpr std::string_view kManyRows = "more rows than any measured";
+constexpr std::string_view kManyPairs = "more expert-token pairs than measured";
+constexpr std::string_view kExpertSize = "expert matrices of a size that was not measured";
+constexpr std::string_view kMlaVariant = "MLA measured for an FP8 cache, 128 heads a GPU and up to 256 sequences only";
+constexpr std::string_view kManyTokens = "more tokens a rank than measured";
+constexpr std::string_view kManyNodes = "exchange over more nodes than measured";
+// The attention tables end at 64 cached tokens and a peak rate at 32,768 (docs/calibration.md): what lies between rests
+// on the mechanism.
+constexpr std::int64_t kMlaContext = 64;
 constexpr int kGridPerOctave = 4;
 constexpr int kGridSize = 17 * kGridPerOctave + 1;  // rows of 1 to 131,072
 // Against FP8: the matrix rate for BF16 is half (data sheet); for MLA over a BF16 cache no row was at hand.
@@ -178,22 +190,29 @@ model::Price FittedCost::price(const Op& op) const {
     while (i + 1 < kGridSize && grid_rows(i + 1) <= shape.m) ++i;
     const std::size_t at = static_cast<std::size_t>(i);
     if (i + 1 == kGridSize)
-      return {.time = fixed_from_us(grid.us[at] * shape.m / grid_rows(i)), .extrapolated = true, .source = kFitted};
+      return {.time = fixed_from_us(grid.us[at] * shape.m / grid_rows(i)),
+              .extrapolated = true,
+              .source = kFitted,
+              .why = kManyRows};
     const double low = grid_rows(i), high = grid_rows(i + 1);
     const double part = (shape.m - low) / (high - low);
     return {.time = fixed_from_us(grid.us[at] + part * (grid.us[at + 1] - grid.us[at])),
             .extrapolated = unfitted || grid.extrapolated[at],
-            .source = kFitted};
+            .source = kFitted,
+            .why = unfitted                ? kNoRows
+                   : grid.extrapolated[at] ? kNoneNear
+                                           : std::string_view{}};
   }
   double us = mechanism_us(*priced, parameters(priced->model));
-  bool outside = unfitted;
+  std::string_view why = unfitted ? kNoRows : std::string_view{};
   if (op.kind == OpKind::grouped_gemm) {
     // Rows cover 1 to 150,000 pairs and 250 to 15,000 thousand weights a matrix; the mechanism carries between
     // families.
     const auto& m = std::get<MoeShape>(priced->shape);
-    outside = outside || m.pairs > fitted.size_max * 9 || m.hidden * m.inter < 1e6 || m.hidden * m.inter > 2e7;
+    if (why.empty() && m.pairs > fitted.size_max * 9) why = kManyPairs;
+    if (why.empty() && (m.hidden * m.inter < 1e6 || m.hidden * m.inter > 2e7)) why = kExpertSize;
   }
-  return {.time = fixed_from_us(us), .extrapolated = outside, .source = unfitted ? kPrior : kFitted};
+  return {.time = fixed_from_us(us), .extrapolated = !why.empty(), .source = unfitted ? kPrior : kFitted, .why = why};
 }
 
 model::ContextPrice FittedCost::context_price(const model::ModelShape& s, const model::ParallelPlan& p,
@@ -205,7 +224,8 @@ model::ContextPrice FittedCost::context_price(const model::ModelShape& s, const 
     const double slope = static_cast<double>((one.bytes - none.bytes).v) / 1e6 / q[1];
     return {.lines = {{fixed_from_us(q[0] + static_cast<double>(none.bytes.v) / 1e6 / q[1]), fixed_from_us(slope)}},
             .extrapolated = calibration_->models[index].rows == 0,
-            .source = calibration_->models[index].rows == 0 ? kPrior : kFitted};
+            .source = calibration_->models[index].rows == 0 ? kPrior : kFitted,
+            .why = calibration_->models[index].rows == 0 ? kNoRows : std::string_view{}};
   }
   // mla_decode_us() as two lines in the context: bound by the matrix cores, or by memory.
   const std::size_t index = index_of("mla_decode");
@@ -222,7 +242,11 @@ model::ContextPrice FittedCost::context_price(const model::ModelShape& s, const 
       sequences <= 256 && p.kv_precision == model::Precision::fp8 && s.attention.heads == 128 && p.tp == 1;
   return {.lines = {{fixed_from_us(fixed), fixed_from_us(compute)}, {fixed_from_us(fixed), fixed_from_us(memory)}},
           .extrapolated = calibration_->models[index].rows == 0 || !measured,
-          .source = kFitted};
+          .source = kFitted,
+          .why = calibration_->models[index].rows == 0 ? kNoRows
+                 : measured                            ? std::string_view{}
+                                                       : kMlaVariant,
+          .context_measured = kMlaContext};
 }
 
 model::ExchangePrice FittedCost::exchange_price(const Op& op) const {
@@ -234,24 +258,30 @@ model::ExchangePrice FittedCost::exchange_price(const Op& op) const {
     return {.latency = fixed_from_us(p[0]),
             .xgmi = fixed_from_us(std::max(0.0, total - p[0])),
             .extrapolated = fitted.rows == 0,
-            .source = kPrior};
+            .source = kPrior,
+            .why = fitted.rows == 0 ? kNoRows : std::string_view{}};
   PricedShape empty = *priced;
   std::get<ExchangeShape>(empty.shape).tokens = 0;
   const double latency = mechanism_us(empty, p);
-  const bool outside = fitted.rows == 0 || static_cast<double>(op.tokens) > fitted.size_max || op.nodes > 2;
+  const std::string_view why = fitted.rows == 0                                   ? kNoRows
+                               : static_cast<double>(op.tokens) > fitted.size_max ? kManyTokens
+                               : op.nodes > 2                                     ? kManyNodes
+                                                                                  : std::string_view{};
   if (op.nodes == 1)
     return {.latency = fixed_from_us(latency),
             .xgmi = fixed_from_us(total - latency),
-            .extrapolated = outside,
-            .source = kFitted};
+            .extrapolated = !why.empty(),
+            .source = kFitted,
+            .why = why};
   // Scale-up links run at the same time and are seldom the limit: their time from the intra-node fit's link rate.
   const auto intra = parameters(index_of("exchange_intra"));
   const double links = static_cast<double>(device_.gpus_per_node - 1);
   return {.latency = fixed_from_us(latency),
           .xgmi = fixed_from_us(std::min(total - latency, static_cast<double>(op.xgmi.v) / 1e3 / (intra[4] * links))),
           .rdma = fixed_from_us(total - latency),
-          .extrapolated = outside,
-          .source = kFitted};
+          .extrapolated = !why.empty(),
+          .source = kFitted,
+          .why = why};
 }
 
 model::FixedTime FittedCost::host_step(model::Launch launch) const {

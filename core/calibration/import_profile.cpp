@@ -9,6 +9,7 @@
 
 #include "core/calibration/delimited.h"
 #include "core/calibration/importers.h"
+#include "core/calibration/placed_input.h"
 
 namespace faultline::calibration {
 namespace {
@@ -17,7 +18,7 @@ namespace {
 class OneDevice {
  public:
   OneDevice(std::string wanted, workload::RowErrors& errors) : wanted_(std::move(wanted)), errors_(errors) {}
-  bool keeps(std::string_view device, int line, const std::string& place) {
+  bool keeps(std::string_view device, PlacedInput::Place at, const std::string& place) {
     if (!wanted_.empty()) return device == wanted_;
     if (!any_) {
       first_ = std::string(device);
@@ -25,7 +26,7 @@ class OneDevice {
     }
     if (device == first_) return true;
     if (!reported_)
-      errors_.at(line, line > 0 ? 1 : 0,
+      errors_.at(at.line, at.column,
                  fmt::format("{}mixed devices: an event of device '{}' after events of '{}'", place, device, first_),
                  "choose one with --device, for example --device \"" + first_ + "\"");
     reported_ = true;
@@ -41,7 +42,7 @@ class OneDevice {
 // Common part of the two SAX readers: a stack of keys. Subclasses see scalars with their path's depth and last key.
 class Sax : public nlohmann::json_sax<nlohmann::json> {
  public:
-  explicit Sax(workload::RowErrors& errors) : errors_(errors) {}
+  Sax(PlacedInput& input, workload::RowErrors& errors) : errors_(errors), input_(input) {}
 
   bool null() final { return after_value(); }
   bool boolean(bool) final { return after_value(); }
@@ -105,9 +106,13 @@ class Sax : public nlohmann::json_sax<nlohmann::json> {
   virtual void on_string(const std::string&) {}
   virtual void on_number(double, std::int64_t) {}
 
+  /// Of the opening brace, from on_start_object().
+  PlacedInput::Place here() { return input_.here(); }
+
   workload::RowErrors& errors_;
 
  private:
+  PlacedInput& input_;
   void enter(bool array) {
     if (!stack_.empty() && stack_.back().array) ++stack_.back().index;
     stack_.push_back({array, -1, {}});
@@ -127,8 +132,8 @@ class Sax : public nlohmann::json_sax<nlohmann::json> {
 
 class Kineto final : public Sax {
  public:
-  Kineto(const ImportOptions& options, GpuEventSink& sink, workload::RowErrors& errors)
-      : Sax(errors), device_(options.device, errors), sink_(sink) {}
+  Kineto(PlacedInput& input, const ImportOptions& options, GpuEventSink& sink, workload::RowErrors& errors)
+      : Sax(input, errors), device_(options.device, errors), sink_(sink) {}
   bool saw_events() const { return saw_; }
 
  private:
@@ -143,6 +148,7 @@ class Kineto final : public Sax {
     saw_ = true;
     event_ = {};
     index_ = level(depth() - 2).index;
+    begins_ = here();
   }
   void on_string(const std::string& v) override {
     if (at_event()) {
@@ -177,12 +183,13 @@ class Kineto final : public Sax {
     if (event_.category != "kernel" && event_.category != "gpu_memcpy" && event_.category != "gpu_memset") return;
     const std::string place = fmt::format("traceEvents[{}]: ", index_);
     const std::string& device = event_.device.empty() ? event_.process : event_.device;
-    if (!device_.keeps(device, 0, place)) return;
+    if (!device_.keeps(device, begins_, place)) return;
     if (!event_.bad.empty() || !event_.has_dur || !std::isfinite(event_.dur) || event_.dur < 0 || event_.dur > 3.6e9) {
-      errors_.whole_file(place + (!event_.bad.empty() ? event_.bad
-                                  : event_.has_dur    ? fmt::format("dur is {} us", event_.dur)
-                                                      : "dur is missing"),
-                         "a GPU event needs a duration of 0 to 3.6e9 us");
+      errors_.at(begins_.line, begins_.column,
+                 place + (!event_.bad.empty() ? event_.bad
+                          : event_.has_dur    ? fmt::format("dur is {} us", event_.dur)
+                                              : "dur is missing"),
+                 "a GPU event needs a duration of 0 to 3.6e9 us");
       return;
     }
     sink_.event({.name = event_.name,
@@ -202,13 +209,14 @@ class Kineto final : public Sax {
   GpuEventSink& sink_;
   Event event_;
   std::int64_t index_ = 0;
+  PlacedInput::Place begins_;
   bool saw_ = false;
 };
 
 class RocprofJson final : public Sax {
  public:
-  RocprofJson(const ImportOptions& options, GpuEventSink& sink, workload::RowErrors& errors)
-      : Sax(errors), device_(options.device, errors), sink_(sink) {}
+  RocprofJson(PlacedInput& input, const ImportOptions& options, GpuEventSink& sink, workload::RowErrors& errors)
+      : Sax(input, errors), device_(options.device, errors), sink_(sink) {}
   bool saw_events() const { return saw_; }
 
  private:
@@ -225,6 +233,7 @@ class RocprofJson final : public Sax {
     if (in_record() && depth() == 6) {
       record_ = {};
       index_ = level(4).index;
+      begins_ = here();
       saw_ = true;
     }
   }
@@ -251,14 +260,16 @@ class RocprofJson final : public Sax {
     const bool copy = key_at(3) == "memory_copy";
     const std::string place = fmt::format("{}[{}]: ", key_at(3), index_);
     const std::string agent = std::to_string(record_.agent);
-    if (!copy && !device_.keeps(agent, 0, place)) return;
+    if (!copy && !device_.keeps(agent, begins_, place)) return;
     if (record_.start < 0 || record_.end < record_.start) {
-      errors_.whole_file(place + fmt::format("it ends at {} before it starts at {}", record_.end, record_.start));
+      errors_.at(begins_.line, begins_.column,
+                 place + fmt::format("it ends at {} before it starts at {}", record_.end, record_.start));
       return;
     }
     const auto name = names_.find(record_.kernel);
     if (!copy && name == names_.end()) {
-      errors_.whole_file(place + fmt::format("kernel {} has no entry in kernel_symbols", record_.kernel));
+      errors_.at(begins_.line, begins_.column,
+                 place + fmt::format("kernel {} has no entry in kernel_symbols", record_.kernel));
       return;
     }
     const std::string stream = std::to_string(record_.stream);
@@ -283,6 +294,7 @@ class RocprofJson final : public Sax {
   Record record_;
   std::map<std::int64_t, std::string> names_;
   std::int64_t index_ = 0;
+  PlacedInput::Place begins_;
   bool saw_ = false;
 };
 
@@ -293,7 +305,7 @@ void rocprof_csv(std::istream& in, const ImportOptions& options, GpuEventSink& s
   std::int64_t rows = 0;
   while (csv.next()) {
     const std::string agent(csv.text("Agent_Id"));
-    if (!device.keeps(agent, csv.line(), "")) continue;
+    if (!device.keeps(agent, {csv.line(), 1}, "")) continue;
     const auto start = csv.number("Start_Timestamp", 0, 9.2e18), end = csv.number("End_Timestamp", 0, 9.2e18);
     if (!start || !end) continue;
     // The values need 64-bit integers: a double is exact to 2^53 ns only (104 days of uptime).
@@ -337,13 +349,17 @@ void h800_classes(std::istream& in, GpuEventSink& sink, workload::RowErrors& err
 bool import_profile(Format format, std::istream& in, const std::string& file, const ImportOptions& options,
                     GpuEventSink& sink, config::Diagnostics& diagnostics) {
   workload::RowErrors errors(file, diagnostics);
+  PlacedInput placed(in);
   const auto sax = [&](auto&& handler, const char* what) {
-    nlohmann::json::sax_parse(in, &handler);
+    std::istream text(&placed);
+    nlohmann::json::sax_parse(text, &handler);
     if (!handler.failed() && !handler.saw_events()) errors.whole_file(fmt::format("no {} found", what));
   };
   switch (format) {
-    case Format::kineto: sax(Kineto(options, sink, errors), "traceEvents"); return true;
-    case Format::rocprofv3_json: sax(RocprofJson(options, sink, errors), "kernel_dispatch records"); return true;
+    case Format::kineto: sax(Kineto(placed, options, sink, errors), "traceEvents"); return true;
+    case Format::rocprofv3_json:
+      sax(RocprofJson(placed, options, sink, errors), "kernel_dispatch records");
+      return true;
     case Format::rocprofv3_csv: rocprof_csv(in, options, sink, errors); return true;
     case Format::h800_classes: h800_classes(in, sink, errors); return true;
     case Format::op_log: import_op_log(in, options, sink, errors); return true;
@@ -377,7 +393,7 @@ void import_op_log(std::istream& in, const ImportOptions& options, GpuEventSink&
       continue;
     }
     const std::string rank = json.contains("rank") ? json["rank"].dump() : "0";
-    if (!device.keeps(rank, number, "")) continue;
+    if (!device.keeps(rank, {number, 1}, "")) continue;
     sink.event({.name = op,
                 .category = "kernel",
                 .start_ns = *start,

@@ -264,7 +264,12 @@ void import_vllm_bench(std::istream& in, const ImportOptions& options, Dataset& 
     if (json.contains(key) && json[key].is_number()) {
       const double value = json[key].get<double>();
       if (value >= 0) return value;
-      errors.whole_file(fmt::format("{}: expected a number that is not negative, got {}", key, value));
+      // The parser keeps no places: a summary is small, its keys are looked up again.
+      const std::size_t at = std::min(text.find(fmt::format("\"{}\"", key)), text.size());
+      const auto begin = text.begin() + static_cast<std::ptrdiff_t>(at);
+      errors.at(1 + static_cast<int>(std::count(text.begin(), begin, '\n')),
+                static_cast<int>(at - (text.rfind('\n', at) + 1)) + 1,  // npos + 1 is 0
+                fmt::format("{}: expected a number that is not negative, got {}", key, value));
       good = false;
     } else if (required) {
       errors.whole_file(fmt::format("'{}' is missing or not a number", key));

@@ -208,6 +208,9 @@ std::unique_ptr<Deployment> deploy(const ExperimentSpec& spec) {
   d->agent.detector = spec.detector;
   d->agent.transfer = spec.transfer;
 
+  if (const auto& c = spec.calibration)
+    d->cost_model = {c->name, c->hardware, calibration::content_hash(*c), c->software_date, {}};
+  else d->cost_model = {"roofline", spec.device.name, "", "", {}};
   reseed(*d, spec);
   return d;
 }
@@ -222,6 +225,15 @@ void reseed(Deployment& d, const ExperimentSpec& spec) {
   else if (spec.workload.duration) options.run_end = Instant{spec.workload.duration->v};
   d.faults = fault::expand(spec.faults, options, candidates, diagnostics);
   diagnostics.throw_if_any();
+}
+
+std::vector<record::CostModelUse::Extrapolated> extrapolated_in(const model::OpShares& shares) {
+  std::vector<record::CostModelUse::Extrapolated> out;
+  for (const auto& [name, op] : shares.ops) {
+    if (op.extrapolated > 0) out.push_back({name, op.extrapolated / shares.total, op.why});
+  }
+  std::stable_sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return a.share > b.share; });
+  return out;
 }
 
 record::RunRecord Deployment::describe_run(const ExperimentSpec& spec) const {
@@ -243,6 +255,7 @@ record::RunRecord Deployment::describe_run(const ExperimentSpec& spec) const {
     run.slo_tpot.push_back(c.tpot);
   }
   run.warnings = warnings;
+  run.cost_model = cost_model;
   for (const std::string& note : control::not_shipped(spec.engine, spec.recovery, spec.router))
     run.warnings.push_back(note);
   return run;

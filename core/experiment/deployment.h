@@ -16,6 +16,7 @@
 #include "core/fault/schedule.h"
 #include "core/model/memory.h"
 #include "core/model/pricer.h"
+#include "core/model/step_samples.h"
 #include "core/record/run_record.h"
 #include "core/topology/placement.h"
 #include "core/topology/topology.h"
@@ -46,10 +47,14 @@ struct Deployment {
   control::NodeAgentSetup agent;
   Bytes kv_bytes_per_token;
   fault::FaultSchedule faults;
+  record::CostModelUse cost_model;  // who prices the steps; which operations are extrapolated depends on the load
 
   /// The description fields of a run's record.
   record::RunRecord describe_run(const ExperimentSpec& spec) const;
 };
+
+/// The operations that were priced outside of what was measured, with their share of all step time, largest first.
+std::vector<record::CostModelUse::Extrapolated> extrapolated_in(const model::OpShares& shares);
 
 /// What the experiment's fleet asks of a topology.
 topology::PlacementSpec placement_of(const ExperimentSpec& spec);

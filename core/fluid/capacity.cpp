@@ -249,4 +249,33 @@ Capacity capacity_of(const experiment::ExperimentSpec& spec, const experiment::D
   return c;
 }
 
+record::CostModelUse cost_model_of(const experiment::ExperimentSpec& spec, const experiment::Deployment& d,
+                                   const Capacity& capacity) {
+  model::OpShares shares;
+  const auto prompt = std::max<std::int64_t>(1, static_cast<std::int64_t>(capacity.load.prompt_mean + 0.5));
+  const double output = std::max(1.0, capacity.load.output_mean);
+  const auto ns = [](double s) { return static_cast<std::int64_t>(s * 1e9); };
+  for (const RoleCapacity* r : {&capacity.prefill, &capacity.decode, &capacity.both}) {
+    if (r->gpus == 0) continue;
+    const auto ranks = static_cast<std::size_t>(r->pricer->ranks());
+    model::StepSamples samples(*r->pricer, static_cast<double>(r->gpus));
+    if (r != &capacity.decode) {  // one prompt on every rank: a request's share is one rank's
+      const auto chunk = std::min(prompt, spec.engine.max_num_batched_tokens);
+      std::vector<model::PrefillItem> items;
+      for (std::size_t k = 0; k < ranks; ++k) items.push_back({static_cast<std::int32_t>(k), chunk, 0});
+      samples.add(items, {}, ns(prefill_s(*r->pricer, prompt, chunk) / static_cast<double>(ranks)));
+    }
+    if (r != &capacity.prefill) {
+      const auto batch = std::max<std::int64_t>(1, r->batch);
+      const double share = output / static_cast<double>(batch) / static_cast<double>(ranks);
+      samples.add({}, {ranks, {static_cast<std::int32_t>(batch), batch * r->context}},
+                  ns(decode_step_s(*r, batch) * share));
+    }
+    samples.append_to(shares);
+  }
+  record::CostModelUse use = d.cost_model;
+  use.extrapolated = experiment::extrapolated_in(shares);
+  return use;
+}
+
 }  // namespace faultline::fluid

@@ -62,6 +62,10 @@ struct Capacity {
   double instance_requests_per_s = 0;
 };
 
+/// Prices used at that load: the operations' shares of the GPU time of one request, and which are extrapolated.
+record::CostModelUse cost_model_of(const experiment::ExperimentSpec& spec, const experiment::Deployment& deployment,
+                                   const Capacity& capacity);
+
 Capacity capacity_of(const experiment::ExperimentSpec& spec, const experiment::Deployment& deployment,
                      const Load& load);
 

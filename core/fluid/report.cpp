@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 
+#include "core/report/cost_model.h"
 #include "core/report/summary_json.h"
 #include "core/report/text.h"
 
@@ -163,6 +164,7 @@ Json summary_json(const Report& r) {
              {"per_1m_output_tokens", money.per_1m_output},
              {"per_1m_all_tokens", money.per_1m_all}}},
            {"faults", std::move(faults)},
+           {"cost_model", report::cost_model_json(cost_model_of(*r.spec, *r.deployment, *r.capacity))},
            {"simulator", {{"fidelity", "fluid"}, {"seed", r.spec->seed}, {"events", x.events}}}};
   if (r.without != nullptr) {
     const Money clean = money_of(r.prices, size_of(*r.spec, *r.deployment), *r.without);
@@ -208,6 +210,7 @@ std::string summary_text(const Report& r) {
     const Money clean = money_of(r.prices, size_of(*r.spec, *r.deployment), *r.without);
     row("", fmt::format("{:.4g} and {:.4g} without failures", clean.per_1m_input, clean.per_1m_output));
   }
+  row("prices", report::cost_model_text(report::cost_model_json(cost_model_of(*r.spec, *r.deployment, *r.capacity))));
   const auto kinds = by_kind(r);
   if (!kinds.empty()) {
     out += fmt::format("\n{:<14} {:>8} {:>12} {:>10} {:>10} {:>9} {:>9}\n", "fault", "events", "GPU-h lost", "hit",

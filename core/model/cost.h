@@ -5,6 +5,7 @@
 // and flops. A cost model is immutable once built and may be shared.
 #pragma once
 
+#include <limits>
 #include <string_view>
 #include <vector>
 
@@ -17,6 +18,7 @@ struct Price {
   FixedTime time{};           // of one run of the operation (not times op.repeats)
   bool extrapolated = false;  // outside what the model was measured or fitted on
   std::string_view source;    // short, for reports; lives as long as the cost model
+  std::string_view why{};     // extrapolated: how it lies outside, for reports; likewise
 };
 
 /// One line of decode attention's price: intercept + per_token * cached tokens. The price is the largest of the lines,
@@ -29,6 +31,9 @@ struct ContextPrice {
   std::vector<ContextLine> lines;  // at least one; every slope >= 0
   bool extrapolated = false;
   std::string_view source;
+  std::string_view why{};
+  /// Mean cached tokens of a sequence up to which the price rests on measurements; beyond it is extrapolated.
+  std::int64_t context_measured = std::numeric_limits<std::int64_t>::max();
 };
 
 /// A dispatch, combine or all-reduce: latency + max(xgmi / f, rdma / g) with f, g the capacity that is left of the
@@ -39,6 +44,7 @@ struct ExchangePrice {
   FixedTime rdma{};
   bool extrapolated = false;
   std::string_view source;
+  std::string_view why{};
 };
 
 class CostModel {

@@ -339,11 +339,13 @@ Breakdown StepPricer::breakdown(std::span<const PrefillItem> prefill, std::span<
                     std::max(scaled(p.xgmi.v * op.repeats, scales.xgmi), scaled(p.rdma.v * op.repeats, scales.rdma))};
       entry.extrapolated = p.extrapolated;
       entry.source = p.source;
+      entry.why = p.why;
     } else {
       const Price p = cost_->price(op);
       entry.time = {scaled(p.time.v * op.repeats, compute_slowdown)};
       entry.extrapolated = p.extrapolated;
       entry.source = p.source;
+      entry.why = p.why;
     }
     sum += entry.time;
     out.ops.push_back(entry);
@@ -379,9 +381,13 @@ Breakdown StepPricer::breakdown(std::span<const PrefillItem> prefill, std::span<
       time = std::max(
           time, scaled(entry.lines[i].first, slowdown) + scaled(entry.lines[i].slope, slowdown) * load.context_tokens);
     }
-    const ContextPrice p = cost_->context_price(shape_, plan_, load.sequences);
-    out.ops.push_back(
-        {decode_attention_op(shape_, plan_, load.sequences, load.context_tokens), {time}, p.extrapolated, p.source});
+    const ContextPrice p = cost_->context_price(shape_, plan_, half(load.sequences, halves()));
+    const bool longer = load.context_tokens / load.sequences > p.context_measured;
+    out.ops.push_back({decode_attention_op(shape_, plan_, load.sequences, load.context_tokens),
+                       {time},
+                       p.extrapolated || longer,
+                       p.source,
+                       p.extrapolated || !longer ? p.why : "contexts longer than any measured"});
     sum += FixedTime{time};
   }
   append_exchange_ops(shape_, plan_, device_, half(c.tokens_max, halves()), ops);

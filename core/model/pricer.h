@@ -45,6 +45,7 @@ struct OpTime {
   FixedTime time;  // all repeats, with the rank's slowdown and the links' capacity
   bool extrapolated = false;
   std::string_view source;
+  std::string_view why{};  // extrapolated: how the operation lies outside of what was measured
 };
 struct Breakdown {
   std::int64_t rank = 0;    // the rank whose own operations take longest

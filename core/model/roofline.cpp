@@ -72,7 +72,8 @@ ExchangePrice RooflineCost::exchange_price(const Op& op) const {
           .xgmi = fixed_from_ns(static_cast<double>(op.xgmi.v) * kNsPerSecond / (xgmi * e.xgmi)),
           .rdma = fixed_from_ns(static_cast<double>(op.rdma.v) * kNsPerSecond / (nic * e.rdma)),
           .extrapolated = op.nodes > device_.exchange_nodes_measured,
-          .source = kSource};
+          .source = kSource,
+          .why = op.nodes > device_.exchange_nodes_measured ? "exchange over more nodes than measured" : ""};
 }
 
 FixedTime RooflineCost::host_step(Launch launch) const {

@@ -57,6 +57,8 @@ class Archive {
             f.own_gpus, f.instances_direct, p.symptom, p.detect, p.decide, p.drain, p.reroute, p.replace, p.ready,
             p.fence, p.repair_state, p.degraded, p.rejoin, p.restore, p.first_token, f.kv_bytes_lost, f.recovery);
   }
+  void one(CostModelUse& c) { (*this)(c.name, c.hardware, c.hash, c.software_date, c.extrapolated); }
+  void one(CostModelUse::Extrapolated& e) { (*this)(e.op, e.share, e.why); }
   void one(ThroughputBin& b) { (*this)(b.output_tokens, b.prefill_tokens); }
   template <class T>
   void one(T& v) {
@@ -70,7 +72,7 @@ void archive(A& a, RunRecord& r) {
   SimulatorStats& s = r.stats;
   a(r.experiment, r.seed, r.begin, r.end, r.gpus, r.spare_gpus, r.prefill_nodes, r.decode_nodes, r.instances,
     r.slo_class_names, r.slo_ttft, r.slo_tpot, r.requests, r.capacity, r.faults, r.throughput, r.tokens_degraded,
-    r.rebalances, r.rebalance_bytes, r.warnings, s.wall_s, s.cpu_s, s.events, s.flows, s.controller_steps,
+    r.rebalances, r.rebalance_bytes, r.warnings, r.cost_model, s.wall_s, s.cpu_s, s.events, s.flows, s.controller_steps,
     s.decode_steps, s.peak_rss_bytes, s.log_hash, s.fidelity);
 }
 

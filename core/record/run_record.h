@@ -93,6 +93,20 @@ struct ThroughputBin {
   std::int64_t prefill_tokens = 0;  // prompt tokens computed, recomputed ones included
 };
 
+/// Where the run's step times come from, and which of its operations were priced outside of what was measured.
+struct CostModelUse {
+  std::string name;           // of the calibration, "roofline" without one
+  std::string hardware;       // that it was measured on, or the device of the roofline
+  std::string hash;           // of the calibration's content, 16 hexadecimal digits; empty for the roofline
+  std::string software_date;  // of the newest measured row; empty for the roofline
+  struct Extrapolated {
+    std::string op;    // of the step plan
+    double share = 0;  // of the time of all steps, its extrapolated part only, 0 … 1
+    std::string why;   // of the longest part
+  };
+  std::vector<Extrapolated> extrapolated;  // the largest first; a run without any step has none
+};
+
 struct SimulatorStats {
   double wall_s = 0, cpu_s = 0;
   std::uint64_t events = 0, flows = 0, controller_steps = 0, decode_steps = 0;
@@ -118,6 +132,7 @@ struct RunRecord {
   std::int64_t tokens_degraded = 0;                  // output tokens made while some expert had no copy (policy mask)
   std::int64_t rebalances = 0, rebalance_bytes = 0;  // of groups' experts, without any fault; bytes moved between GPUs
   std::vector<std::string> warnings;                 // "prices extrapolated beyond …", each once
+  CostModelUse cost_model;
   SimulatorStats stats;
 };
 

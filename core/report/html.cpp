@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/metrics/series.h"
+#include "core/report/cost_model.h"
 #include "core/report/style.h"
 #include "core/report/svg.h"
 #include "core/report/text.h"
@@ -309,6 +310,17 @@ std::string list_section(const char* title, const std::vector<std::string>& line
 
 std::string sources_section(const Report& report) {
   std::string out;
+  const record::CostModelUse& use = report.run->cost_model;
+  if (!use.name.empty()) {
+    out += fmt::format("<section>\n<h2>Cost model</h2>\n<p>{}</p>\n", e(cost_model_text(cost_model_json(use))));
+    if (!use.hash.empty()) out += fmt::format("<p class=\"soft\">Content of the calibration: {}</p>\n", e(use.hash));
+    if (!use.extrapolated.empty()) {
+      Table t({"Extrapolated operation", "share of the step time", "why"}, 3);
+      for (const auto& x : use.extrapolated) t.row({x.op, percent(x.share), x.why});
+      out += t.html();
+    }
+    out += "</section>\n";
+  }
   if (!report.sources.empty()) {
     Table t({"Figure", "Source"}, 2);
     for (const Source& s : report.sources) t.row({s.what, s.source});

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "core/report/cost_model.h"
+
 namespace faultline::report {
 namespace {
 
@@ -216,6 +218,7 @@ nlohmann::ordered_json summary_json(const Report& report) {
         {"fidelity", s.simulator.fidelity},
         {"seed", s.seed},
         {"log_hash", fmt::format("{:016x}", s.simulator.log_hash)}}},
+      {"cost_model", cost_model_json(report.run->cost_model)},
       {"sources", std::move(sources)},
       {"warnings", Json(s.warnings)},
       {"violations", Json(s.violations)}};

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "core/metrics/series.h"
+#include "core/report/cost_model.h"
 #include "core/report/text.h"
 
 namespace faultline::report {
@@ -287,6 +288,10 @@ std::string terminal_text(const Report& report, const TerminalOptions& options) 
   list(report.impacts.notes, "note", false);
   list(report.summary.warnings, "warning", false);
   list(report.summary.violations, "BROKEN", true);
+  if (const auto& use = report.run->cost_model; !use.extrapolated.empty()) {
+    page.blank();
+    page.row("prices", printable(cost_model_text(cost_model_json(use))));
+  }
   const auto& sim = report.summary.simulator;
   page.blank();
   page.row(

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/report/cost_model.h"
 #include "core/report/svg.h"
 #include "core/report/text.h"
 
@@ -83,6 +84,10 @@ std::vector<VariantRow> variant_rows(const std::vector<Variant>& variants) {
       if (phases && phases->contains("not_restored") && (*phases)["not_restored"].is_string())
         r.not_restored = (*phases)["not_restored"].get<std::string>();
     }
+    if (v.summary.contains("cost_model")) {
+      r.cost_model = cost_model_text(v.summary["cost_model"]);
+      r.extrapolated = extrapolated_share(v.summary["cost_model"]);
+    }
     out.push_back(std::move(r));
   }
   return out;
@@ -120,6 +125,10 @@ std::string variants_text(const std::string& title, const std::vector<Variant>& 
       out += '\n';
     }
   }
+  for (const VariantRow& r : rows) {
+    if (r.extrapolated <= 0) continue;
+    for (const std::string& line : wrapped(printable(r.name + ": " + r.cost_model), kWidth)) out += line + '\n';
+  }
   for (const Column* c : {&kColumns[1], &kColumns[4]}) {
     double top = 0;
     for (const VariantRow& r : rows) top = std::max(top, (r.*(c->value)).value_or(0));
@@ -141,6 +150,8 @@ Json variants_json(const std::string& title, const std::vector<Variant>& variant
     for (const Column& c : kColumns) row[c.key] = r.*(c.value) ? Json(*(r.*(c.value))) : Json(nullptr);
     row["structural_gpus_max"] = r.gpus_idle_max ? Json(*r.gpus_idle_max) : Json(nullptr);
     row["restored"] = r.restored;
+    row["cost_model"] = r.cost_model.empty() ? Json(nullptr) : Json(r.cost_model);
+    row["extrapolated_share"] = r.cost_model.empty() ? Json(nullptr) : Json(r.extrapolated);
     rows.push_back(std::move(row));
   }
   return {{"title", title}, {"rows", std::move(rows)}};
@@ -158,6 +169,10 @@ std::string variants_html(const std::string& title, const std::vector<Variant>& 
     out += "</tr>\n";
   }
   out += "</table></div>\n";
+  for (const VariantRow& r : rows) {
+    if (!r.cost_model.empty())
+      out += fmt::format("<p class=\"soft\">{}: {}</p>\n", html_escape(r.name), html_escape(r.cost_model));
+  }
   out += bar_rows_svg("Tokens/s within SLO", bars(rows, kColumns[1], "run"));
   out += bar_rows_svg("Capacity lost to the fault, GPU-s", bars(rows, kColumns[4], "collateral"));
   out += bar_rows_svg("Time until restored", bars(rows, kColumns[6], "paired"));

@@ -22,6 +22,8 @@ struct VariantRow {
       t95_s, restore_s, cost_per_1m_output;
   bool restored = true;      // false: t95 or restore is missing because the run ended first
   std::string not_restored;  // why, in words
+  std::string cost_model;    // who priced the steps and what was extrapolated, in words; empty where not stated
+  double extrapolated = 0;   // share of the step time
 };
 std::vector<VariantRow> variant_rows(const std::vector<Variant>& variants);
 

@@ -4,6 +4,7 @@
 
 #include "core/base/assert.h"
 #include "core/base/random.h"
+#include "core/experiment/deployment.h"
 
 namespace faultline::sim {
 
@@ -74,6 +75,10 @@ World::World(WorldSetup setup, record::RunRecord& run)
   }
 
   groups_per_instance_ = static_cast<std::uint32_t>(setup_.groups.size());
+  for (const auto& shape : setup_.groups) {
+    samples_.emplace_back(*shape.pricer, static_cast<double>(std::size_t{shape.gpus_per_rank} *
+                                                             static_cast<std::size_t>(shape.pricer->ranks())));
+  }
   for (const auto& i : setup_.fleet.instances) counted_.push_back(i.serving);
   groups_on_node_.resize(topology.layout.nodes);
   for (std::uint32_t i = 0; i < setup_.instances.size(); ++i) {
@@ -81,6 +86,7 @@ World::World(WorldSetup setup, record::RunRecord& run)
       const control::GroupSetup& s = setup_.instances[i].groups[k];
       Group g;
       g.exec = std::make_unique<GroupExecutor>(*setup_.groups[k].pricer);
+      g.exec->count_in(samples_[k]);
       g.nodes = s.nodes;
       g.instance = i;
       g.index = k;
@@ -194,6 +200,9 @@ void World::run() {
   run_.stats.controller_steps = steps_;
   for (const Group& g : groups_) run_.stats.decode_steps += g.exec->steps_total();
   run_.stats.fidelity = "step";
+  model::OpShares shares;
+  for (const model::StepSamples& s : samples_) s.append_to(shares);
+  run_.cost_model.extrapolated = experiment::extrapolated_in(shares);
   run_.stats.log_hash = setup_.log ? setup_.log->hash() : 0;
   if (interrupted_) run_.warnings.push_back("interrupted: the run was stopped before its end");
 }

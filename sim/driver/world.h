@@ -303,6 +303,7 @@ class World final : public fault::FaultActuator,
 
   WorldSetup setup_;
   record::RunRecord& run_;
+  std::vector<model::StepSamples> samples_;  // by group index, of all instances
   Observer observer_;
   Truth truth_;
   topology::PathTable paths_;

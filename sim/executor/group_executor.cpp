@@ -112,6 +112,7 @@ GroupExecutor::Ended GroupExecutor::finish(Instant now) {
     fraction_ = static_cast<std::int64_t>((elapsed(1) + fraction_) & kFractionMask);
   }
   steps_total_ += static_cast<std::uint64_t>(ended.steps);
+  if (samples_ && ended.steps > 0) samples_->add(items_, loads_, (now - began_).v);
   op_ = OpId{};
   stalled_ = false;
   end_ = kNever;

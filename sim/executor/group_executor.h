@@ -13,6 +13,7 @@
 #include "core/base/quantity.h"
 #include "core/model/load.h"
 #include "core/model/pricer.h"
+#include "core/model/step_samples.h"
 
 namespace faultline::sim {
 
@@ -58,6 +59,8 @@ class GroupExecutor {
   /// Duration of a decode step of the present loads in this environment over its duration in a healthy one; 1 when
   /// idle.
   double slowdown() const;
+  /// Every op that ends from now on is counted there. `samples` outlives it.
+  void count_in(model::StepSamples& samples) { samples_ = &samples; }
 
   /// Bytes per second that one GPU of the group sends out of its node for the running op's exchange; 0 when idle,
   /// stalled or inside one node.
@@ -106,6 +109,7 @@ class GroupExecutor {
   std::vector<double> rank_slowdown_;
   double rdma_factor_ = 1, xgmi_factor_ = 1;
   std::uint64_t steps_total_ = 0;
+  model::StepSamples* samples_ = nullptr;
 };
 
 }  // namespace faultline::sim

@@ -1,7 +1,9 @@
 #include "core/calibration/importers.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <cctype>
 #include <fstream>
 #include <sstream>
@@ -215,6 +217,17 @@ TEST(KinetoImport, BadTracesAreErrorsWithTheirPlace) {
   std::string negative(kTrace);
   negative.replace(negative.find("20.25"), 5, "-20.2");
   EXPECT_THAT(profile(rules, negative).errors, HasSubstr("traceEvents[2]: dur is -20.2 us"));
+  // Line and column of the event's opening brace, also far behind the first block that is read.
+  const auto place = [](const std::string& text, std::size_t at) {
+    const std::size_t brace = text.rfind('{', text.rfind("\"ph\"", at)), line = text.rfind('\n', brace) + 1;
+    return fmt::format("trace:{}:{}: error: ",
+                       1 + std::count(text.begin(), text.begin() + static_cast<int>(brace), '\n'), brace - line + 1);
+  };
+  EXPECT_THAT(profile(rules, negative).errors, HasSubstr(place(negative, negative.find("-20.2")) + "traceEvents[2]"));
+  std::string far(negative);
+  far.insert(far.find(" {\"ph\": \"X\", \"cat\": \"kernel\""),
+             std::string(100, ' ') + "\n\n" + std::string(200'000, ' '));
+  EXPECT_THAT(profile(rules, far).errors, HasSubstr(place(far, far.find("-20.2")) + "traceEvents[2]"));
   std::string mixed(kTrace);
   mixed.replace(mixed.rfind("\"device\": 2"), 11, "\"device\": 7");
   EXPECT_THAT(profile(rules, mixed).errors,

@@ -58,6 +58,11 @@ inline RunRecord steady_run(int span_s = 200) {
 /// of 5 s.
 inline RunRecord failstop_run() {
   RunRecord run = steady_run();
+  run.cost_model = {"mi300x",
+                    "MI300X",
+                    "0123456789abcdef",
+                    "2026-01-05",
+                    {{"decode_attention", 0.25, "contexts longer than any measured"}, {"dispatch", 0.125, "no rows"}}};
   record::FaultRecord f;
   f.id = "gpu";
   f.kind = "gpu.failstop";

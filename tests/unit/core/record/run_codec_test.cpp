@@ -51,6 +51,7 @@ RunRecord sample() {
   r.faults = {f};
   r.throughput = {{1, 2}, {3, std::numeric_limits<std::int64_t>::max()}};
   r.warnings = {"extrapolated"};
+  r.cost_model = {"mi300x", "MI300X", "00ff", "2026-01-05", {{"mla_decode", 0.25, "long"}, {"dispatch", 0.125, ""}}};
   r.stats.wall_s = 0.1;
   r.stats.cpu_s = std::numeric_limits<double>::denorm_min();
   r.stats.events = 5;
@@ -98,6 +99,14 @@ TEST(RunCodec, ReadsBackWhatWasWritten) {
   ASSERT_EQ(b.throughput.size(), 2U);
   EXPECT_EQ(b.throughput[1].prefill_tokens, r.throughput[1].prefill_tokens);
   EXPECT_EQ(b.warnings, r.warnings);
+  EXPECT_EQ(b.cost_model.name, "mi300x");
+  EXPECT_EQ(b.cost_model.hardware, "MI300X");
+  EXPECT_EQ(b.cost_model.hash, "00ff");
+  EXPECT_EQ(b.cost_model.software_date, "2026-01-05");
+  ASSERT_EQ(b.cost_model.extrapolated.size(), 2U);
+  EXPECT_EQ(b.cost_model.extrapolated[0].op, "mla_decode");
+  EXPECT_EQ(b.cost_model.extrapolated[0].share, 0.25);
+  EXPECT_EQ(b.cost_model.extrapolated[0].why, "long");
   EXPECT_EQ(b.stats.wall_s, 0.1);
   EXPECT_EQ(b.stats.cpu_s, r.stats.cpu_s);
   EXPECT_EQ(b.stats.log_hash, 0xdeadbeefU);

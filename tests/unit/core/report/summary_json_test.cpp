@@ -88,6 +88,20 @@ TEST(SummaryJson, OfAFailStopIsAsReviewed) {
                          summary_text(make_report(run, &without, &without, {.gpu_price_per_hour = 2.5})));
 }
 
+TEST(SummaryJson, NamesTheCostModelAndWhatWasExtrapolated) {
+  const RunRecord run = failstop_run();
+  const auto use = summary_json(make_report(run, nullptr, nullptr))["cost_model"];
+  EXPECT_EQ(use["name"], "mi300x");
+  EXPECT_EQ(use["hardware"], "MI300X");
+  EXPECT_EQ(use["hash"], "0123456789abcdef");
+  EXPECT_EQ(use["software_date"], "2026-01-05");
+  ASSERT_EQ(use["extrapolated"].size(), 2U);
+  EXPECT_EQ(use["extrapolated"][0]["op"], "decode_attention");
+  EXPECT_EQ(use["extrapolated"][0]["share_of_time"], 0.25);
+  EXPECT_EQ(use["extrapolated"][1]["why"], "no rows");
+  EXPECT_TRUE(summary_json(make_report(RunRecord(), nullptr, nullptr))["cost_model"]["hash"].is_null());
+}
+
 TEST(SummaryJson, WithoutAPairedRunCounterfactualFieldsAreNull) {
   const RunRecord run = failstop_run();
   const auto json = summary_json(make_report(run, nullptr, nullptr));
