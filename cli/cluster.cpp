@@ -78,8 +78,9 @@ int run(const Options& o) {
   } else if (!o.quiet) {
     std::fputs(report::terminal_text(report, {.colour = isatty(STDOUT_FILENO) != 0}).c_str(), stdout);
     fmt::print(
-        "\nlive        {} exchanges of worker groups, {} KV hand-offs with {:.1f} MB (1 byte for {} of the model)\n",
-        live.exchanges, live.kv_pushes, static_cast<double>(live.kv_bytes) / 1e6, o.scale);
+        "\nlive        {} processes and their workers at {}x, {} exchanges of worker groups, {} KV hand-offs with "
+        "{:.1f} MB (1 byte for {} of the model)\n",
+        live.processes, o.speed, live.exchanges, live.kv_pushes, static_cast<double>(live.kv_bytes) / 1e6, o.scale);
     fmt::print(
         "written     {}/\n            report.html summary.json requests.jsonl experiment.yaml truth.jsonl "
         "logs/*.flog\n",

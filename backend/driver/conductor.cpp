@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
@@ -121,6 +122,7 @@ void Conductor::start(Address who) {
   const std::uint32_t incarnation = board_->starts[member]++;
   Process& process = processes_[who];
   process = {who, 0, false};
+  ++run_.processes;
   process.pid = start_process(options_.program,
                               {"cluster", "member", "--role", kRoles[static_cast<std::size_t>(who.role)], "--index",
                                std::to_string(who.index), "--incarnation", std::to_string(incarnation)},
@@ -255,6 +257,12 @@ LiveRun Conductor::run() {
   stop_all();
   run_.truth = truth_.text();
   run_.wall_s = std::chrono::duration<double>(steady_clock::now() - began).count();
+  for (const int who : {RUSAGE_SELF, RUSAGE_CHILDREN}) {
+    rusage used{};
+    ::getrusage(who, &used);
+    run_.cpu_s += static_cast<double>(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
+                  static_cast<double>(used.ru_utime.tv_usec + used.ru_stime.tv_usec) * 1e-6;
+  }
   run_.exchanges = board_->exchanges;
   run_.exchanges_wrong = board_->exchanges_wrong;
   run_.kv_pushes = board_->kv_pushes;

@@ -56,6 +56,8 @@ struct LiveRun {
   Instant end{0};
   bool interrupted = false;
   double wall_s = 0;
+  double cpu_s = 0;             // of the conductor and of every process that was waited for
+  std::uint64_t processes = 0;  // routers, fleet manager, node agents; restarted ones count again
   std::uint64_t exchanges = 0, exchanges_wrong = 0, kv_pushes = 0, kv_bytes = 0, kv_wrong = 0;
 };
 

@@ -324,6 +324,7 @@ class Fold {
       return std::pair{a.gpu, a.from} < std::pair{b.gpu, b.from};
     });
     run_.stats.wall_s = live.wall_s;
+    run_.stats.cpu_s = live.cpu_s;
     run_.stats.events = run_.stats.controller_steps = records_.size();
     run_.stats.fidelity = "live";
     if (live.interrupted) run_.warnings.push_back("interrupted: the run was stopped before its end");

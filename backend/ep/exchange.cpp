@@ -11,6 +11,9 @@ namespace {
 
 constexpr std::size_t kHeaderBytes = 32;
 constexpr std::uint32_t kLowBits = 22;
+constexpr std::uint32_t kWaits = (1U << kLowBits) - 1;  // instead of a count: a sign of life
+constexpr std::int64_t kSignsPerWait = 4;
+constexpr std::int64_t kWaitsAtMost = 4;
 
 std::size_t record_bytes(const ExchangeSettings& s) { return 8 + s.topk * 8 + s.hidden * 4; }
 std::size_t slot_bytes(const ExchangeSettings& s) { return kHeaderBytes + s.tokens_max * record_bytes(s); }
@@ -38,8 +41,15 @@ std::size_t Exchange::window_bytes(const ExchangeSettings& s) { return (in_slots
 
 Exchange::Exchange(const ExchangeSettings& settings, Transport& transport, std::span<std::byte> window, RegionId local,
                    std::vector<EndpointId> peers, std::vector<RegionId> windows, std::function<OpId()> next_op)
+    : Exchange(settings, *new HostPoster(transport), window, local, std::move(peers), std::move(windows),
+               std::move(next_op)) {
+  own_poster_.reset(poster_);
+}
+
+Exchange::Exchange(const ExchangeSettings& settings, Poster& poster, std::span<std::byte> window, RegionId local,
+                   std::vector<EndpointId> peers, std::vector<RegionId> windows, std::function<OpId()> next_op)
     : s_(settings),
-      transport_(&transport),
+      poster_(&poster),
       window_(window),
       local_(local),
       peers_(std::move(peers)),
@@ -47,8 +57,8 @@ Exchange::Exchange(const ExchangeSettings& settings, Transport& transport, std::
       next_op_(std::move(next_op)) {
   FAULTLINE_ASSERT(s_.ranks > 0 && s_.ranks <= 64 && s_.rank < s_.ranks && s_.ranks % s_.ranks_per_node == 0,
                    "ranks={} per node={}", s_.ranks, s_.ranks_per_node);
-  FAULTLINE_ASSERT(window_.size() >= window_bytes(s_) && s_.tokens_max < (1U << kLowBits), "window of {} bytes",
-                   window_.size());
+  heard_at_.assign(s_.ranks, Instant{0});
+  FAULTLINE_ASSERT(window_.size() >= window_bytes(s_) && s_.tokens_max < kWaits, "window of {} bytes", window_.size());
 }
 
 // ---- messages
@@ -93,14 +103,14 @@ void Exchange::send(Kind kind, std::uint32_t to, std::uint32_t index_there, std:
   }
   const std::int64_t bytes = at - begin;
   const OpId op = next_op_();
-  const Status status = transport_->post({op,
-                                          peers_[to],
-                                          {{local_,
-                                            {static_cast<std::int64_t>(slot)},
-                                            windows_[to],
-                                            {static_cast<std::int64_t>(in_slot(kind, step_, index_there))},
-                                            {bytes}}},
-                                          tag_of(kind, index_there)});
+  const Status status = poster_->post({op,
+                                       peers_[to],
+                                       {{local_,
+                                         {static_cast<std::int64_t>(slot)},
+                                         windows_[to],
+                                         {static_cast<std::int64_t>(in_slot(kind, step_, index_there))},
+                                         {bytes}}},
+                                       tag_of(kind, index_there)});
   if (!status) {
     mark_dead(1ULL << to);
     return;
@@ -172,7 +182,7 @@ void Exchange::dispatch(Instant now, std::span<const float> values, std::span<co
   ++step_;
   dead_before_ = dead_;
   phase_ = Phase::dispatching;
-  deadline_ = now + s_.wait_max;
+  begin_waiting(now);
   counts_.clear();
   heard_.clear();
   arrivals_.clear();
@@ -218,7 +228,7 @@ void Exchange::send_high_throughput(std::map<std::uint32_t, std::vector<Record>>
     if (rank == s_.rank || !alive(rank)) continue;
     const auto it = by_rank.find(rank);
     const auto count = static_cast<std::uint32_t>(it == by_rank.end() ? 0 : it->second.size());
-    if (!transport_->post({next_op_(), peers_[rank], {}, tag_of(Kind::count, count)})) mark_dead(1ULL << rank);
+    if (!poster_->post({next_op_(), peers_[rank], {}, tag_of(Kind::count, count)})) mark_dead(1ULL << rank);
   }
   for (std::uint32_t node = 0; node < s_.ranks / s_.ranks_per_node; ++node) {
     std::map<std::uint32_t, Record> once;  // by token
@@ -281,7 +291,7 @@ void Exchange::combine(Instant now, std::span<const float> results) {
   FAULTLINE_ASSERT(phase_ == Phase::computing && results.size() == arrivals_.size() * s_.hidden,
                    "results={} arrivals={}", results.size(), arrivals_.size());
   phase_ = Phase::combining;
-  deadline_ = now + s_.wait_max;
+  begin_waiting(now);
   std::map<std::uint32_t, Message> back;
   // Who announced tokens gets an answer even if none came through: an empty one, so that it need not wait.
   for (const auto& [source, count] : counts_) {
@@ -367,7 +377,7 @@ void Exchange::advance() {
       return std::tie(a.source, a.token) < std::tie(b.source, b.token);
     });
     phase_ = Phase::computing;
-    deadline_ = kNever;
+    deadline_ = next_sign_ = kNever;
   } else if (phase_ == Phase::combining) {
     if (!results_due_.empty()) return;
     combined_.value.assign(std::size_t{tokens_} * s_.hidden, 0.0F);
@@ -384,36 +394,58 @@ void Exchange::advance() {
     for (std::uint32_t token = 0; token < tokens_; ++token) combined_.whole[token] = owed[token] == 0;
     combined_.dead = dead_;
     phase_ = Phase::idle;
-    deadline_ = kNever;
+    deadline_ = next_sign_ = kNever;
   }
 }
 
 void Exchange::tick(Instant now) {
+  give_sign(now);
   if (now < deadline_) return;
   std::uint64_t late = 0;
+  const bool enough = now - began_ >= s_.wait_max * kWaitsAtMost;
+  const auto silent = [&](std::uint32_t rank) { return enough || now - heard_at_[rank] >= s_.wait_max; };
   if (phase_ == Phase::dispatching) {
     for (std::uint32_t rank = 0; rank < s_.ranks; ++rank) {
       if (rank == s_.rank || !alive(rank) || heard_.contains(rank)) continue;
-      if (counts_.contains(rank)) {
-        // It announced tokens, so it lives: who should have passed them on does not.
-        const auto via = forwarder(rank, node_of(s_.rank), dead_before_);
-        if (via && node_of(rank) != node_of(s_.rank) && *via != s_.rank) late |= 1ULL << *via;
-        heard_.insert(rank);
-      } else {
+      if (silent(rank)) {
         late |= 1ULL << rank;
+      } else if (counts_.contains(rank)) {
+        // It announced tokens and lives: they are lost with who should have passed them on, if that one is silent.
+        const auto via = forwarder(rank, node_of(s_.rank), dead_before_);
+        if (via && node_of(rank) != node_of(s_.rank) && *via != s_.rank && silent(*via)) {
+          late |= 1ULL << *via;
+          heard_.insert(rank);
+        }
       }
     }
   } else {
-    for (const std::uint32_t rank : results_due_) late |= 1ULL << rank;
+    for (const std::uint32_t rank : results_due_) late |= silent(rank) ? 1ULL << rank : 0;
   }
   mark_dead(late);
   advance();
-  if (phase_ == Phase::dispatching || phase_ == Phase::combining) deadline_ = now + s_.wait_max;
+  if (phase_ == Phase::dispatching || phase_ == Phase::combining)
+    deadline_ = now + Duration{s_.wait_max.v / kSignsPerWait};  // somebody is late and lives: looked at again
 }
 
-Instant Exchange::next_deadline() const { return deadline_; }
+void Exchange::begin_waiting(Instant now) {
+  began_ = now;
+  deadline_ = now + s_.wait_max;
+  next_sign_ = now + Duration{s_.wait_max.v / kSignsPerWait};
+}
 
-void Exchange::handle(const TransportEvent& event, Instant) {
+void Exchange::give_sign(Instant now) {
+  if (now < next_sign_) return;
+  next_sign_ = now + Duration{s_.wait_max.v / kSignsPerWait};
+  for (std::uint32_t rank = 0; rank < s_.ranks; ++rank) {
+    if (rank == s_.rank || !alive(rank)) continue;
+    // Refused: there is no room, so it has other things of ours to hear; or it is gone, which an event tells.
+    (void)poster_->post({next_op_(), peers_[rank], {}, tag_of(Kind::count, kWaits)});
+  }
+}
+
+Instant Exchange::next_deadline() const { return std::min(deadline_, next_sign_); }
+
+void Exchange::handle(const TransportEvent& event, Instant now) {
   const auto rank_at = [this](EndpointId peer) -> std::optional<std::uint32_t> {
     for (std::uint32_t rank = 0; rank < s_.ranks; ++rank) {
       if (rank != s_.rank && peers_[rank] == peer) return rank;
@@ -421,7 +453,11 @@ void Exchange::handle(const TransportEvent& event, Instant) {
     return std::nullopt;
   };
   if (const auto* notified = std::get_if<Notified>(&event)) {
-    if (const auto rank = rank_at(notified->from)) told(*rank, notified->tag);
+    const auto rank = rank_at(notified->from);
+    if (!rank) return;
+    heard_at_[*rank] = now;
+    const bool sign = static_cast<Kind>(notified->tag >> 30) == Kind::count && (notified->tag & kWaits) == kWaits;
+    if (!sign) told(*rank, notified->tag);
   } else if (const auto* down = std::get_if<EndpointDown>(&event)) {
     if (const auto rank = rank_at(down->peer)) mark_dead(1ULL << *rank);
   } else {

@@ -1,5 +1,6 @@
 // Expert-parallel exchange of one rank: dispatch tokens to the ranks of their experts, combine the results, over a
-// Transport. Host-posted. Sans-IO: transport events in, done() out; one owner thread.
+// Transport; its writes are posted by the host, or by device code (poster.h). Sans-IO: transport events in, done() out;
+// one owner thread.
 //
 // Two variants with the same result, bit for bit:
 //   low_latency      one write per peer, straight to it; the count travels in its header
@@ -9,20 +10,25 @@
 // A combined token is the sum, in order of rank, of what each rank computed for it; the reference (reference.h) adds in
 // the same order, so equality is exact.
 //
-// A rank that does not answer within wait_max of a step is marked dead, here and, by the headers, everywhere; tokens
-// that lack its experts are flagged. From then on nothing is sent to it and nobody waits for it.
+// A rank that owes something and has said nothing for wait_max is marked dead, here and, by the headers, everywhere;
+// tokens that lack its experts are flagged. From then on nothing is sent to it and nobody waits for it. Who waits says
+// so to all others four times per wait_max: one that is late because it waits for a dead rank is not taken for dead,
+// and the survivors agree on who is. A healthy step is over before the first such sign. Signs or
+// not, four times wait_max is the end of a wait.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <span>
 #include <utility>
 #include <vector>
 
+#include "backend/ep/poster.h"
 #include "core/base/quantity.h"
 #include "core/ports/transport.h"
 
@@ -69,6 +75,9 @@ class Exchange {
   /// `window` is registered as `local`; peers[r] is rank r's endpoint and windows[r] its imported window (own entries
   /// unused).
   Exchange(const ExchangeSettings& settings, Transport& transport, std::span<std::byte> window, RegionId local,
+           std::vector<EndpointId> peers, std::vector<RegionId> windows, std::function<OpId()> next_op);
+  /// As above, with another way of posting; it outlives the exchange.
+  Exchange(const ExchangeSettings& settings, Poster& poster, std::span<std::byte> window, RegionId local,
            std::vector<EndpointId> peers, std::vector<RegionId> windows, std::function<OpId()> next_op);
 
   /// Steps run one after another: 0, 1, 2, … on every rank. Shapes: values[tokens * hidden]; experts and weights
@@ -131,10 +140,13 @@ class Exchange {
   void send_low_latency(std::map<std::uint32_t, std::vector<Record>>& by_rank);
   void send_high_throughput(std::map<std::uint32_t, std::vector<Record>>& by_rank);
   void mark_dead(std::uint64_t ranks);
+  void begin_waiting(Instant now);
+  void give_sign(Instant now);
   void advance();
 
   ExchangeSettings s_;
-  Transport* transport_;
+  std::unique_ptr<Poster> own_poster_;
+  Poster* poster_;
   std::span<std::byte> window_;
   RegionId local_;
   std::vector<EndpointId> peers_;
@@ -144,6 +156,9 @@ class Exchange {
   Phase phase_ = Phase::idle;
   std::uint64_t step_ = 0;  // of the current or last dispatch; the first is 1
   Instant deadline_ = kNever;
+  Instant next_sign_ = kNever;
+  Instant began_{0};               // of the present wait
+  std::vector<Instant> heard_at_;  // last notify of each rank
   std::uint64_t dead_ = 0;
   std::uint64_t dead_before_ = 0;  // when the step began: who chose which forwarder
   std::uint32_t tokens_ = 0;

@@ -336,6 +336,13 @@ std::string sources_section(const Report& report) {
 }
 
 std::string footer(const metrics::Summary& s) {
+  if (s.simulator.fidelity == "live") {
+    return fmt::format(
+        "<footer class=\"soft\">\n<p>Observed on live processes in {} ({} of CPU time of all of them): {} records in "
+        "their logs. Percentiles are nearest-rank; docs/metrics.md defines every figure.</p>\n</footer>\n",
+        time_text(duration_from_seconds(s.simulator.wall_s)), time_text(duration_from_seconds(s.simulator.cpu_s)),
+        with_commas(static_cast<std::int64_t>(s.simulator.events)));
+  }
   return fmt::format(
       "<footer class=\"soft\">\n<p>Simulated in {} of CPU time ({} wall): {} events, {} flows, {} requests per "
       "CPU-second. "

@@ -294,6 +294,13 @@ std::string terminal_text(const Report& report, const TerminalOptions& options) 
   }
   const auto& sim = report.summary.simulator;
   page.blank();
+  if (sim.fidelity == "live") {
+    page.row("observed",
+             fmt::format("on live processes: {} wall, {} CPU of all of them · {} records in their logs",
+                         time_text(duration_from_seconds(sim.wall_s)), time_text(duration_from_seconds(sim.cpu_s)),
+                         with_commas(static_cast<std::int64_t>(sim.events))));
+    return std::move(page).text();
+  }
   page.row(
       "simulator",
       fmt::format("{} wall, {} CPU · {} events · {} flows · {} requests per CPU-second · {} · log {:016x}",

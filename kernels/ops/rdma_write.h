@@ -15,10 +15,11 @@ FAULTLINE_DEV std::uint32_t big_endian(std::uint32_t v) { return __builtin_bswap
 FAULTLINE_DEV void write_rdma_wqe(const RdmaQueue& q, std::uint32_t index, const RdmaWrite& w, bool last) {
   constexpr std::uint32_t kWrite = 0x08, kWriteImm = 0x09;  // MLX5_OPCODE_RDMA_WRITE, MLX5_OPCODE_RDMA_WRITE_IMM
   constexpr std::uint32_t kCompletion = 2U << 2;            // MLX5_WQE_CTRL_CQ_UPDATE
-  constexpr std::uint32_t kUnits = 3;                       // segments of 16 bytes
+  // Segments of 16 bytes; without bytes no data segment, where a length of 0 would mean 2^31.
+  const std::uint32_t units = w.length == 0 ? 2 : 3;
   std::uint32_t* at = q.wqes + static_cast<std::uint64_t>(index & (q.slots - 1)) * 16;
   at[0] = big_endian((index & 0xffffU) << 8 | (w.with_notify != 0 ? kWriteImm : kWrite));
-  at[1] = big_endian(q.qp_number << 8 | kUnits);
+  at[1] = big_endian(q.qp_number << 8 | units);
   at[2] = big_endian(last ? kCompletion : 0);
   at[3] = w.with_notify != 0 ? big_endian(w.notify) : 0;
   at[4] = big_endian(static_cast<std::uint32_t>(w.remote >> 32));

@@ -17,7 +17,7 @@ struct RdmaQueue {
   std::uint32_t qp_number = 0;
 };
 
-/// length <= 2^31, from local memory under lkey to the peer's under rkey.
+/// length < 2^31, from local memory under lkey to the peer's under rkey; 0: nothing but its notify.
 struct RdmaWrite {
   std::uint64_t local = 0;
   std::uint64_t remote = 0;

@@ -187,11 +187,12 @@ class Rank {
     }
     exchange_->combine(now(), results);
     if (!wait_for([&] { return exchange_->combined(); })) return false;
-    check(values, experts, weights);
+    check(step, values, experts, weights);
     return true;
   }
 
-  void check(std::span<const float> values, std::span<const std::uint32_t> experts, std::span<const float> weights) {
+  void check(std::uint64_t step, std::span<const float> values, std::span<const std::uint32_t> experts,
+             std::span<const float> weights) {
     const Combined& result = exchange_->result();
     const auto expected = reference_moe(kRanks, s_.experts, s_.topk, s_.hidden, values, experts, weights, compute);
     if (result.value.size() != expected.size()) ++mine().wrong;
@@ -207,7 +208,8 @@ class Rank {
         if (!equal || needs_dead) ++mine().wrong;
       } else {
         ++mine().marked;
-        if (result.dead == 0) ++mine().wrong;
+        // In the fatal step a token may be lost with the rank that should have passed it on before anybody knows of it.
+        if (result.dead == 0 && step != kFatalStep) ++mine().wrong;
       }
     }
   }

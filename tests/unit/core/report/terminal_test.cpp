@@ -59,6 +59,20 @@ TEST(TerminalReport, FitsNarrowAndWideTerminals) {
   }
 }
 
+TEST(TerminalReport, ALiveRunSaysWhatWasObservedAndNothingOfASimulator) {
+  RunRecord run = failstop_run();
+  run.stats = {};
+  run.stats.fidelity = "live";
+  run.stats.wall_s = 61.5;
+  run.stats.cpu_s = 12;
+  run.stats.events = 4'711;
+  const std::string text = terminal_text(make_report(run, nullptr, nullptr));
+  expect_width(text, 80);
+  EXPECT_EQ(text.find("simulator"), std::string::npos) << text;
+  EXPECT_NE(text.find("observed "), std::string::npos) << text;
+  EXPECT_NE(text.find("4,711"), std::string::npos) << text;
+}
+
 TEST(TerminalReport, ColourOnlyWhereAsked) {
   const RunRecord run = failstop_run();
   const Report report = make_report(run, nullptr, nullptr);
