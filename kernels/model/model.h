@@ -71,6 +71,7 @@ class Model {
 
  private:
   struct Parts;
+  struct Step;
   Config config_;
   Limits limits_;
   Device& device_;

@@ -89,8 +89,11 @@ TEST(Model, DecodeOfATokenAgreesWithItsPrefillInBothCacheFormats) {
 
 // Greedy tokens of every device along the same histories (the first device's), so that one near tie does not hide the
 // rest. Devices differ in the order of float sums alone, but one bf16 rounding that falls the other way moves FP8 codes
-// after it, so logits differ by about a percent. A token may differ only where the first device's two largest logits
-// are closer than that.
+// after it. Each device's logits are within 2.8 % (relative rms, PrefillLogitsEqualTheDoubleReference) of the exact
+// ones; taken as independent, the difference of two logits on two devices has a standard deviation of at most 2 x 2.8 %
+// of their size. A token may differ only where the first device's two largest logits are closer than 2.7 of those.
+constexpr double kNearTie = 0.15;
+
 TEST(Model, EveryDeviceGeneratesTheSameTokens) {
   test::Random random(92);
   std::vector<std::vector<int>> prompts;
@@ -125,7 +128,7 @@ TEST(Model, EveryDeviceGeneratesTheSameTokens) {
         ++compared;
         if (m->greedy()[0] == token) continue;
         ++near_ties;
-        EXPECT_LT(gap, 0.15) << "seed " << test::run_seed() << " prompt " << i << " step " << n;
+        EXPECT_LT(gap, kNearTie) << "seed " << test::run_seed() << " prompt " << i << " step " << n;
       }
       in.cached += static_cast<int>(in.tokens.size());
       in.tokens = {token};
@@ -133,9 +136,9 @@ TEST(Model, EveryDeviceGeneratesTheSameTokens) {
   }
   std::printf("  %d tokens of %zu prompts compared, %d near ties\n", compared, prompts.size(), near_ties);
   // A GPU's tensor cores round sums earlier (gemm_test.cpp), so that more bf16 values fall the other way: up to three
-  // in ten.
-  EXPECT_LE(near_ties, 1 + (gpu ? compared * 3 / 10 : compared / 20))
-      << "at most one in twenty, and one for short runs";
+  // in ten there.
+  if (gpu) EXPECT_LE(near_ties, 1 + compared * 3 / 10);
+  else EXPECT_LE(near_ties * 20, compared) << "at most one in twenty";
 }
 
 TEST(Model, ASequencesLogitsHaveTheSameBitsInEveryBatch) {
