@@ -1,10 +1,9 @@
 // faultline backtest: incidents that happened, beside what step runs of the same fault predict for them.
 #include <fmt/format.h>
 
-#include <thread>
-
 #include "cli/distributed.h"
 #include "cli/experiment_files.h"
+#include "cli/replica_work.h"
 #include "cli/run.h"
 #include "core/plan/backtest.h"
 #include "core/report/text.h"
@@ -37,16 +36,20 @@ int run(const Options& o) {
   std::vector<std::vector<plan::Outcome>> predicted(incidents.size(),
                                                     std::vector<plan::Outcome>(static_cast<std::size_t>(o.seeds)));
   TaskRun tasks;
-  for (std::size_t k = 0; k < replicas.size(); ++k) tasks.todo.push_back(k);
-  tasks.jobs = static_cast<std::size_t>(o.jobs > 0 ? o.jobs : std::max(1U, std::thread::hardware_concurrency()));
+  for (std::size_t k = 0; k < replicas.size(); ++k) tasks.todo.push_back({k, {}});
+  tasks.jobs = jobs_or_cores(o.jobs);
   catch_interrupts();
-  tasks.done = [&](std::size_t k, const std::string& summary) {
+  tasks.done = [&](const Task& task, const std::string& summary) {
+    const std::size_t k = task.number;
     predicted[replicas[k].spec][k % static_cast<std::size_t>(o.seeds)] =
         plan::outcome_of(nlohmann::json::parse(summary));
   };
-  const auto failed = run_tasks(replica_work(specs, replicas, false), std::move(tasks));
+  const auto failed = run_tasks(replica_work(
+                                    specs, [&](std::size_t k) { return replicas[k]; }, false),
+                                std::move(tasks));
   if (failed)
-    throw std::runtime_error(fmt::format("a run of incident '{}' failed", incidents[replicas[*failed].spec].name));
+    throw std::runtime_error(fmt::format("a run of incident '{}' failed: {}",
+                                         incidents[replicas[failed->task.number].spec].name, failed->error));
   if (interrupted) return 130;
   const plan::Backtest result = plan::backtest(incidents, predicted);
   if (o.json) {

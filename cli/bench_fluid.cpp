@@ -10,6 +10,7 @@
 
 #include "cli/distributed.h"
 #include "cli/fluid_run.h"
+#include "cli/replica_work.h"
 
 namespace faultline::cli {
 namespace {
@@ -42,18 +43,17 @@ int run(const Options& o) {
   const experiment::ExperimentSpec scenario = load(o.scenario);
   const double children = cpu_s(RUSAGE_CHILDREN), self = cpu_s(RUSAGE_SELF);
   const auto began = std::chrono::steady_clock::now();
-  std::vector<ReplicaTask> replicas;
-  for (int k = 0; k < o.replicas; ++k) replicas.push_back({0, scenario.seed + static_cast<std::uint64_t>(k)});
   std::int64_t requests = 0, faults = 0;
   TaskRun tasks;
-  for (std::size_t k = 0; k < replicas.size(); ++k) tasks.todo.push_back(k);
+  for (std::size_t k = 0; k < static_cast<std::size_t>(o.replicas); ++k) tasks.todo.push_back({k, {}});
   tasks.jobs = static_cast<std::size_t>(o.jobs);
-  tasks.done = [&](std::size_t, const std::string& summary) {
+  tasks.done = [&](const Task&, const std::string& summary) {
     const auto json = nlohmann::json::parse(summary);
     requests += json["requests"]["arrived"].get<std::int64_t>();
     for (const auto& f : json["faults"]) faults += static_cast<std::int64_t>(f["members"].size());
   };
-  if (run_tasks(replica_work({scenario}, std::move(replicas), true), std::move(tasks)))
+  const auto replica = [&](std::size_t k) { return ReplicaTask{0, scenario.seed + k}; };
+  if (run_tasks(replica_work({scenario}, replica, true), std::move(tasks)))
     throw std::runtime_error("a benchmark replica failed");
   const double wall = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   const double replica_cpu = (cpu_s(RUSAGE_CHILDREN) - children + cpu_s(RUSAGE_SELF) - self) / o.replicas;

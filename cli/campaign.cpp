@@ -1,14 +1,12 @@
 #include "cli/campaign.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <nlohmann/json.hpp>
-#include <thread>
 
 #include "cli/case_runs.h"
+#include "cli/distributed.h"
 #include "cli/sweep_store.h"
 #include "core/base/hash.h"
 #include "core/experiment/campaign.h"
@@ -126,24 +124,18 @@ int run_campaign(const RunOptions& options) {
   catch_interrupts();
   std::vector<std::pair<std::size_t, std::string>> dead;
   std::size_t done = 0;
-  const auto began = std::chrono::steady_clock::now();
-  const bool tty = isatty(STDERR_FILENO) != 0 && !options.quiet;
-  run_cases(
-      specs, todo, std::max(1U, std::thread::hardware_concurrency()), options.unpaired,
-      [&](std::size_t k, const CaseResult& result) {
-        if (result.error.empty())
-          store.put({keys[k], cases[k].name, static_cast<std::int64_t>(spec.seed), result.summary});
-        else dead.emplace_back(k, result.error);
-        ++done;
-      },
-      [&] {
-        if (!tty) return;
-        const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
-        const double left = done ? elapsed / static_cast<double>(done) * static_cast<double>(todo.size() - done) : 0;
-        fmt::print(stderr, "\r{}/{} cases, {} were there already, {:.0f} s left   ", done, todo.size(),
-                   cases.size() - todo.size(), left);
-      });
-  if (tty) fmt::print(stderr, "\r{:70}\r", "");
+  {
+    Progress progress("cases", options.quiet);
+    run_cases(
+        specs, todo, jobs_or_cores(0), options.unpaired,
+        [&](std::size_t k, const CaseResult& result) {
+          if (result.error.empty())
+            store.put({keys[k], cases[k].name, static_cast<std::int64_t>(spec.seed), result.summary});
+          else dead.emplace_back(k, result.error);
+          ++done;
+        },
+        [&] { progress.show(done, todo.size(), cases.size() - todo.size()); });
+  }
 
   const auto reproduce = [&](std::size_t k, const char* command) {
     std::string sets;

@@ -12,8 +12,8 @@ namespace faultline::cli {
 
 /// How one run ended.
 struct CaseResult {
-  std::string summary;  // JSON as `faultline run` writes it; empty where the run did not end well
-  std::string error;    // why not: "died of signal 6", or what it said
+  std::string summary;  // JSON as a replica's (cli/replica_work.h); empty where the run did not end well
+  std::string error;    // why not: the signal, or what it threw
 };
 
 /// Runs specs[k] for every k in `which`, `jobs` at a time, each with its paired run unless `unpaired`. `done` is called

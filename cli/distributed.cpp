@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <thread>
 
 #include "cli/mpi_link.h"
 #include "cli/run.h"
@@ -27,17 +28,8 @@ int from_environment(std::initializer_list<const char*> names, int otherwise) {
   return otherwise;
 }
 
-bool write_all(int fd, const void* data, std::size_t size) {
-  const char* p = static_cast<const char*>(data);
-  while (size > 0) {
-    const ssize_t n = write(fd, p, size);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return false;
-    p += n;
-    size -= static_cast<std::size_t>(n);
-  }
-  return true;
-}
+using sim::write_all;
+
 bool read_all(int fd, void* data, std::size_t size) {
   char* p = static_cast<char*>(data);
   while (size > 0) {
@@ -74,15 +66,16 @@ class Runner {
   Runner(const Runner&) = delete;
   Runner& operator=(const Runner&) = delete;
   bool idle() const { return !busy_; }
-  void start(std::uint64_t task) {
+  void start(const Task& task) {
     busy_ = true;
     task_ = task;
-    if (!write_all(fd_, &task, sizeof task)) throw std::runtime_error("a task process is gone");
+    const std::uint64_t head[2] = {task.number, task.input.size()};
+    if (!write_all(fd_, head, sizeof head) || !write_all(fd_, task.input.data(), task.input.size()))
+      throw std::runtime_error("a task process is gone");
   }
   struct Answer {
-    bool well = false;
-    std::uint64_t task = 0;
-    std::string bytes;
+    Task task;
+    Result result;
   };
   /// Waits at most so long.
   std::optional<Answer> poll_answer(int wait_ms) {
@@ -94,11 +87,11 @@ class Runner {
     if (poll(&p, 1, wait_ms) <= 0) return std::nullopt;
     busy_ = false;
     std::uint64_t head[2] = {0, 0};  // well, size
-    Answer a{.well = false, .task = task_, .bytes = {}};
-    if (!read_all(fd_, head, sizeof head)) return a;
-    a.bytes.resize(head[1]);
-    a.well = read_all(fd_, a.bytes.data(), a.bytes.size()) && head[0] == 1;
-    return a;
+    std::string bytes;
+    if (!read_all(fd_, head, sizeof head)) return Answer{task_, {"", "its process is gone"}};
+    bytes.resize(head[1]);
+    if (!read_all(fd_, bytes.data(), bytes.size())) return Answer{task_, {"", "its process is gone"}};
+    return head[0] == 1 ? Answer{task_, {bytes, ""}} : Answer{task_, {"", bytes}};
   }
 
  private:
@@ -106,35 +99,40 @@ class Runner {
     prctl(PR_SET_PDEATHSIG, SIGKILL);  // a killed job leaves nothing behind
     signal(SIGINT, SIG_IGN);
     signal(SIGTERM, SIG_IGN);
-    TaskPool pool(work, 1);
-    std::uint64_t task = 0;
-    while (read_all(fd, &task, sizeof task)) {
-      std::string result;
-      pool.add(task);
-      while (pool.turn(1000, [&](std::size_t, const std::string& bytes) { result = bytes; })) {
+    std::uint64_t asked[2] = {0, 0};  // number, size of the input
+    while (read_all(fd, asked, sizeof asked)) {
+      Task task{asked[0], std::string(asked[1], '\0')};
+      if (!read_all(fd, task.input.data(), task.input.size())) break;
+      TaskPool pool(work, 1);
+      pool.add(std::move(task));
+      Result result{"", "interrupted"};
+      while (pool.turn(1000, [&](const Task&, const Result& r) { result = r; })) {
       }
-      const std::uint64_t head[2] = {pool.failed() ? 0U : 1U, result.size()};
-      if (!write_all(fd, head, sizeof head) || !write_all(fd, result.data(), result.size()) || pool.failed()) break;
+      const std::string& text = result.well() ? result.bytes : result.error;
+      const std::uint64_t head[2] = {result.well() ? 1U : 0U, text.size()};
+      if (!write_all(fd, head, sizeof head) || !write_all(fd, text.data(), text.size())) break;
     }
     _exit(0);
   }
   pid_t pid_ = -1;
   int fd_ = -1;
   bool busy_ = false;
-  std::uint64_t task_ = 0;
+  Task task_;
 };
 
-// Messages: 'r' ready; 'd' + task + bytes, 'f' + task: ended well or not; to a rank: 't' + task; 's' stop.
-std::string message(char kind, std::uint64_t task = 0, const std::string& bytes = {}) {
+// Messages to the leader: 'r' ready; 'd' + number + result, 'f' + number + error. To a rank: 't' + number + input; 's'
+// stop.
+std::string message(char kind, std::uint64_t number = 0, const std::string& bytes = {}) {
   std::string m(1, kind);
-  m.append(reinterpret_cast<const char*>(&task), sizeof task);
+  m.append(reinterpret_cast<const char*>(&number), sizeof number);
   return m + bytes;
 }
-std::uint64_t task_in(const std::string& m) {
-  std::uint64_t task = 0;
-  std::memcpy(&task, m.data() + 1, sizeof task);
-  return task;
+std::uint64_t number_in(const std::string& m) {
+  std::uint64_t number = 0;
+  std::memcpy(&number, m.data() + 1, sizeof number);
+  return number;
 }
+std::string bytes_in(const std::string& m) { return m.substr(1 + sizeof(std::uint64_t)); }
 
 [[noreturn]] void serve_rank(MpiLink& link, Runner& runner) {
   link.send(0, message('r'));
@@ -142,46 +140,57 @@ std::uint64_t task_in(const std::string& m) {
     MpiMessage m;
     if (link.receive(m)) {
       if (m.bytes[0] == 's') break;
-      runner.start(task_in(m.bytes));
+      runner.start({number_in(m.bytes), bytes_in(m.bytes)});
     }
-    if (const auto a = runner.poll_answer(2)) link.send(0, message(a->well ? 'd' : 'f', a->task, a->bytes));
+    if (const auto a = runner.poll_answer(2)) {
+      link.send(0, a->result.well() ? message('d', a->task.number, a->result.bytes)
+                                    : message('f', a->task.number, a->result.error));
+    }
   }
   link.~MpiLink();
   std::fflush(nullptr);
   _exit(0);  // the command's own end (tables, files) is the leader's
 }
 
-std::optional<std::size_t> lead(MpiLink& link, Runner& runner, TaskRun& run) {
-  std::optional<std::size_t> failed;
+std::optional<FailedTask> lead(MpiLink& link, Runner& runner, TaskRun& run) {
+  std::optional<FailedTask> failed;
   std::size_t next = 0, running = 0;
   std::vector<int> idle;
-  int serving = link.size() - 1;
+  std::map<int, Task> given;  // by rank
+  const int serving = link.size() - 1;
   auto last = std::chrono::steady_clock::now();
-  bool stopped = false;
-  const auto ended = [&](bool well, std::uint64_t task, const std::string& bytes) {
+  const auto ended = [&](const Task& task, const Result& result) {
     --running;
-    if (well) run.done(task, bytes);
-    else failed = task;
+    if (result.well()) run.done(task, result.bytes);
+    else if (!failed) failed = FailedTask{task, result.error};
   };
   for (;;) {
-    stopped = stopped || interrupted || failed || (run.enough && run.enough());
-    const auto more = [&] { return !stopped && next < run.todo.size(); };
+    const bool stopped = interrupted || failed;
+    const auto ready = [&] { return !stopped && next < run.todo.size(); };
     MpiMessage m;
     while (link.receive(m)) {
-      if (m.bytes[0] != 'r') ended(m.bytes[0] == 'd', task_in(m.bytes), m.bytes.substr(1 + sizeof(std::uint64_t)));
+      if (m.bytes[0] == 'd') ended(given[m.from], {bytes_in(m.bytes), ""});
+      if (m.bytes[0] == 'f') ended(given[m.from], {"", bytes_in(m.bytes)});
       idle.push_back(m.from);
     }
-    while (!idle.empty() && more()) {
-      link.send(idle.back(), message('t', run.todo[next++]));
+    while (!idle.empty() && ready()) {
+      const Task& task = run.todo[next++];
+      link.send(idle.back(), message('t', task.number, task.input));
+      given[idle.back()] = task;
       idle.pop_back();
       ++running;
     }
-    if (runner.idle() && more()) {
+    if (runner.idle() && ready()) {
       runner.start(run.todo[next++]);
       ++running;
     }
-    if (const auto a = runner.poll_answer(2)) ended(a->well, a->task, a->bytes);
-    if (running == 0 && (stopped || next == run.todo.size())) break;
+    if (const auto a = runner.poll_answer(2)) ended(a->task, a->result);
+    if (running == 0 && (interrupted || failed)) break;
+    if (running == 0 && next == run.todo.size()) {
+      run.todo = run.more ? run.more() : std::vector<Task>{};
+      next = 0;
+      if (run.todo.empty()) break;
+    }
     if (run.progress && std::chrono::steady_clock::now() - last > std::chrono::milliseconds(500)) {
       last = std::chrono::steady_clock::now();
       run.progress();
@@ -202,7 +211,7 @@ std::optional<std::size_t> lead(MpiLink& link, Runner& runner, TaskRun& run) {
 int job_size() { return std::max(1, from_environment({"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}, 1)); }
 int job_rank() { return from_environment({"OMPI_COMM_WORLD_RANK", "PMI_RANK"}, 0); }
 
-std::optional<std::size_t> run_tasks(const Work& work, TaskRun run) {
+std::optional<FailedTask> run_tasks(const Work& work, TaskRun run) {
   if (job_size() > 1) {
     Runner runner(work);
     using Open = MpiLink*();
@@ -213,12 +222,44 @@ std::optional<std::size_t> run_tasks(const Work& work, TaskRun run) {
     return failed;
   }
   TaskPool pool(work, run.jobs);
-  for (const std::size_t t : run.todo) pool.add(t);
-  while (pool.turn(500, run.done)) {
-    if (run.enough && run.enough()) pool.drop();
-    if (run.progress) run.progress();
+  std::optional<FailedTask> failed;
+  while (!failed && !interrupted) {
+    if (run.todo.empty() && run.more) run.todo = run.more();
+    if (run.todo.empty()) break;
+    for (Task& t : run.todo) pool.add(std::move(t));
+    run.todo.clear();
+    while (pool.turn(500, [&](const Task& task, const Result& result) {
+      if (result.well()) {
+        run.done(task, result.bytes);
+      } else if (!failed) {
+        failed = FailedTask{task, result.error};
+        pool.drop();
+      }
+    })) {
+      if (run.progress) run.progress();
+    }
   }
-  return pool.failed();
+  return failed;
+}
+
+std::size_t jobs_or_cores(int asked) {
+  return static_cast<std::size_t>(asked > 0 ? asked : std::max(1U, std::thread::hardware_concurrency()));
+}
+
+Progress::Progress(std::string what, bool quiet)
+    : what_(std::move(what)), shown_(!quiet && isatty(STDERR_FILENO) != 0), began_(std::chrono::steady_clock::now()) {}
+
+Progress::~Progress() {
+  if (shown_) fmt::print(stderr, "\r{:78}\r", "");
+}
+
+void Progress::show(std::size_t done, std::size_t count, std::size_t there) {
+  if (!shown_) return;
+  const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - began_).count();
+  const std::string left =
+      done > 0 ? fmt::format("{:.0f} s left", elapsed / static_cast<double>(done) * static_cast<double>(count - done))
+               : "no estimate yet";
+  fmt::print(stderr, "\r{:78}\r{}/{} {}, {} were there already, {}", "", done, count, what_, there, left);
 }
 
 }  // namespace faultline::cli

@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "cli/profiles.h"
 #include "core/fluid/compare.h"
 #include "core/report/summary_json.h"
 #include "sim/driver/replicas.h"
@@ -31,8 +32,7 @@ std::unique_ptr<FluidModel> make_fluid(const experiment::ExperimentSpec& spec, c
   fluid::check(m->spec, *m->deployment, m->measured.empty() ? nullptr : &m->measured, diagnostics);
   diagnostics.throw_if_any();
   m->capacity = fluid::capacity_of(m->spec, *m->deployment, fluid::load_of(m->spec, read_text));
-  m->prices = inputs.prices.empty() ? fluid::prices_of(spec.cost.gpu_hour, spec.topology.node.gpus)
-                                    : fluid::load_prices(must_read_file(inputs.prices), inputs.prices);
+  m->prices = load_prices(inputs.prices, spec);
   if (!inputs.state.empty()) m->state = fluid::load_state(must_read_file(inputs.state), inputs.state, *m->deployment);
   return m;
 }

@@ -26,8 +26,7 @@ std::string interval(const plan::Interval& i) {
 int run(const Options& o) {
   const experiment::ExperimentSpec spec = load_experiment(o.experiment).spec;
   const auto profiles = load_profiles(o.profiles);
-  const fluid::Prices prices = o.prices.empty() ? fluid::prices_of(spec.cost.gpu_hour, spec.topology.node.gpus)
-                                                : fluid::load_prices(must_read_file(o.prices), o.prices);
+  const fluid::Prices prices = load_prices(o.prices, spec);
   fluid::Load load = fluid::load_of(spec, read_text);
   plan::RankOptions options;
   options.samples = o.samples;
@@ -88,26 +87,24 @@ int run(const Options& o) {
   return 0;
 }
 
-const Registration kRank{
-    {.order = 21,
-     .name = "rank",
-     .help = "Components by what their failures cost in a month, with the cheapest fix",
-     .setup = [](CLI::App& app) {
-       auto o = std::make_shared<Options>();
-       add_experiment_options(app, o->experiment);
-       app.add_option("--profiles", o->profiles, "Rate profiles: names under faults/profiles, or files")
-           ->delimiter(',');
-       app.add_option("--prices", o->prices, "Price file (default: the experiment's price of a GPU-hour)");
-       app.add_option("--state", o->state, "Start from this state of the fleet");
-       app.add_option("--samples", o->samples, "Strikes simulated a row")
-           ->check(CLI::Range(2, 100'000))
-           ->capture_default_str();
-       app.add_option("--rows", o->rows, "Rows shown of each profile")
-           ->check(CLI::Range(1, 1'000'000))
-           ->capture_default_str();
-       app.add_flag("--json", o->json, "Print JSON");
-       return [o] { return run(*o); };
-     }}};
+const Registration kRank{{.order = 21,
+                          .name = "rank",
+                          .help = "Components by what their failures cost in a month, with the cheapest fix",
+                          .setup = [](CLI::App& app) {
+                            auto o = std::make_shared<Options>();
+                            add_experiment_options(app, o->experiment);
+                            add_profiles_option(app, o->profiles);
+                            add_prices_option(app, o->prices);
+                            app.add_option("--state", o->state, "Start from this state of the fleet");
+                            app.add_option("--samples", o->samples, "Strikes simulated a row")
+                                ->check(CLI::Range(2, 100'000))
+                                ->capture_default_str();
+                            app.add_option("--rows", o->rows, "Rows shown of each profile")
+                                ->check(CLI::Range(1, 1'000'000))
+                                ->capture_default_str();
+                            app.add_flag("--json", o->json, "Print JSON");
+                            return [o] { return run(*o); };
+                          }}};
 
 }  // namespace
 }  // namespace faultline::cli

@@ -56,6 +56,14 @@ bool SweepStore::has(const std::string& key) {
   return s.step() == SQLITE_ROW;
 }
 
+std::optional<std::string> SweepStore::summary(const std::string& key) {
+  Statement s(db_, "SELECT summary FROM replicas WHERE key=?");
+  if (!s.ok()) fail("cannot read");
+  s.bind(1, key);
+  if (s.step() != SQLITE_ROW) return std::nullopt;
+  return s.text(0);
+}
+
 void SweepStore::put(const SweepRow& row) {
   Statement s(db_, "INSERT OR IGNORE INTO replicas(key, point, seed, summary) VALUES(?,?,?,?)");
   if (!s.ok()) fail("cannot write");

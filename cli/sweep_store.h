@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,6 +29,7 @@ class SweepStore {
 
   bool has(const std::string& key);
   void put(const SweepRow& row);
+  std::optional<std::string> summary(const std::string& key);
   /// Summaries of the keys that are there, by key.
   std::map<std::string, std::string> summaries(const std::vector<std::string>& keys);
 

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
+#include <set>
 
 #include "core/calibration/fitted_cost.h"
 #include "core/control/ships.h"
@@ -101,6 +103,49 @@ void add_groups(std::vector<control::GroupSetup>& out, const Deployment::Role& r
   }
 }
 
+/// Every link once, by component; what several entries take adds up.
+void add_background(Deployment& d, const ExperimentSpec& spec, config::Diagnostics& diagnostics) {
+  if (spec.network.background.empty()) return;
+  const topology::ComponentGraph& graph = d.topology.graph;
+  const topology::Names names(d.topology, d.placement);
+  std::map<std::uint32_t, double> taken;
+  for (const BackgroundTraffic& b : spec.network.background) {
+    std::vector<ComponentId> components;
+    if (b.target.find('*') == std::string::npos) {
+      if (const auto c = names.resolve(b.target)) {
+        components.push_back(*c);
+      } else {
+        const auto unknown = names.unknown(b.target);
+        diagnostics.error(b.mark, unknown.message, unknown.note);
+        continue;
+      }
+    } else {
+      for (std::uint32_t c = 0; c < graph.size(); ++c) {
+        if (fault::matches(b.target, graph.name(ComponentId{c}))) components.push_back(ComponentId{c});
+      }
+    }
+    std::set<std::uint32_t> links;  // a link once an entry, also where its two ends match
+    for (const ComponentId c : components) {
+      for (const topology::LinkIndex l : graph.links_of(c)) {
+        const ComponentId link = graph.link(l).component;
+        if (graph[link].kind != topology::Kind::xgmi_link) links.insert(link.v);  // others are not inside a node
+      }
+    }
+    if (links.empty()) diagnostics.error(b.mark, fmt::format("network.background: '{}' has no link", b.target));
+    for (const std::uint32_t c : links) {
+      const auto capacity = graph.link(graph.links_of(ComponentId{c}).front()).capacity;
+      taken[c] += b.share ? *b.share : static_cast<double>(b.rate->v) / static_cast<double>(capacity.v);
+      if (taken[c] <= 0.95) continue;
+      diagnostics.error(b.mark, fmt::format("network.background takes {:.0f} % of {}: at most 95 % may be taken",
+                                            100 * taken[c], graph.name(ComponentId{c})));
+      break;
+    }
+  }
+  for (const auto& [c, share] : taken) {
+    if (share > 0) d.background.push_back({ComponentId{c}, 1 - share});
+  }
+}
+
 }  // namespace
 
 topology::PlacementSpec placement_of(const ExperimentSpec& spec) {
@@ -159,6 +204,8 @@ std::unique_ptr<Deployment> deploy(const ExperimentSpec& spec) {
                       "use wider groups or smaller instances");
     diagnostics.throw_if_any();
   }
+  add_background(*d, spec, diagnostics);
+  diagnostics.throw_if_any();
   const Deployment::Role& sender = d->prefill ? *d->prefill : *d->both;
   d->kv_bytes_per_token = sender.pricer->kv_bytes(Tokens{1});
 
@@ -223,7 +270,9 @@ void reseed(Deployment& d, const ExperimentSpec& spec) {
   options.seed = spec.seed;
   if (spec.end) options.run_end = Instant{spec.end->v};
   else if (spec.workload.duration) options.run_end = Instant{spec.workload.duration->v};
-  d.faults = fault::expand(spec.faults, options, candidates, diagnostics);
+  fault::Sample drawn = fault::sample(spec.faults, spec.sampling, options, candidates, diagnostics);
+  d.faults = std::move(drawn.schedule);
+  d.weight = drawn.weight;
   diagnostics.throw_if_any();
 }
 

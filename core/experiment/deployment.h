@@ -48,6 +48,13 @@ struct Deployment {
   Bytes kv_bytes_per_token;
   fault::FaultSchedule faults;
   record::CostModelUse cost_model;  // who prices the steps; which operations are extrapolated depends on the load
+  double weight = 1;  // of a run with these faults among runs of other seeds (core/fault/rare.h)
+  /// Links of the fabric that others use, too: what is left of each, in (0, 1). By component.
+  struct Background {
+    ComponentId link;
+    double left = 1;
+  };
+  std::vector<Background> background;
 
   /// The description fields of a run's record.
   record::RunRecord describe_run(const ExperimentSpec& spec) const;

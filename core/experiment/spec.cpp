@@ -5,6 +5,7 @@
 #include <regex>
 
 #include "core/base/assert.h"
+#include "core/experiment/calendar.h"
 #include "core/experiment/campaign.h"
 
 namespace faultline::experiment {
@@ -46,14 +47,25 @@ void describe(Fields& f, FleetSpec& s) {
   f.field("router_placement", s.router_placement);
 }
 
+void describe(Fields& f, BackgroundTraffic& s) {
+  f.required("target", s.target);
+  f.field("share", s.share, {.min = 0, .max = 0.95});
+  f.field("rate", s.rate, config::kPositive);
+  s.mark = f.mark("target");
+  if (f.reading() && s.share.has_value() == s.rate.has_value())
+    f.error({}, "background traffic takes a 'share' of its links or a 'rate', one of them");
+}
+
 void describe(Fields& f, NetworkSpec& s) {
   f.field("rdma_timeout", s.rdma_timeout, {.min = 1, .max = 31});
   f.field("rdma_retry", s.rdma_retry, {.min = 0, .max = 7});
+  f.list("background", s.background);
 }
 
 void describe(Fields& f, FluidSpec& s) {
   f.field("effects", s.effects);
   f.field("repair_crews", s.repair_crews, config::kNotNegative);
+  f.field("capacity_factor", s.capacity_factor, {.min = 1e-3, .max = 10});
 }
 
 void describe(Fields& f, ExpertsSpec& s) {
@@ -110,6 +122,7 @@ struct Reading {
   ExperimentSpec& spec;
   const config::FileReader* reader = nullptr;
   CampaignRef campaign = {};
+  std::vector<fault::FaultSpec> maintenance = {};
 };
 
 /// The faults of the one case of a campaign.
@@ -178,6 +191,13 @@ void describe(Fields& f, Reading& r) {
   } else {
     f.list("faults", s.faults);
   }
+  if (f.reading() && f.has("maintenance")) {
+    MaintenanceSpec maintenance;
+    f.object("maintenance", maintenance);
+    const Duration end = s.end.value_or(s.workload.duration.value_or(kForever));
+    r.maintenance = maintenance_faults(maintenance, s.folder, s.topology.nodes, end, reader, f.diagnostics());
+  }
+  f.object("sampling", s.sampling);
   f.object("risk", s.risk);
   f.object("cost", s.cost);
 }
@@ -205,6 +225,8 @@ ExperimentSpec load(const std::string& text, const std::string& file, const Over
   if (overrides.seed) spec.seed = *overrides.seed;
   if (!reading.campaign.file.empty() && diagnostics.ok()) read_campaign(spec, reading.campaign, reader, diagnostics);
   else fault::finish_list(spec.faults, diagnostics);
+  // Written out, they are faults like the others.
+  spec.faults.insert(spec.faults.end(), reading.maintenance.begin(), reading.maintenance.end());
   diagnostics.throw_if_any();
   return spec;
 }

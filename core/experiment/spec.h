@@ -24,6 +24,7 @@
 #include "core/control/node_agent.h"
 #include "core/control/specs.h"
 #include "core/experiment/candidates.h"
+#include "core/fault/rare.h"
 #include "core/fault/spec.h"
 #include "core/model/device.h"
 #include "core/model/experts.h"
@@ -54,12 +55,22 @@ struct FleetSpec {
   topology::RouterPlacement router_placement = topology::RouterPlacement::hosts;
 };
 
+/// Traffic of others on links of the fabric: what it takes, KV transfers and expert exchange do not have.
+///   background: [{target: "leaf-0", share: 0.25}, {target: "node-*.nic-*", rate: 100 Gb/s}]
+struct BackgroundTraffic {
+  std::string target;           // a link, a NIC (its cables), a switch (all its links), a node; * is any text
+  std::optional<double> share;  // of each such link's capacity, per direction, in (0, 0.95]; or
+  std::optional<BytesPerSecond> rate;
+  config::Mark mark;
+};
+
 /// Faults of the control plane's and the network's timing that belong to no single component.
 struct NetworkSpec {
   /// RC retransmission: a broken path is reported after (retry + 1) * 4.096 us * 2^timeout (InfiniBand specification,
   /// vol. 1, 9.7.6.1.3). Defaults 14 and 7 are what MoRI and Mooncake set.
   std::int32_t rdma_timeout = 14;
   std::int32_t rdma_retry = 7;
+  std::vector<BackgroundTraffic> background;
   Duration retransmission_budget() const {
     return Duration{(std::int64_t{rdma_retry} + 1) * 4096 * (std::int64_t{1} << rdma_timeout)};
   }
@@ -81,6 +92,8 @@ constexpr std::array<std::string_view, 2> enum_names(const FluidEffects*) { retu
 struct FluidSpec {
   FluidEffects effects = FluidEffects::formula;
   std::int64_t repair_crews = 0;  // hardware repairs at a time; 0: no limit
+  /// Of the capacity that the closed forms give: what step runs hold of it (`faultline plan` measures it).
+  double capacity_factor = 1;
 };
 
 /// Which experts tokens choose, and where the engine puts them (EPLB).
@@ -114,9 +127,11 @@ struct ExperimentSpec {
   Duration router_restart{5'000'000'000};
   control::AutoscalerSpec autoscaler;
   workload::WorkloadSpec workload;
-  /// `faults: [ … ]`, or `faults: {campaign: FILE}` for a campaign that makes one list (core/fault/campaign.h).
+  /// `faults: [ … ]` with the windows of `maintenance:` (core/experiment/calendar.h), or `faults: {campaign: FILE}` for
+  /// a campaign that makes one list (core/fault/campaign.h).
   std::vector<fault::FaultSpec> faults;
-  RiskGroups risk;  // shared-risk groups that the topology does not state
+  fault::SamplingSpec sampling;  // how random faults are drawn
+  RiskGroups risk;               // shared-risk groups that the topology does not state
   CostSpec cost;
   // Where the parts came from, for reports and errors.
   std::string folder;  // of the experiment file, "" for none; relative paths start there
@@ -124,6 +139,7 @@ struct ExperimentSpec {
 };
 
 void describe(config::Fields& f, FleetSpec& s);
+void describe(config::Fields& f, BackgroundTraffic& s);
 void describe(config::Fields& f, NetworkSpec& s);
 void describe(config::Fields& f, ExpertsSpec& s);
 void describe(config::Fields& f, CostSpec& s);

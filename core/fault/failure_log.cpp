@@ -15,7 +15,8 @@ std::int64_t days_from_civil(std::int64_t y, std::int64_t m, std::int64_t d) {
   return era * 146097 + doe - 719468;
 }
 
-/// "1234.5" hours, or "2025-03-01T04:00:00Z" (seconds and zone may be absent; UTC).
+}  // namespace
+
 std::optional<double> hours_of(std::string_view text) {
   if (const auto number = calibration::parse_number(text)) return number;
   const auto digits = [&](std::size_t at, std::size_t n) -> std::optional<std::int64_t> {
@@ -43,8 +44,6 @@ std::optional<double> hours_of(std::string_view text) {
   return static_cast<double>(days_from_civil(*y, *mo, *d)) * 24 + static_cast<double>(*h) +
          static_cast<double>(*mi * 60 + s) / 3600;
 }
-
-}  // namespace
 
 std::vector<Outage> read_failure_log(std::istream& in, const std::string& file, config::Diagnostics& diagnostics) {
   workload::RowErrors errors(file, diagnostics);

@@ -29,6 +29,10 @@ struct Outage {
   std::string cause;
 };
 
+/// "1234.5" hours as they are, or hours from 1970 of an instant as ISO 8601 writes it: "2025-03-01T04:00:00Z" (seconds
+/// and zone may be absent; UTC). nullopt for anything else.
+std::optional<double> hours_of(std::string_view text);
+
 /// Reads a log. Errors (missing columns, times that are no times, an end before its start) go to `diagnostics`.
 std::vector<Outage> read_failure_log(std::istream& in, const std::string& file, config::Diagnostics& diagnostics);
 

@@ -154,57 +154,35 @@ struct FirstFault {
   std::size_t component = 0;
 };
 
-/// Failures per second of each component while it is up.
-double unit_rate(const FaultSpec& s, const Named& component, std::uint64_t seed) {
-  return *s.random->rate_per_hour / kHourSeconds * frailty(s.random->lemons, seed, s.id, hash_text(component.name));
-}
-
 bool memoryless(const FaultSpec& s) {
   const RandomTimes& t = *s.random;
   return t.rate_per_hour && t.life.distribution == GapDistribution::exponential && t.common.share == 0 &&
          t.repeat.probability == 0 && t.from == Instant{0} && !t.until && !t.max;
 }
 
-/// Failures per second of all components together while all are up; each is given to `visit`.
-double total_rate(const std::vector<FaultSpec>& specs, const ExpandOptions& options, const Candidates& candidates,
-                  config::Diagnostics& diagnostics,
-                  const std::function<void(const FaultSpec&, std::size_t, double)>& visit) {
+double sum_of(const std::vector<UnitRate>& units) {
   double sum = 0;
-  for (const FaultSpec& s : specs) {
-    if (!s.random) continue;
-    if (!memoryless(s) || options.run_end == kNever) {
-      diagnostics.error(
-          s.mark, fmt::format("random fault '{}' cannot be drawn given that one strikes", s.id),
-          "that needs exponential rates over the whole of a run with an end, without 'common' and 'repeat'");
-      return 0;
-    }
-    const auto components = resolve_pattern(s, candidates, diagnostics);
-    for (std::size_t c = 0; c < components.size(); ++c) {
-      const double rate = unit_rate(s, components[c], options.seed);
-      if (visit) visit(s, c, rate);
-      sum += rate;
-    }
-  }
+  for (const UnitRate& u : units) sum += u.per_s;
   return sum;
 }
 
 FirstFault draw_first(const std::vector<FaultSpec>& specs, const ExpandOptions& options, const Candidates& candidates,
                       config::Diagnostics& diagnostics) {
   FirstFault first;
-  const double rate = total_rate(specs, options, candidates, diagnostics, {});
+  const auto units = unit_rates(specs, options, candidates, diagnostics);
+  const double rate = sum_of(units);
   if (rate == 0) return first;
   Random random(options.seed, "fault/first");
   // Exponential, truncated at the run's end: inverse of (1 - exp(-rate t)) / (1 - exp(-rate end)).
   const double p = 1 - stable::exp(-rate * seconds(options.run_end));
   first.at = later(Instant{0}, -stable::log(1 - random.uniform() * p) / rate);
   double left = random.uniform() * rate;
-  total_rate(specs, options, candidates, diagnostics, [&](const FaultSpec& s, std::size_t c, double unit) {
-    if (left >= 0) {
-      first.spec = &s;
-      first.component = c;
-    }
-    left -= unit;
-  });
+  for (const UnitRate& u : units) {
+    if (left < 0) break;
+    first.component = u.spec == first.spec ? first.component + 1 : 0;
+    first.spec = u.spec;
+    left -= u.per_s;
+  }
   return first;
 }
 
@@ -417,9 +395,29 @@ std::vector<ScheduledFault::Transition> ScheduledFault::transitions(Instant appl
   return out;
 }
 
+std::vector<UnitRate> unit_rates(const std::vector<FaultSpec>& specs, const ExpandOptions& options,
+                                 const Candidates& candidates, config::Diagnostics& diagnostics) {
+  std::vector<UnitRate> units;
+  for (const FaultSpec& s : specs) {
+    if (!s.random) continue;
+    if (!memoryless(s) || options.run_end == kNever) {
+      diagnostics.error(
+          s.mark, fmt::format("random fault '{}' cannot be drawn given that one strikes", s.id),
+          "that needs exponential rates over the whole of a run with an end, without 'common' and 'repeat'");
+      return {};
+    }
+    for (const Named& c : resolve_pattern(s, candidates, diagnostics)) {
+      const double rate =
+          *s.random->rate_per_hour / kHourSeconds * frailty(s.random->lemons, options.seed, s.id, hash_text(c.name));
+      units.push_back({&s, c.name, rate, momentary(s)});
+    }
+  }
+  return units;
+}
+
 double probability_of_a_fault(const std::vector<FaultSpec>& specs, const ExpandOptions& options,
                               const Candidates& candidates, config::Diagnostics& diagnostics) {
-  const double rate = total_rate(specs, options, candidates, diagnostics, {});
+  const double rate = sum_of(unit_rates(specs, options, candidates, diagnostics));
   return rate == 0 ? 0 : 1 - stable::exp(-rate * seconds(options.run_end));
 }
 

@@ -81,6 +81,17 @@ struct ExpandOptions {
 double probability_of_a_fault(const std::vector<FaultSpec>& specs, const ExpandOptions& options,
                               const Candidates& candidates, config::Diagnostics& diagnostics);
 
+/// One component under one random fault, which strikes it with this rate while it is up.
+struct UnitRate {
+  const FaultSpec* spec = nullptr;  // in the list given
+  std::string component;
+  double per_s = 0;
+  bool momentary = false;  // the fault takes no time: the component is up again at once
+};
+/// All of them, in the order of the list and of the components' names. Errors as probability_of_a_fault().
+std::vector<UnitRate> unit_rates(const std::vector<FaultSpec>& specs, const ExpandOptions& options,
+                                 const Candidates& candidates, config::Diagnostics& diagnostics);
+
 /// Errors (unknown target, a target of the wrong kind, a pattern that matches nothing, an instant after the run's end,
 /// more than 100,000 random events) go to `diagnostics` with the place in the file; the result is then incomplete.
 /// Precondition: finish_list() was called on `specs` and reading them gave no error.

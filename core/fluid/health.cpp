@@ -3,11 +3,41 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 
 namespace faultline::fluid {
 
 using fault::FaultKind;
 using topology::Kind;
+
+Health::Health(const experiment::Deployment& d)
+    : topology_(d.topology),
+      schedule_(d.faults),
+      active_(d.topology.layout.nodes),
+      uplinks_lost_(d.topology.layout.leaves, 0),
+      shut_(d.faults.size(), 0) {
+  if (d.background.empty()) return;
+  const topology::Layout& l = topology_.layout;
+  std::map<std::uint32_t, double> left;  // by component of a link
+  for (const auto& b : d.background) left[b.link.v] = b.left;
+  const auto of = [&](topology::LinkIndex link) {
+    const auto found = left.find(topology_.graph.link(link).component.v);
+    return found == left.end() ? 1.0 : found->second;
+  };
+  nic_left_.assign(std::size_t{l.nodes} * l.nics, 1);
+  for (std::uint32_t n = 0; n < l.nodes; ++n) {
+    for (std::uint32_t nic = 0; nic < l.nics; ++nic) {
+      double& share = nic_left_[std::size_t{n} * l.nics + nic];
+      for (std::uint32_t port = 0; port < l.ports; ++port) share = std::min(share, of(l.cable(NodeId{n}, nic, port)));
+    }
+  }
+  uplink_left_.assign(l.leaves, 1);
+  for (std::uint32_t leaf = 0; leaf < l.leaves; ++leaf) {
+    for (std::uint32_t s = 0; s < l.uplinks(); ++s)
+      uplink_left_[leaf] = std::min(uplink_left_[leaf], of(l.uplink(leaf, s / l.parallel, s % l.parallel)));
+    uplinks_shared_ |= uplink_left_[leaf] < 1;
+  }
+}
 
 std::string Health::refusal(const topology::Topology& topology, const fault::ScheduledFault& f) {
   if (!std::holds_alternative<Instant>(f.trigger))
@@ -116,11 +146,14 @@ std::vector<std::uint32_t> Health::set(std::uint32_t fault, bool active) {
 
 NodeHealth Health::of(std::uint32_t node) const {
   NodeHealth h;
-  if (active_[node].empty()) return h;
+  if (active_[node].empty() && nic_left_.empty()) return h;
   const topology::Layout& l = topology_.layout;
   const topology::ComponentGraph& graph = topology_.graph;
   std::vector<std::uint32_t> dark(l.nics, 0);
   std::vector<double> share(l.nics, 1.0);
+  if (!nic_left_.empty()) {
+    std::copy_n(nic_left_.begin() + static_cast<std::ptrdiff_t>(std::size_t{node} * l.nics), l.nics, share.begin());
+  }
   for (const std::uint32_t index : active_[node]) {
     const fault::ScheduledFault& f = schedule_[index];
     const Kind kind = graph[f.component].kind;
@@ -133,9 +166,7 @@ NodeHealth Health::of(std::uint32_t node) const {
         if (f.process_only) continue;
         [[fallthrough]];
       case FaultKind::gpu_failstop: h.dead_gpus |= std::uint64_t{1} << gpu->gpu; continue;
-      case FaultKind::pcie_degrade:
-        share[l.rail_of(gpu->gpu)] = std::min(share[l.rail_of(gpu->gpu)], f.factor);
-        continue;
+      case FaultKind::pcie_degrade: share[l.rail_of(gpu->gpu)] *= f.factor; continue;
       case FaultKind::cooling_loss:
         if (shut_[index]) h.down = true;
         else h.slow = std::max(h.slow, f.factor);
@@ -168,7 +199,7 @@ NodeHealth Health::of(std::uint32_t node) const {
                                                : cable == f.component;
         if (!here) continue;
         if (f.kind == FaultKind::link_degrade || f.kind == FaultKind::pfc_storm)
-          share[nic] = std::min(share[nic], f.factor);
+          share[nic] *= f.factor;  // as the step simulator's: what is left of what is left
         else ++dark[nic];
       }
     }
@@ -200,14 +231,34 @@ void Health::clear_hang(std::uint32_t node) {
   std::erase_if(active_[node], [&](std::uint32_t f) { return schedule_[f].kind == FaultKind::gpu_hang; });
 }
 
+double Health::nics_left(std::uint32_t node) const {
+  double left = 1;
+  const std::uint32_t nics = topology_.layout.nics;
+  for (std::uint32_t nic = 0; nic < nics && !nic_left_.empty(); ++nic)
+    left = std::min(left, nic_left_[std::size_t{node} * nics + nic]);
+  return left;
+}
+
+double Health::uplinks_left(std::uint32_t node) const {
+  double left = 1;
+  const topology::Layout& l = topology_.layout;
+  for (std::uint32_t nic = 0; nic < l.nics && uplinks_shared_; ++nic) {
+    for (std::uint32_t port = 0; port < l.ports; ++port)
+      left = std::min(left, uplink_left_[l.leaf_of(NodeId{node}, nic, port)]);
+  }
+  return left;
+}
+
 double Health::uplinks_of(std::uint32_t node) const {
-  if (lost_total_ == 0) return 1;
+  if (uplinks_whole()) return 1;
   const topology::Layout& l = topology_.layout;
   double worst = 1;
   for (std::uint32_t nic = 0; nic < l.nics; ++nic) {
     for (std::uint32_t port = 0; port < l.ports; ++port) {
       const std::uint32_t leaf = l.leaf_of(NodeId{node}, nic, port);
-      worst = std::min(worst, 1 - static_cast<double>(uplinks_lost_[leaf]) / static_cast<double>(l.uplinks()));
+      const double shared = uplink_left_.empty() ? 1 : uplink_left_[leaf];
+      worst =
+          std::min(worst, shared * (1 - static_cast<double>(uplinks_lost_[leaf]) / static_cast<double>(l.uplinks())));
     }
   }
   return worst;

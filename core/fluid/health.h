@@ -6,8 +6,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/fault/schedule.h"
-#include "core/topology/topology.h"
+#include "core/experiment/deployment.h"
 
 namespace faultline::fluid {
 
@@ -24,12 +23,7 @@ struct NodeHealth {
 
 class Health {
  public:
-  Health(const topology::Topology& topology, const fault::FaultSchedule& schedule)
-      : topology_(topology),
-        schedule_(schedule),
-        active_(topology.layout.nodes),
-        uplinks_lost_(topology.layout.leaves, 0),
-        shut_(schedule.size(), 0) {}
+  Health(const experiment::Deployment& deployment);
 
   /// Whether a run at fluid fidelity can say what this fault does, and if not why.
   static std::string refusal(const topology::Topology& topology, const fault::ScheduledFault& f);
@@ -43,7 +37,10 @@ class Health {
   void clear_hang(std::uint32_t node);
   /// Share left of the uplinks of a node's leaves: matters to groups that span pods.
   double uplinks_of(std::uint32_t node) const;
-  bool uplinks_whole() const { return lost_total_ == 0; }
+  /// Share of a node's scarcest NIC, and of its leaves' busiest uplinks, that background traffic leaves: 1 without any.
+  double nics_left(std::uint32_t node) const;
+  double uplinks_left(std::uint32_t node) const;
+  bool uplinks_whole() const { return lost_total_ == 0 && !uplinks_shared_; }
   /// Faults that hold the node now; the last one is blamed for what happens.
   const std::vector<std::uint32_t>& active(std::uint32_t node) const { return active_[node]; }
 
@@ -55,6 +52,9 @@ class Health {
   std::vector<std::uint32_t> uplinks_lost_;         // by leaf
   std::vector<std::uint8_t> shut_;                  // by fault: cooling.loss after its shutdown
   std::int64_t lost_total_ = 0;
+  // What background traffic leaves: of each NIC (node * nics + nic; empty: all), and of each leaf's busiest uplink.
+  std::vector<double> nic_left_, uplink_left_;
+  bool uplinks_shared_ = false;
 };
 
 }  // namespace faultline::fluid

@@ -17,6 +17,7 @@ void describe(config::Fields& f, PlanSpec& s) {
   f.field("seeds", s.seeds, {.min = 1, .max = 10'000});
   f.field("spares_max", s.spares_max, {.min = 0, .max = 10'000});
   f.field("verify", s.verify, {.min = 0, .max = 100});
+  f.field("within_slo", s.within_slo, {.min = 0.5, .max = 0.9999});
   if (!f.reading()) return;
   if (s.profiles.empty()) f.error("profiles", "profiles: at least one is needed");
   for (const auto* widths : {&s.decode_widths, &s.prefill_widths}) {
@@ -62,7 +63,7 @@ void set_width(model::ParallelPlan& p, std::int64_t width) {
 /// One instance of a shape, without faults: what it can serve, or why it cannot run.
 ShapeChoice price(const experiment::ExperimentSpec& base, const Shape& shape, const fluid::Load& load,
                   fluid::Capacity* capacity = nullptr) {
-  ShapeChoice choice{shape, 0, {}};
+  ShapeChoice choice{shape, 0, 1, {}};
   experiment::ExperimentSpec spec = base;
   spec.faults.clear();
   spec.autoscaler.enabled = false;
@@ -124,8 +125,11 @@ std::vector<ShapeChoice> shapes_of(const PlanSpec& plan, const experiment::Exper
       std::vector<std::pair<std::uint32_t, std::uint32_t>> splits;
       for (std::uint32_t k = 1; k <= 2; ++k) {  // one decode group, two: finer splits
         const double want = decode_rate * k / prefill_rate;
-        for (const double n : {std::max(1.0, static_cast<double>(static_cast<std::int64_t>(want))),
-                               static_cast<double>(static_cast<std::int64_t>(want)) + 1}) {
+        const auto whole = static_cast<double>(static_cast<std::int64_t>(want));
+        // The closed form knows neither the tail of the prompts nor that a prefill group's ranks wait for each other:
+        // step runs hold little more than half of it (core/plan/calibrate.h), so more prefill is tried, too.
+        const auto more = static_cast<double>(static_cast<std::int64_t>(want / 0.6)) + 1;
+        for (const double n : {std::max(1.0, whole), whole + 1, more}) {
           const std::pair split{static_cast<std::uint32_t>(n) * p, k * d};
           if (n <= 64 && std::find(splits.begin(), splits.end(), split) == splits.end()) splits.push_back(split);
         }

@@ -2,13 +2,11 @@
 // holds them, with its EP width, prefill:decode split, headroom and spares; what comes next, and why it lost.
 //
 //   name: plans/chat
-//   experiment: ../smoke/gpu_failstop.yaml     # load, SLO, model, device, engine, policy, fabric; its fleet is a start
-//   only target: 0.999                              # share of requests within the SLO and of time with capacity for
-//   the load profiles: [ibm-vela, llama3-h100-all, rsc1-a100-small]   # faults/profiles/NAME.yaml, or files
-//   decode_widths: [8, 16, 32, 64]             # GPUs of a decode group (EP = DP)
-//   prefill_widths: [8]
-//   period: 365 d
-//   seeds: 4
+//   experiment: ../smoke/gpu_failstop.yaml     # load, SLO, model, device, engine, policy, fabric; its fleet is not
+//   used target: 0.999          # of the time with capacity for the load, and of the requests that failures leave in
+//   the SLO within_slo: 0.99       # of the requests at the peak load with nothing failing profiles: [ibm-vela,
+//   llama3-h100-all, rsc1-a100-small]   # faults/profiles/NAME.yaml, or files decode_widths: [8, 16, 32, 64] # GPUs of
+//   a decode group (EP = DP) prefill_widths: [8] period: 365 d seeds: 4
 //
 // A task is the search over (instances, spares) of one layout under one profile; it depends on nothing else, so that
 // tasks run anywhere, in any order, and are kept under a hash of what they depend on.
@@ -37,6 +35,9 @@ struct PlanSpec {
   std::int64_t seeds = 4;
   std::int64_t spares_max = 16;
   std::int64_t verify = 2;  // cheapest plans of a profile that step runs check
+  /// Share of requests that are to be within the SLO limits at the peak load with nothing failing: a limit at the 99th
+  /// percentile. `target` is what failures leave of that.
+  double within_slo = 0.99;
 };
 void describe(config::Fields& f, PlanSpec& s);
 /// A file that is itself an experiment is planned with the defaults. Throws config::ConfigError.
@@ -53,7 +54,8 @@ struct Shape {
 /// reason.
 struct ShapeChoice {
   Shape shape;
-  double requests_per_s = 0;  // of one instance, within the SLO
+  double requests_per_s = 0;  // of one instance, within the SLO: the closed form's, times the factor
+  double factor = 1;          // that step runs hold of it (core/plan/calibrate.h)
   std::string refusal;
 };
 std::vector<ShapeChoice> shapes_of(const PlanSpec& plan, const experiment::ExperimentSpec& base,

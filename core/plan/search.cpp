@@ -20,10 +20,12 @@ double price_of(const fluid::Prices& prices, const experiment::ExperimentSpec& b
 }
 
 Evaluated evaluate(const PlanSpec& plan, const experiment::ExperimentSpec& base, const Fleet& fleet,
-                   const fault::RateProfile& profile, const fluid::Prices& prices, const fluid::Load& load) {
+                   const fault::RateProfile& profile, const fluid::Prices& prices, const fluid::Load& load,
+                   double factor) {
   Evaluated e;
   e.fleet = fleet;
   experiment::ExperimentSpec spec = experiment_of(plan, base, fleet, profile);
+  spec.fluid.capacity_factor *= factor;
   std::unique_ptr<experiment::Deployment> d;
   fluid::Capacity capacity;
   const auto n = static_cast<double>(plan.seeds);
@@ -104,7 +106,7 @@ Search search(const PlanSpec& plan, const experiment::ExperimentSpec& base, cons
     if (++out.evaluations > kEvaluationsMax) break;
     fleet.instances = fleet.needed + p.extra;
     fleet.spares = p.spares;
-    const Evaluated e = evaluate(plan, base, fleet, profile, prices, load);
+    const Evaluated e = evaluate(plan, base, fleet, profile, prices, load, choice.factor);
     if (out.evaluations == 1 || e.held() > out.nearest.held()) out.nearest = e;
     if (e.held() >= plan.target) {
       out.best = e;

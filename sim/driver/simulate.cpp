@@ -42,6 +42,7 @@ record::RunRecord simulate(const experiment::ExperimentSpec& spec, const experim
   setup.router_restart = spec.router_restart;
   setup.kv_bytes_per_token = d.kv_bytes_per_token;
   if (options.with_faults) setup.faults = d.faults;
+  setup.background = d.background;
   if (options.placebo) {
     for (auto& f : setup.faults) {
       f.kind = fault::FaultKind::placebo;

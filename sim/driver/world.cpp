@@ -12,6 +12,8 @@ using control::PeerChanged;
 
 namespace {
 
+constexpr std::uint32_t kBackground = ~std::uint32_t{0};  // in place of a fault's number
+
 ports::MessageNetSettings message_settings(const WorldSetup& setup) {
   const control::DetectorSpec& d = setup.fleet.detector;
   return {.latency = setup.timing.control_latency,
@@ -37,6 +39,8 @@ World::World(WorldSetup setup, record::RunRecord& run)
       observer_(run, setup_.instances.size()),
       truth_(*setup_.topology),
       paths_(*setup_.topology),
+      whole_links_(setup_.topology->graph.directed_link_count()),
+      shared_links_(whole_links_),
       messages_(*this, message_settings(setup_)) {
   const topology::Topology& topology = *setup_.topology;
   const auto& placement = *setup_.placement;
@@ -102,11 +106,11 @@ World::World(WorldSetup setup, record::RunRecord& run)
       groups_.push_back(std::move(g));
     }
   }
-  for (Group& g : groups_) {
-    bool broken = false;
-    g.healthy_path_load = path_load(g, broken);
-    FAULTLINE_ASSERT(!broken, "instance {} group {} has no path between its nodes", g.instance, g.index);
+  for (const auto& b : setup_.background) {
+    truth_.set_link_factor(b.link, kBackground, b.left);
+    for (const topology::LinkIndex l : topology.graph.links_of(b.link)) shared_links_.set_factor(l, b.left);
   }
+  for (Group& g : groups_) measure_paths(g);
   const bool any_transfer = std::any_of(setup_.instances.begin(), setup_.instances.end(), [](const auto& i) {
     return std::any_of(i.groups.begin(), i.groups.end(),
                        [](const auto& g) { return g.role == control::GroupRole::prefill; });
@@ -164,6 +168,10 @@ std::uint32_t World::entity_of(Address a) const {
 }
 
 void World::run() {
+  if (!setup_.background.empty()) {
+    refresh_all();
+    if (net_) set_capacities();
+  }
   for (std::uint32_t e = 0; e < entities_.size(); ++e) start_entity(e);
   drain_local();
   next_arrival();

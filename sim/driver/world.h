@@ -20,6 +20,7 @@
 #include "core/control/instance.h"
 #include "core/control/node_agent.h"
 #include "core/control/router.h"
+#include "core/experiment/deployment.h"
 #include "core/fault/actuator.h"
 #include "core/fault/schedule.h"
 #include "core/ports/message_net.h"
@@ -64,6 +65,7 @@ struct WorldSetup {
   Duration router_restart;  // a crashed router process is back after this
   Bytes kv_bytes_per_token;
   fault::FaultSchedule faults;
+  std::vector<experiment::Deployment::Background> background;  // links that others use, too
   workload::ArrivalSource* arrivals = nullptr;
   std::uint64_t seed = 0;
   Instant end_limit = kNever;
@@ -144,7 +146,8 @@ class World final : public fault::FaultActuator,
     bool fail_pending = false;
     Cause fail_cause = Cause::none;
     std::uint32_t fail_rank = control::kUnknownRank;
-    double healthy_path_load = 0;
+    double healthy_path_load = 0;  // over links that are whole and its own
+    double shared_rdma = 1;        // what background traffic leaves the exchange while nothing fails
     double usable = 1;
     Instant usable_since{0};
     std::uint32_t blame = kNoFault;
@@ -243,7 +246,9 @@ class World final : public fault::FaultActuator,
   Health health_of(const Group& g);
   /// The agent that started the group's workers still runs.
   bool agent_listens(const Group& g) const;
-  double path_load(const Group& g, bool& broken);
+  double path_load(const Group& g, const topology::LinkState& links, bool& broken);
+  /// Whenever a group's nodes change: what its exchange has there while nothing fails.
+  void measure_paths(Group& g);
   void account_usable(Group& g);
   void set_usable(Group& g, double usable, bool close = false);
   double usable_of(const Group& g) const;
@@ -275,6 +280,7 @@ class World final : public fault::FaultActuator,
   void flows_done(Instant now, std::span<const FlowId> flows);
   void maybe_complete(std::uint32_t t);
   void end_transfer(std::uint32_t t, Cause cause);
+  void set_capacities();
   void transfers_after_link_change();
   void drop_transfers_of(NodeId node);
   // The write engine asks and answers by index into transfers_.
@@ -307,6 +313,7 @@ class World final : public fault::FaultActuator,
   Observer observer_;
   Truth truth_;
   topology::PathTable paths_;
+  topology::LinkState whole_links_, shared_links_;  // without faults: bare, and with background traffic
   std::unique_ptr<FlowNet> net_;
   EventQueue queue_;
   Instant now_{0};

@@ -92,8 +92,7 @@ void World::survivors_formed(std::uint32_t index) {
   g.missing = l.change.missing;
   g.rebalancing = false;
   set_experts(g, std::make_shared<const model::ExpertPlacement>(std::move(l.change.placement)), l.change.imbalance);
-  bool broken = false;
-  g.healthy_path_load = path_load(g, broken);
+  measure_paths(g);
   refresh(g);
   account_instance(s.instance.v);
   dispatch(l.agent,

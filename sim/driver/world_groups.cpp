@@ -219,8 +219,7 @@ void World::launch_step(std::uint32_t index) {
   g.dead = false;
   g.agent_incarnation = incarnation(first_node_ + g.head);
   g.fail_pending = false;
-  bool broken = false;
-  g.healthy_path_load = path_load(g, broken);
+  measure_paths(g);
   const std::uint32_t leader = first_instance_ + s.instance.v;
   if (!alive(leader)) {
     entities_[leader].host = setup_.topology->node(NodeId{s.leader_node});
@@ -236,7 +235,7 @@ void World::launch_step(std::uint32_t index) {
 
 /// Load of the busiest link relative to its present capacity when every GPU of a node sends one unit to its counterpart
 /// on each other node of the group. `broken`: some pair has no path.
-double World::path_load(const Group& g, bool& broken) {
+double World::path_load(const Group& g, const topology::LinkState& links, bool& broken) {
   broken = false;
   if (g.nodes.size() < 2) return 0;
   std::unordered_map<std::uint32_t, double> load;
@@ -249,18 +248,26 @@ double World::path_load(const Group& g, bool& broken) {
       const std::uint32_t a = g.nodes[i], b = g.nodes[j];
       for (std::uint32_t k = 0; k < per_node; ++k) {
         if (rank_of_gpu_absent(g, i, k) || rank_of_gpu_absent(g, j, k)) continue;
-        if (!paths_.choose({NodeId{a}, k}, {NodeId{b}, k}, hash_combine(a, b), truth_.links(), path)) {
+        if (!paths_.choose({NodeId{a}, k}, {NodeId{b}, k}, hash_combine(a, b), links, path)) {
           broken = true;
           return 0;
         }
         for (const topology::LinkIndex l : path) {
-          const double capacity = static_cast<double>(paths_.capacity()[l.v].v) * truth_.links().factor(l);
+          const double capacity = static_cast<double>(paths_.capacity()[l.v].v) * links.factor(l);
           worst = std::max(worst, load[l.v] += 1e9 / capacity);
         }
       }
     }
   }
   return worst;
+}
+
+void World::measure_paths(Group& g) {
+  bool broken = false;
+  g.healthy_path_load = path_load(g, whole_links_, broken);
+  FAULTLINE_ASSERT(!broken, "instance {} group {} has no path between its nodes", g.instance, g.index);
+  const double shared = setup_.background.empty() ? 0 : path_load(g, shared_links_, broken);
+  g.shared_rdma = shared > 0 ? std::min(1.0, g.healthy_path_load / shared) : 1;
 }
 
 World::Health World::health_of(const Group& g) {
@@ -317,7 +324,7 @@ World::Health World::health_of(const Group& g) {
   }
   if (truth_.fabric_healthy()) return h;
   bool broken = false;
-  const double load = path_load(g, broken);
+  const double load = path_load(g, truth_.links(), broken);
   if (broken) {
     h.stalled = true;
     h.cause = Cause::link_down;
@@ -397,7 +404,8 @@ void World::refresh(Group& g) {
     g.exec->set_environment(now_, std::move(h.slow), h.rdma, h.xgmi);
     if (g.exec->stalled() && !g.rebalancing) g.exec->resume(now_);
     if (g.exec->busy()) schedule_end(g);
-    if (g.exec->busy() && g.blame != kNoFault && g.exec->slowdown() > 1) observer_.hit_all(g.instance, g.blame);
+    if (g.exec->busy() && g.blame != kNoFault && g.exec->slowdown(g.shared_rdma) > 1)
+      observer_.hit_all(g.instance, g.blame);
   }
   account_instance(g.instance);
 }
@@ -451,7 +459,7 @@ double World::usable_of(const Group& g) const {
     decode |= role != control::GroupRole::prefill;
   }
   if (!prefill || !decode) return 0;
-  return 1 / g.exec->slowdown();
+  return 1 / g.exec->slowdown(g.shared_rdma);
 }
 
 void World::account_instance(std::uint32_t instance) {

@@ -188,14 +188,18 @@ void World::cancel_write(OpId op) {
   queue_.push(now_, kTransferCanceled, it->second, t.generation);
 }
 
-void World::transfers_after_link_change() {
-  if (!net_) return;
+void World::set_capacities() {
   for (std::uint32_t l = 0; l < paths_.size(); ++l) {
     const topology::LinkIndex link{l};
     if (!truth_.links().up(link)) continue;
     const double effective = static_cast<double>(paths_.capacity()[l].v) * truth_.links().factor(link);
     net_->set_capacity(link, BytesPerSecond{std::max<std::int64_t>(1, static_cast<std::int64_t>(effective))});
   }
+}
+
+void World::transfers_after_link_change() {
+  if (!net_) return;
+  set_capacities();
   writes_->links_changed();
   net_->rearm();
 }

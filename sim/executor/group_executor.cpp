@@ -188,11 +188,13 @@ void GroupExecutor::set_pricer(Instant now, const model::StepPricer& pricer) {
   set_end();
 }
 
-double GroupExecutor::slowdown() const {
-  if (!busy() || (rank_slowdown_.empty() && rdma_factor_ == 1 && xgmi_factor_ == 1)) return 1;
+double GroupExecutor::slowdown(double shared_rdma) const {
+  if (!busy() || (rank_slowdown_.empty() && rdma_factor_ == shared_rdma && xgmi_factor_ == 1)) return 1;
   const auto now = pricer_->step(items_, loads_, environment());
-  const auto healthy = pricer_->step(items_, loads_, {});
-  return healthy.v > 0 ? static_cast<double>(now.v) / static_cast<double>(healthy.v) : 1;
+  model::StepEnvironment whole;
+  whole.rdma_capacity_factor = shared_rdma;
+  const auto healthy = pricer_->step(items_, loads_, whole);
+  return healthy.v > 0 ? std::max(1.0, static_cast<double>(now.v) / static_cast<double>(healthy.v)) : 1;
 }
 
 double GroupExecutor::exchange_rate() const {

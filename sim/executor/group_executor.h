@@ -56,9 +56,9 @@ class GroupExecutor {
   /// Other prices from the next boundary on (the group's width or its experts' placement changed). `pricer` outlives
   /// it.
   void set_pricer(Instant now, const model::StepPricer& pricer);
-  /// Duration of a decode step of the present loads in this environment over its duration in a healthy one; 1 when
-  /// idle.
-  double slowdown() const;
+  /// Duration of a decode step of the present loads in this environment over its duration where nothing fails (with
+  /// `shared_rdma` of the NICs left by others); at least 1, 1 when idle.
+  double slowdown(double shared_rdma = 1) const;
   /// Every op that ends from now on is counted there. `samples` outlives it.
   void count_in(model::StepSamples& samples) { samples_ = &samples; }
 

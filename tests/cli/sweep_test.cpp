@@ -107,5 +107,44 @@ TEST(CliSweep, AFullDiskIsAnError) {
   EXPECT_NE(e.err.find("results.sqlite: "), std::string::npos) << e.err;
 }
 
+// Closed form 3 at rates where a plain sweep of this size sees nothing: lost GPU-seconds = rate * GPUs * time * (GPUs
+// of what stops) * outage, the outage being that of a single strike.
+TEST(CliSweep, RareFaultsAreDrawnWeighedAndComeOutAsTheClosedFormSays) {
+  Folder f;
+  std::string text = test::experiment_text("rare", 3600);
+  const auto faults = text.find("faults: [");
+  text.erase(faults, text.find('\n', faults) - faults);
+  text +=
+      "faults: [{id: gpu, kind: gpu.failstop, target: '*', random: {rate_per_hour: 1.0e-6}, repair: 100 s}]\n"
+      "fidelity: fluid\nfluid: {repair_crews: 0}\n";
+  const std::string file = test::write(f, "rare.yaml", text);
+  const auto lost = [&](std::vector<std::string> more) {
+    std::vector<std::string> arguments{"sweep",  file,      "--seeds", "200",
+                                       "--json", "--quiet", "--out",   f / "rare.sqlite"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Ended e = call(f, arguments);
+    EXPECT_EQ(e.status, 0) << e.err;
+    return nlohmann::json::parse(e.out)["points"][0];
+  };
+  EXPECT_EQ(lost({})["hit"]["mean"], 0.0) << "as they come, none of 200 hours has a fault";
+  const auto rare = lost({"--rare"});
+  // One strike loses the 8 GPUs of an instance from the fault until it serves again.
+  const auto one =
+      call(f, {"run", file, "--json", "--quiet", "--set",
+               "faults=[{id: gpu, kind: gpu.failstop, target: inst-0.d-0.gpu-1, at: 100 s, repair: 100 s}]"});
+  ASSERT_EQ(one.status, 0) << one.err;
+  const auto single = nlohmann::json::parse(one.out)["faults"][0];
+  const double per_strike = single["blast_radius"]["capacity_loss_gpu_s"];
+  // 16 GPUs, an hour; a strike in the last minutes is cut off by the end of the run, half of it on average.
+  const double expected = 1e-6 * 16 * per_strike * (1 - single["phases_s"]["ready"].get<double>() / (2 * 3600));
+  const double mean = rare["lost GPU-s"]["mean"], half = rare["lost GPU-s"]["half_width_95"];
+  EXPECT_NEAR(mean, expected, half * 3.3 / 1.96 + 0.001 * expected);
+  EXPECT_LT(half, 0.2 * expected);
+  // Goodput is that of an undisturbed fleet but for a millionth: the base takes out what faults do not cause.
+  const double goodput = rare["goodput tok/s"]["mean"];
+  EXPECT_GT(goodput, 0);
+  EXPECT_LT(rare["goodput tok/s"]["half_width_95"].get<double>(), 1e-3 * goodput);
+}
+
 }  // namespace
 }  // namespace faultline

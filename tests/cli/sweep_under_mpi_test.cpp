@@ -1,7 +1,6 @@
 // Sweeps under mpirun: the results file is the one that a single process makes, also after a kill in the middle.
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <sqlite3.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -12,6 +11,8 @@
 #include <map>
 #include <string>
 #include <thread>
+
+#include "tests/cli/rows.h"
 
 namespace {
 
@@ -43,21 +44,7 @@ class SweepUnderMpi : public ::testing::Test {
   }
   /// Every row of the results file, by its key.
   std::map<std::string, std::string> rows(const std::string& out) const {
-    std::map<std::string, std::string> rows;
-    sqlite3* db = nullptr;
-    if (sqlite3_open_v2((folder_ / out).c_str(), &db, SQLITE_OPEN_READONLY, nullptr) != SQLITE_OK) {
-      sqlite3_close(db);
-      return rows;
-    }
-    sqlite3_exec(
-        db, "SELECT key, point || '|' || seed || '|' || summary FROM replicas",
-        [](void* to, int, char** column, char**) {
-          (*static_cast<std::map<std::string, std::string>*>(to))[column[0]] = column[1];
-          return 0;
-        },
-        &rows, nullptr);
-    sqlite3_close(db);
-    return rows;
+    return faultline::test::rows((folder_ / out).string());
   }
   fs::path folder_;
 };
@@ -67,6 +54,16 @@ TEST_F(SweepUnderMpi, ResultsEqualThoseOfOneProcess) {
   ASSERT_EQ(std::system(under_mpi(3, sweep("three.sqlite")).c_str()), 0);
   const auto one = rows("one.sqlite"), three = rows("three.sqlite");
   EXPECT_EQ(one.size(), 12U);
+  EXPECT_EQ(one, three);
+}
+
+// Rounds of seeds are added until the interval is narrow: the number depends on the values by seed, not on the ranks.
+TEST_F(SweepUnderMpi, AStoppingRuleStopsAtTheSameSeedOnAnyNumberOfRanks) {
+  const std::string rule = " --stop-within 0.02 --least 4 --most 40 --figure 'lost GPU-s'";
+  ASSERT_EQ(std::system((sweep("one.sqlite") + rule + " -j1 >/dev/null").c_str()), 0);
+  ASSERT_EQ(std::system(under_mpi(3, sweep("three.sqlite") + rule).c_str()), 0);
+  const auto one = rows("one.sqlite"), three = rows("three.sqlite");
+  EXPECT_GT(one.size(), 8U) << "the first round is not enough, or the test shows nothing";
   EXPECT_EQ(one, three);
 }
 

@@ -240,6 +240,12 @@ TEST(ClosedForms, TheChanceToBeHitGrowsWithTheLengthOfARequest) {
       ++count;
       hit += r.attempts > 1 ? 1 : 0;
     }
+    // Who was hit is served again, until it has been hit in every attempt that the router allows.
+    EXPECT_EQ(o.count(record::Outcome::unfinished), 0u);
+    for (const auto& r : o.run.requests) {
+      if (r.outcome != record::Outcome::completed)
+        EXPECT_EQ(r.attempts, spec.router.retry.attempts_max) << "given up too early";
+    }
     const double expected = 1 - std::exp(-kRate * w);
     // One failure hits all that are in service, 0.02 w on average: hits come in groups, which widens the interval.
     const double tolerance = 3.3 * std::sqrt(expected * (1 - expected) / count * (1 + 2 * 0.02 * w));

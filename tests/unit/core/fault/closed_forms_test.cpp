@@ -347,7 +347,23 @@ TEST(AvailabilityForms, ManyUnitsTogetherArePoissonUnlessTheyShareARisk) {
     many.add(gaps_cv(later));
   }
   EXPECT_NEAR(one.mean(), std::sqrt(5.0), 0.1);  // sqrt(G(5) / G(3)^2 - 1)
-  EXPECT_NEAR(many.mean(), 1, 0.15);
+  // Exactly, for n stationary units: a gap outlasts x where the unit that began it and the n - 1 others do, R(x) = S(x)
+  // S_e(x)^(n-1) with S_e the survival of the time left. Weibull of shape 1/2 and scale s, y = sqrt(x / s): S =
+  // exp(-y), S_e = (1 + y) exp(-y), mean life 2 s. E[gap^2] = 2 integral of x R(x) dx. 1 only in the limit of many
+  // units.
+  constexpr int kFleet = 200;
+  constexpr double kScale = 250, kMeanGap = 2 * kScale / kFleet, kStep = 1e-5;
+  double square = 0;
+  for (double y = kStep / 2; y < 3; y += kStep) {
+    const double r = std::exp(-y) * std::pow((1 + y) * std::exp(-y), kFleet - 1);
+    square += 2 * kScale * y * y * r * 2 * kScale * y * kStep;
+  }
+  const double exact = std::sqrt(square / (kMeanGap * kMeanGap) - 1);
+  std::printf("    gaps of %d units together: CV %.4f +- %.4f, exactly %.4f, Poisson 1\n", kFleet, many.mean(),
+              many.half_width(3.3), exact);
+  EXPECT_NEAR(many.mean(), exact, many.half_width(3.3));
+  EXPECT_LT(many.half_width(3.3), 0.03);
+  EXPECT_NEAR(exact, 1, 0.1);
   FaultSpec common = crashes(2e-3, 0.01);
   common.random->common = {GroupKind::rack, 0.5};
   stats::Moments calm, clustered;

@@ -66,6 +66,47 @@ TEST(RateProfiles, RowsOfTheLlamaProfileAddUpToItsTotal) {
   EXPECT_NEAR(rate_per_hour(named("llama3-h100-all"), TargetKind::gpu) / (419 / gpu_hours), 1, 0.01);
 }
 
+// Each number from its publication, independent of what the file says it was computed from; to the digits of the file.
+TEST(RateProfiles, RatesComputedFromCountsAreThoseCounts) {
+  const auto rate = [](const std::string& profile, const std::string& id) {
+    for (const RateSource& s : named(profile).sources) {
+      if (s.id == id) return s.rate_per_hour;
+    }
+    ADD_FAILURE() << profile << " has no " << id;
+    return 0.0;
+  };
+  // Llama 3, arXiv 2407.21783, table 5: 16,384 GPUs for 54 days; eight GPUs a node, a NIC and a cable a GPU.
+  const double gpu_hours = 16384.0 * 54 * 24;
+  EXPECT_NEAR(rate("llama3-h100-all", named("llama3-h100-all").sources.front().id) / (419 / gpu_hours), 1, 0.01);
+  EXPECT_NEAR(rate("llama3-h100", "gpu") / ((148 + 19 + 5) / gpu_hours), 1, 0.01);
+  EXPECT_NEAR(rate("llama3-h100", "hbm") / (72 / gpu_hours), 1, 0.01);
+  EXPECT_NEAR(rate("llama3-h100", "system-processor") / (17 / gpu_hours), 1, 0.01);
+  EXPECT_NEAR(rate("llama3-h100", "sdc") / (6 / gpu_hours), 1, 0.01);
+  EXPECT_NEAR(rate("llama3-h100", "nic") / (7 / gpu_hours), 1, 0.01);
+  EXPECT_NEAR(rate("llama3-h100", "fabric") / (35 / gpu_hours), 1, 0.01);
+  EXPECT_NEAR(rate("llama3-h100", "host") / ((32 + 3 + 3 + 2 + 2 + 2 + 2) / (gpu_hours / 8)), 1, 0.01);
+  EXPECT_NEAR(rate("llama3-h100", "software") / ((54 + 2 + 7) / gpu_hours), 1, 0.01);
+  EXPECT_NEAR(rate("hpn-fabric", "access-link") / (0.00057 / 730.5), 1, 0.01);  // a mean month has 730.5 h
+  EXPECT_NEAR(rate("hpn-fabric", "tor") / (0.00051 / 730.5), 1, 0.01);
+  EXPECT_NEAR(rate("azure-switch", "switch") / (0.02 / (3 * 730.5)), 1, 0.01);
+  EXPECT_NEAR(rate("delta-h100-hbm", "hbm") * 88768, 1, 0.01);
+  EXPECT_NEAR(rate("rsc1-a100-small", "job") * 47.7 * 24 * 8, 1, 0.01);
+  EXPECT_NEAR(rate("rsc1-a100", "infra") / (6.5 / (1000 * 24)), 1, 0.01);
+}
+
+// What a profile says it counted is what its rate is made of: the interval of a rank rests on the count.
+TEST(RateProfiles, CountOverExposureIsTheRateWhereBothAreGiven) {
+  int checked = 0;
+  for (const RateProfile& p : shipped()) {
+    for (const RateSource& s : p.sources) {
+      if (!s.events || !s.exposure_hours) continue;
+      ++checked;
+      EXPECT_NEAR(s.rate_per_hour / (*s.events / *s.exposure_hours), 1, 0.01) << p.name << "/" << s.id;
+    }
+  }
+  EXPECT_GE(checked, 10);
+}
+
 TEST(RateProfiles, ProfilesThatCountTheSameCauseCannotBeAdded) {
   EXPECT_EQ(overlaps({named("rsc1-a100-small"), named("azure-switch")}),
             std::vector<std::string>{"rsc1-a100-small/job and azure-switch/switch both include switch"});
