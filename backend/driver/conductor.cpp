@@ -86,6 +86,11 @@ Conductor::Conductor(const experiment::ExperimentSpec& spec, const std::string& 
                       "a live run cannot go on with the survivors of a group: its workers do not move experts",
                       "use recovery.policy: restart, spare_node or spare_instance");
   }
+  if (spec.recovery.replicate_kv.enabled || spec.recovery.policy == control::RecoveryAction::role_switch) {
+    diagnostics.error(
+        spec.fleet_mark, "a live run has neither copies of KV on neighbours nor groups that change role",
+        "leave out recovery.replicate_kv, and use recovery.policy: restart, spare_node or spare_instance");
+  }
   if (spec.router.retry.migrate) {
     diagnostics.error(spec.fleet_mark,
                       "a live run cannot migrate requests: its routers do not see the tokens that pass",

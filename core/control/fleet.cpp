@@ -30,6 +30,7 @@ FleetManager::FleetManager(FleetSetup setup)
   for (const auto& s : setup_.instances) {
     Instance x;
     x.groups = s.groups;
+    for (const GroupSetup& g : s.groups) x.home.push_back(g.role);
     x.epochs.assign(s.groups.size(), 0);
     x.absent.resize(s.groups.size());
     x.leaving.resize(s.groups.size());
@@ -50,6 +51,8 @@ std::uint64_t FleetManager::hash_of(std::size_t i, const Instance& x) const {
                                static_cast<int>(x.stage), x.failed, x.starting, x.waiting, x.rank, x.retry_wait.v,
                                x.replacement, x.scaling_up, x.probes.size(), x.told_serving, x.load_tokens);
   if (x.parked) h = hash_combine(h, 1);
+  if (x.switched) h = hash_combine(h, entry_hash(43, x.switched, x.returning));
+  if (x.restoring | x.restored) h = hash_combine(h, entry_hash(44, x.restoring, x.restored));
   h = hash_combine(h, x.fenced);
   for (std::size_t g = 0; g < x.groups.size(); ++g) {
     h = hash_combine(h, x.epochs[g]);
@@ -91,7 +94,7 @@ void FleetManager::step(Instant now, const Event& event, Commands& out) {
     else if (const auto* transfer = std::get_if<TransferFailed>(&m)) transfer_failed(now, *transfer, out);
     else if (const auto* probe = std::get_if<ProbeResult>(&m)) probe_result(now, *probe, out);
     else if (const auto* load = std::get_if<LoadReport>(&m)) instances_[from].load_tokens = load->outstanding_tokens;
-    else if (std::get_if<Drained>(&m)) drained(from, out);
+    else if (std::get_if<Drained>(&m)) drained(now, from, out);
     else if (const auto* planned = std::get_if<Maintenance>(&m)) maintenance(now, *planned, out);
     else if (const auto* paused = std::get_if<GroupPaused>(&m)) group_paused(now, from, *paused, out);
   } else if (const auto* peer = std::get_if<PeerChanged>(&event)) {
@@ -196,21 +199,21 @@ GroupMask FleetManager::groups_on(const Instance& x, std::uint32_t node) {
 
 void FleetManager::hit_groups_on(Instant now, std::uint32_t node, Commands& out) {
   for (std::uint32_t i = 0; i < instances_.size(); ++i) {
-    if (const GroupMask hit = groups_on(instances_[i], node)) open_incident(now, i, hit, kUnknownRank, out);
+    if (const GroupMask hit = serving_on(instances_[i], node)) open_incident(now, i, hit, kUnknownRank, out);
   }
 }
 
 void FleetManager::node_lost(Instant now, std::uint32_t node, Commands& out) {
   detector_.node_lost(node);
   spare_nodes_.erase(std::remove(spare_nodes_.begin(), spare_nodes_.end(), node), spare_nodes_.end());
-  maintained_node_lost(node, out);
+  maintained_node_lost(now, node, out);
   ranks_ended(node);
   hit_groups_on(now, node, out);
   // Whom the agent owed an answer waits for nothing any more.
   forget_probes(now, node, out);
   for (std::uint32_t i = 0; i < instances_.size(); ++i) {
     Instance& x = instances_[i];
-    const GroupMask hit = groups_on(x, node) & x.starting;
+    const GroupMask hit = serving_on(x, node) & x.starting;
     if ((x.stage != Stage::starting && x.stage != Stage::pausing) || !hit) continue;
     if (policy_.spec().keeps_survivors()) {
       // Survivors ask anew who is left; a group that nobody survived waits for hardware.
@@ -270,6 +273,7 @@ void FleetManager::leader_changed(Instant now, std::uint32_t i, bool lost, Comma
   else tell_routers(i, out);
   // Survivors that were to stop for a new group hear nothing any more from a dead leader: all that it led starts anew.
   const GroupMask survive = x.starting & ~x.fenced;
+  if (lost) x.fenced = mask_of_all(x.groups.size());  // what they held was the leader's: a new one keeps none of it
   if (lost && survive && policy_.spec().keeps_survivors() &&
       (x.stage == Stage::pausing || x.stage == Stage::starting)) {
     x.failed |= survive;
@@ -334,7 +338,7 @@ void FleetManager::decide(Instant now, std::uint32_t i, Commands& out) {
   if (policy_.spec().policy == RecoveryAction::spare_instance && x.replacement == kUnknownRank && x.serving)
     promote_standby(now, i, out);
   // Which hardware is to be replaced is known only after a health check; a policy without spares finds out by trying.
-  if (policy_.spec().policy == RecoveryAction::spare_node || policy_.spec().keeps_survivors()) {
+  if (policy_.spec().looks_at_hardware()) {
     for (std::size_t g = 0; g < x.groups.size(); ++g) {
       if (!(x.failed >> g & 1)) continue;
       for (const std::uint32_t node : x.groups[g].nodes) {
@@ -387,9 +391,11 @@ void FleetManager::carry_out(Instant now, std::uint32_t i, Commands& out) {
   x.failed = 0;
   tell_routers(i, out);
   x.waiting = blocked(x, plan.scope);
+  if (plan.scope == mask_of_all(x.groups.size())) forget_switch(i, out);
   if (const GroupMask ready = plan.scope & ~x.waiting)
     start(now, i, ready, delay, false, plan.rank_only ? x.rank : kUnknownRank, out);
   if (x.waiting) wait(now, i, out);
+  switch_roles(now, i, out);
 }
 
 /// What the groups held is gone; the next start of any of them has at least the epoch that is told here.
@@ -482,6 +488,7 @@ void FleetManager::start(Instant, std::uint32_t i, GroupMask groups, Duration de
     s.warm = warm;
     s.rank = rank;
     s.term = setup_.term;
+    s.role = told_role(x, g);
     out.push_back(Send{agent_of(s.nodes.front()), s});
   }
 }
@@ -503,6 +510,7 @@ void FleetManager::group_started(Instant now, const GroupStarted& started, Comma
       return;
     }
     give_up_start(now, i, bit, out);
+    switch_roles(now, i, out);
     if (started.bad_node != kUnknownRank && policy_.spec().policy == RecoveryAction::spare_node) {
       detector_.node_bad(started.bad_node);
       hit_groups_on(now, started.bad_node, out);  // whatever else runs there moves too
@@ -520,6 +528,7 @@ void FleetManager::group_started(Instant now, const GroupStarted& started, Comma
   ready.nodes = x.groups[started.group].nodes;
   ready.absent = x.absent[started.group];
   ready.term = setup_.term;
+  ready.role = told_role(x, started.group);
   out.push_back(Send{leader_of(i), std::move(ready)});
   if (x.starting == 0) {
     x.stage = x.waiting ? Stage::waiting : Stage::none;
@@ -541,6 +550,7 @@ void FleetManager::group_started(Instant now, const GroupStarted& started, Comma
     out.push_back(NotePhase{.phase = Phase::ready, .instance = InstanceId{i}, .groups = x.up});
     if (has_absent(x)) out.push_back(ArmTimer{kAbsent | i, now + policy_.spec().elastic.rejoin_check});
     if (x.draining) out.push_back(Send{leader_of(i), Drain{true, setup_.term}});  // a new leader does not know
+    begin_return(i, out);
   }
   if (x.starting == 0) {
     if (const GroupMask more = x.failed) {
@@ -629,14 +639,15 @@ void FleetManager::scale(Instant now, Commands& out) {
   out.push_back(ArmTimer{kScale, now + setup_.autoscaler.interval});
 }
 
-void FleetManager::drained(std::uint32_t i, Commands& out) {
+void FleetManager::drained(Instant now, std::uint32_t i, Commands& out) {
   Instance& x = instances_[i];
-  if (!x.draining) return;
+  if (!x.draining || returned(now, i, out)) return;
   x.draining = false;
   x.serving = false;
   x.warm = false;
   x.up = 0;
   x.load_tokens = 0;
+  forget_switch(i, out);
   // Its incident, if it has one, is over: nothing of it is to run.
   if (x.stage == Stage::deciding) out.push_back(DisarmTimer{kDecide | i});
   if (x.waiting) out.push_back(DisarmTimer{kRetry | i});

@@ -66,7 +66,10 @@ class FleetManager final : public Controller {
     bool draining = false;
     bool warm = true;  // workers run (serving or warm standby)
     bool scaling_up = false;
-    bool parked = false;  // down, or draining, for the maintenance of its nodes
+    bool parked = false;          // down, or draining, for the maintenance of its nodes
+    std::vector<GroupRole> home;  // roles as they were set up
+    GroupMask switched = 0;       // groups that stand in for the other role
+    bool returning = false;       // draining, to turn them back
     GroupMask up = 0;
     // the incident
     Stage stage = Stage::none;
@@ -84,6 +87,8 @@ class FleetManager final : public Controller {
     std::vector<std::vector<std::uint32_t>> joining;  // being started beside it
     std::vector<std::vector<std::uint32_t>> ended;    // ranks whose processes are known to have ended
     std::vector<std::int64_t> missing;                // experts without a copy
+    GroupMask restoring = 0;                          // missing experts are being copied beside the running group …
+    GroupMask restored = 0;                           // … and are there: its next incarnation has them
     GroupMask fenced = 0;       // groups whose workers all ended: nobody survives there until they are up again
     bool was_degraded = false;  // since it was last whole
     Instant reformed{-1};       // last time that survivors formed a group without losing a rank
@@ -123,9 +128,9 @@ class FleetManager final : public Controller {
   void tell_routers(std::uint32_t i, Commands& out);
   void scale(Instant now, Commands& out);
   void check_health(Instant now, Commands& out);
-  void drained(std::uint32_t i, Commands& out);
+  void drained(Instant now, std::uint32_t i, Commands& out);
   void maintenance(Instant now, const Maintenance& m, Commands& out);
-  void maintained_node_lost(std::uint32_t node, Commands& out);
+  void maintained_node_lost(Instant now, std::uint32_t node, Commands& out);
   std::vector<std::uint32_t> dead_nodes(const Instance& x) const;
   /// For each dead node a spare that the substitution rule allows, or kUnknownRank; no spare twice.
   std::vector<std::uint32_t> spares_for(const std::vector<std::uint32_t>& dead) const;
@@ -142,11 +147,27 @@ class FleetManager final : public Controller {
   void look_at_absent(Instant now, std::uint32_t i, Commands& out);
   void try_join(std::uint32_t i, Commands& out);
   void ranks_ended(std::uint32_t node);
+  /// Of the groups on a node, those that have a rank there that takes part.
+  GroupMask serving_on(const Instance& x, std::uint32_t node) const;
   void forget_absent(Instance& x, GroupMask groups);
   /// True where a GPU is unusable that was not.
   bool node_hardware(std::uint32_t node, std::uint32_t unusable_gpus);
   bool has_absent(const Instance& x) const;
   std::vector<std::uint32_t> dead_ranks(const Instance& x, std::size_t g) const;
+
+  void restore_masked(Instance& x, std::uint32_t i, std::uint32_t g, Commands& out) const;
+  void place_spares(std::uint32_t i, Commands& out);
+
+  // fleet_roles.cpp
+  /// While one role of the instance waits for hardware, groups of the other take it over.
+  void switch_roles(Instant now, std::uint32_t i, Commands& out);
+  void switch_groups(Instant now, std::uint32_t i, GroupMask groups, const std::vector<GroupRole>& to, Commands& out);
+  /// The lost groups are up: the instance drains, so that the others can be turned back.
+  void begin_return(std::uint32_t i, Commands& out);
+  /// True: it was drained for that, and was turned back or has lost a group again.
+  bool returned(Instant now, std::uint32_t i, Commands& out);
+  void forget_switch(std::uint32_t i, Commands& out);
+  GroupRole told_role(const Instance& x, std::size_t g) const;
 
   // fleet_rebuild.cpp: an incarnation after the first
   struct Answers {
@@ -175,6 +196,7 @@ class FleetManager final : public Controller {
   std::map<std::uint64_t, std::uint32_t> probes_;         // token -> node
   std::set<std::uint32_t> maintenance_;                   // nodes that the operator takes down
   std::map<std::uint32_t, std::uint32_t> unusable_gpus_;  // node -> GPUs that failed their last probe or reach nobody
+  std::set<std::uint32_t> attaching_;                     // spare nodes that have not been started on yet
   std::uint64_t tokens_ = 0;
   std::optional<Answers> answers_;  // while it asks
 };

@@ -55,6 +55,24 @@ void FleetManager::ranks_ended(std::uint32_t node) {
   }
 }
 
+GroupMask FleetManager::serving_on(const Instance& x, std::uint32_t node) const {
+  GroupMask groups = groups_on(x, node);
+  for (std::size_t g = 0; g < x.groups.size(); ++g) {
+    const GroupMask bit = GroupMask{1} << g;
+    if (!(groups & bit) || x.absent[g].empty()) continue;
+    bool serves = false;
+    for (std::uint32_t r = 0; r < static_cast<std::uint32_t>(x.groups[g].ranks); ++r) {
+      const auto in = [r](const std::vector<std::uint32_t>& ranks) {
+        return std::find(ranks.begin(), ranks.end(), r) != ranks.end();
+      };
+      const bool away = in(x.absent[g]) && (!(x.starting & bit) || in(x.leaving[g]));
+      serves |= !away && x.groups[g].node_of(static_cast<std::int32_t>(r)) == node;
+    }
+    if (!serves) groups &= ~bit;
+  }
+  return groups;
+}
+
 void FleetManager::forget_absent(Instance& x, GroupMask groups) {
   for (std::size_t g = 0; g < x.groups.size(); ++g) {
     if (!(groups >> g & 1)) continue;
@@ -63,6 +81,8 @@ void FleetManager::forget_absent(Instance& x, GroupMask groups) {
     x.joining[g].clear();
     x.ended[g].clear();
     x.missing[g] = 0;
+    x.restoring &= ~(GroupMask{1} << g);
+    x.restored &= ~(GroupMask{1} << g);
   }
 }
 
@@ -116,6 +136,7 @@ void FleetManager::pause_groups(std::uint32_t i, GroupMask groups, Commands& out
   for (std::uint32_t g = 0; g < x.groups.size(); ++g) {
     if (!(groups >> g & 1)) continue;
     x.epochs[g] = epoch;
+    x.restoring &= ~(GroupMask{1} << g);  // of another incarnation
     out.push_back(Send{leader_of(i), PauseGroup{g, epoch, x.leaving[g], setup_.term}});
   }
 }
@@ -134,7 +155,9 @@ void FleetManager::group_paused(Instant, std::uint32_t i, const GroupPaused& pau
   s.nodes = x.groups[paused.group].nodes;
   s.leader_node = x.leader_node;
   s.term = setup_.term;
-  s.kind = policy_.spec().policy == RecoveryAction::mask && !x.leaving[paused.group].empty()
+  const bool restored = x.restored & bit && x.leaving[paused.group] == x.absent[paused.group];
+  x.restored &= ~bit;
+  s.kind = policy_.spec().policy == RecoveryAction::mask && !x.leaving[paused.group].empty() && !restored
                ? StartGroup::Kind::survivors_unrepaired
                : StartGroup::Kind::survivors;
   s.absent = x.leaving[paused.group];
@@ -155,7 +178,7 @@ void FleetManager::survivors_started(Instant now, std::uint32_t i, const GroupSt
   if (x.waiting && policy_.spec().keeps_survivors()) out.push_back(ArmTimer{kFleetRetryTimer | i, now + x.retry_wait});
   if (x.absent[g].size() < before)
     out.push_back(NotePhase{.phase = Phase::rejoin, .instance = InstanceId{i}, .groups = GroupMask{1} << g});
-  const bool degraded = has_absent(x);
+  const bool degraded = has_absent(x) || x.switched;
   if (degraded)
     out.push_back(NotePhase{.phase = Phase::degraded, .instance = InstanceId{i}, .groups = GroupMask{1} << g});
   else if (x.was_degraded)
@@ -166,8 +189,12 @@ void FleetManager::survivors_started(Instant now, std::uint32_t i, const GroupSt
 /// Every rejoin_check: is the hardware of absent ranks well again?
 void FleetManager::look_at_absent(Instant now, std::uint32_t i, Commands& out) {
   Instance& x = instances_[i];
-  if (!has_absent(x) || !policy_.spec().elastic.rejoin) return;
+  if (!has_absent(x)) return;
   if (x.stage == Stage::none) {
+    for (std::uint32_t g = 0; g < x.groups.size(); ++g) restore_masked(x, i, g, out);
+  }
+  if (x.stage == Stage::none && policy_.spec().elastic.rejoin) {
+    place_spares(i, out);
     std::vector<std::uint32_t> nodes;
     for (std::size_t g = 0; g < x.groups.size(); ++g) {
       for (const std::uint32_t r : x.absent[g]) {
@@ -190,7 +217,7 @@ void FleetManager::try_join(std::uint32_t i, Commands& out) {
   Instance& x = instances_[i];
   if (x.stage != Stage::none || !policy_.spec().elastic.rejoin) return;
   for (std::uint32_t g = 0; g < x.groups.size(); ++g) {
-    if (x.absent[g].empty() || !x.joining[g].empty()) continue;
+    if (x.absent[g].empty() || !x.joining[g].empty() || (x.restoring >> g & 1)) continue;
     const std::vector<std::uint32_t> dead = dead_ranks(x, g);
     for (const std::uint32_t r : x.absent[g]) {
       if (std::find(dead.begin(), dead.end(), r) == dead.end()) x.joining[g].push_back(r);
@@ -206,6 +233,10 @@ void FleetManager::try_join(std::uint32_t i, Commands& out) {
     s.kind = StartGroup::Kind::join;
     s.absent = x.absent[g];
     s.joining = x.joining[g];
+    for (const std::uint32_t r : s.joining) {
+      const std::uint32_t node = x.groups[g].node_of(static_cast<std::int32_t>(r));
+      if (attaching_.contains(node)) s.delay = policy_.spec().node_attach;
+    }
     out.push_back(Send{agent_of(x.groups[g].head(x.absent[g])), s});
   }
 }
@@ -213,7 +244,18 @@ void FleetManager::try_join(std::uint32_t i, Commands& out) {
 void FleetManager::rank_joined(std::uint32_t i, const GroupStarted& started, Commands& out) {
   Instance& x = instances_[i];
   const std::uint32_t g = started.group;
-  if (started.epoch != x.epochs[g] || x.joining[g].empty()) return;  // of a group that has changed since
+  const GroupMask bit = GroupMask{1} << g;
+  if (started.epoch != x.epochs[g]) return;  // of a group that has changed since
+  if (x.restoring & bit) {
+    x.restoring &= ~bit;
+    if (started.cause != Cause::none || x.stage != Stage::none) return;
+    x.restored |= bit;
+    x.leaving[g] = x.absent[g];
+    pause_groups(i, bit, out);
+    tell_routers(i, out);
+    return;
+  }
+  if (x.joining[g].empty()) return;
   const std::vector<std::uint32_t> joining = std::move(x.joining[g]);
   x.joining[g].clear();
   if (started.cause != Cause::none || x.stage != Stage::none) return;  // the next look starts them again
@@ -221,8 +263,59 @@ void FleetManager::rank_joined(std::uint32_t i, const GroupStarted& started, Com
   for (const std::uint32_t r : x.absent[g]) {
     if (std::find(joining.begin(), joining.end(), r) == joining.end()) x.leaving[g].push_back(r);
   }
-  pause_groups(i, GroupMask{1} << g, out);
+  for (const std::uint32_t r : joining) attaching_.erase(x.groups[g].node_of(static_cast<std::int32_t>(r)));
+  pause_groups(i, bit, out);
   tell_routers(i, out);
+}
+
+/// Policy mask: what no rank has is copied to slots of the survivors while they serve.
+void FleetManager::restore_masked(Instance& x, std::uint32_t i, std::uint32_t g, Commands& out) const {
+  const GroupMask bit = GroupMask{1} << g;
+  if (policy_.spec().policy != RecoveryAction::mask || !policy_.spec().elastic.restore_masked || x.missing[g] == 0 ||
+      x.absent[g].empty() || !x.joining[g].empty() || (x.restoring & bit) || !(x.up & bit))
+    return;
+  x.restoring |= bit;
+  StartGroup s;
+  s.instance = InstanceId{i};
+  s.group = g;
+  s.epoch = x.epochs[g];
+  s.nodes = x.groups[g].nodes;
+  s.leader_node = x.leader_node;
+  s.term = setup_.term;
+  s.kind = StartGroup::Kind::restore;
+  s.absent = x.absent[g];
+  out.push_back(Send{agent_of(x.groups[g].head(s.absent)), s});
+}
+
+/// A dead node without a rank that takes part is replaced by a spare, whose ranks then join.
+void FleetManager::place_spares(std::uint32_t i, Commands& out) {
+  Instance& x = instances_[i];
+  if (spare_nodes_.empty()) return;
+  std::vector<std::uint32_t> dead;
+  for (std::size_t g = 0; g < x.groups.size(); ++g) {
+    for (const std::uint32_t node : x.groups[g].nodes) {
+      if (node != x.leader_node && detector_.silent(node) && std::find(dead.begin(), dead.end(), node) == dead.end())
+        dead.push_back(node);
+    }
+  }
+  std::erase_if(dead, [&](std::uint32_t node) {
+    for (std::size_t g = 0; g < x.groups.size(); ++g) {
+      for (std::int32_t r = 0; r < x.groups[g].ranks; ++r) {
+        const bool absent = std::binary_search(x.absent[g].begin(), x.absent[g].end(), static_cast<std::uint32_t>(r));
+        if (x.groups[g].node_of(r) == node && (!absent || !x.joining[g].empty())) return true;
+      }
+    }
+    return false;
+  });
+  const std::vector<std::uint32_t> spares = spares_for(dead);
+  for (std::size_t k = 0; k < dead.size(); ++k) {
+    if (spares[k] == kUnknownRank) continue;
+    std::erase(spare_nodes_, spares[k]);
+    attaching_.insert(spares[k]);
+    out.push_back(NotePhase{
+        .phase = Phase::replace, .instance = InstanceId{i}, .groups = groups_on(x, dead[k]), .node = spares[k]});
+    for (GroupSetup& g : x.groups) std::replace(g.nodes.begin(), g.nodes.end(), dead[k], spares[k]);
+  }
 }
 
 }  // namespace faultline::control

@@ -15,6 +15,7 @@ void FleetManager::maintenance(Instant now, const Maintenance& m, Commands& out)
       Instance& x = instances_[i];
       if (!groups_on(x, m.node) || x.parked || !(x.serving || x.scaling_up)) continue;
       x.parked = true;
+      x.returning = false;       // all its groups start anew afterwards
       if (x.draining) continue;  // on its way already
       x.draining = true;
       tell_routers(i, out);
@@ -45,10 +46,10 @@ void FleetManager::maintenance(Instant now, const Maintenance& m, Commands& out)
 }
 
 /// The node is gone: what was not drained by now will not be.
-void FleetManager::maintained_node_lost(std::uint32_t node, Commands& out) {
+void FleetManager::maintained_node_lost(Instant now, std::uint32_t node, Commands& out) {
   if (!maintenance_.contains(node)) return;
   for (std::uint32_t i = 0; i < instances_.size(); ++i) {
-    if (instances_[i].parked && instances_[i].draining && groups_on(instances_[i], node)) drained(i, out);
+    if (instances_[i].parked && instances_[i].draining && groups_on(instances_[i], node)) drained(now, i, out);
   }
 }
 

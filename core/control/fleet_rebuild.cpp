@@ -92,19 +92,26 @@ void FleetManager::rebuild_instance(std::uint32_t i, GroupMask& placed, GroupMas
         if (a.instance.v == i && a.group == g && (newest == nullptr || a.epoch > newest->epoch)) newest = &a;
       }
     }
+    GroupRole role = GroupRole::as_set_up;
     const GroupAtLeader* known = led ? &leader->second.groups[g] : nullptr;
     if (known) {
       x.epochs[g] = known->epoch;
       x.groups[g].nodes = known->nodes;
+      role = known->role;
     }
     if (newest && newest->epoch >= x.epochs[g]) {
       x.epochs[g] = newest->epoch;
       if (!newest->nodes.empty()) {
         x.groups[g].nodes = newest->nodes;
         x.leader_node = newest->leader_node;
+        role = newest->role;
       }
     } else {
       newest = nullptr;  // of an incarnation that the leader knows to be over
+    }
+    if (role != GroupRole::as_set_up) {
+      x.groups[g].role = role;
+      x.switched |= bit;
     }
     if ((known && known->up) || newest)
       placed |= bit;  // a leader that was started again knows only where its groups began
@@ -123,6 +130,7 @@ void FleetManager::rebuild_instance(std::uint32_t i, GroupMask& placed, GroupMas
     if (survive) x.fenced &= ~bit;
     else x.fenced |= bit;
   }
+  x.returning = x.draining && x.switched;
   // A standby of which nothing runs is cold, not broken, unless it is one that is kept warm.
   const bool kept_warm = setup_.instances[i].warm && !setup_.autoscaler.enabled;
   x.was_degraded = has_absent(x);
@@ -219,6 +227,7 @@ void FleetManager::rebuild(Instant now, Commands& out) {
     }
     x.accepting = x.serving && !x.draining && can_serve(x);
     x.told_serving = x.serving;
+    if (!x.draining) begin_return(i, out);
     for (std::uint32_t r = 0; r < setup_.routers; ++r) send_update(r, i, out);
   }
   if (setup_.autoscaler.enabled) step(now, TimerFired{TimerKey{3} << 56}, out);

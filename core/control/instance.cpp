@@ -6,7 +6,7 @@
 
 namespace faultline::control {
 namespace {
-constexpr TimerKey kLoadReport = 1;
+constexpr TimerKey kLoadReport = 1, kReplicate = 2;
 constexpr Address kFleet{Role::fleet, 0};
 }  // namespace
 
@@ -15,6 +15,7 @@ InstanceController::InstanceController(InstanceSetup setup) : setup_(std::move(s
   for (const GroupSetup& g : setup_.groups) {
     Group group;
     group.setup = g;
+    group.home = g.role;
     group.ranks.resize(static_cast<std::size_t>(g.ranks));
     group.state = setup_.up ? GroupState::up : GroupState::fenced;
     group.head = g.nodes.front();
@@ -35,14 +36,17 @@ std::uint64_t InstanceController::hash_of(const Slot& s) const {
                      (static_cast<std::uint64_t>(static_cast<std::uint16_t>(s.decode_group)) << 16) |
                      static_cast<std::uint64_t>(static_cast<std::uint16_t>(s.decode_rank)),
                  s.join_step);
-  return s.abandoned ? hash_combine(h, 1) : h;
+  const std::uint64_t more = s.abandoned ? hash_combine(h, 1) : h;
+  if (s.replica_group < 0 && s.had == 0) return more;
+  return hash_combine(more, entry_hash(16, s.replica_group, s.replica_rank, s.replica_blocks, s.replicated,
+                                       s.replica_op.v, s.base, s.had));
 }
 std::uint64_t InstanceController::hash_of(const Group& g) const {
   return entry_hash(12, static_cast<int>(g.state), g.epoch, g.running.v, g.steps_done, g.interrupted, g.sequences,
-                    g.head, g.pause_epoch);
+                    g.head, g.pause_epoch, static_cast<int>(g.setup.role), g.replicate);
 }
 std::uint64_t InstanceController::hash_of(const Rank& r) const {
-  return entry_hash(13, r.queued_tokens, r.blocks_used, r.reserved, r.sequences, r.context_base, r.absent);
+  return entry_hash(13, r.queued_tokens, r.blocks_used, r.reserved, r.sequences, r.context_base, r.copies, r.absent);
 }
 
 std::uint64_t InstanceController::digest() const { return whole(digest_); }
@@ -54,6 +58,7 @@ std::uint64_t InstanceController::full_digest() const {
     d.add(hash_of(g));
     for (const Rank& r : g.ranks) d.add(hash_of(r));
   }
+  for (const auto& [op, r] : replicas_) d.add(hash_of(op, r));
   return whole(d);
 }
 
@@ -75,7 +80,8 @@ LeaderState InstanceController::state(Term term) const {
                     .up = g.state == GroupState::up,
                     .nodes = g.setup.nodes,
                     .absent = {},
-                    .failed = g.state == GroupState::failed};
+                    .failed = g.state == GroupState::failed,
+                    .role = g.setup.role == g.home ? GroupRole::as_set_up : g.setup.role};
     for (std::uint32_t r = 0; r < g.ranks.size(); ++r) {
       if (g.ranks[r].absent) x.absent.push_back(r);
     }
@@ -110,7 +116,10 @@ void InstanceController::step(Instant now, const Event& event, Commands& out) {
       if (peer->peer.role == Role::node) node_lost(peer->peer.index, peer->cause, out);
       else if (peer->peer.role == Role::router) router_lost(peer->peer.index, out);
     }
-  } else if (std::get_if<TimerFired>(&event)) {
+  } else if (const auto* timer = std::get_if<TimerFired>(&event); timer && timer->key == kReplicate) {
+    replicate_soon(out);
+    out.push_back(ArmTimer{kReplicate, now + setup_.replication.interval});
+  } else if (timer) {
     const std::int64_t tokens = outstanding_tokens();
     if (tokens != reported_tokens_) {
       reported_tokens_ = tokens;
@@ -125,6 +134,7 @@ void InstanceController::step(Instant now, const Event& event, Commands& out) {
     for (std::uint32_t r = 0; r < setup_.routers; ++r) out.push_back(Watch{{Role::router, r}});
     if (setup_.routers > 1 || setup_.report_to_fleet)
       out.push_back(ArmTimer{kLoadReport, now + setup_.signal_interval});
+    if (setup_.replication.enabled) out.push_back(ArmTimer{kReplicate, now + setup_.replication.interval});
   }
   maybe_drained(out);
 }
@@ -240,10 +250,12 @@ void InstanceController::step_report(const StepReport& report, Commands& out) {
     drop_abandoned(report.group, out);
     wake_idle(out);
   }
+  if (group.replicate) replicate(report.group, out);
   start_next(report.group, out);
 }
 
 void InstanceController::kv_report(const KvReport& report, Commands& out) {
+  if (replica_reported(report, out)) return;
   const std::uint32_t index = index_of(report.slot);
   if (index == kUnknownRank) return;
   Slot& slot = slots_[index];
@@ -290,7 +302,8 @@ void InstanceController::fail_group(std::uint32_t g, Cause cause, const std::vec
   for (std::size_t r = 0; r < group.ranks.size(); ++r) {
     if (is_gone(static_cast<std::int16_t>(r))) group.ranks[r].queue.clear();
   }
-  std::vector<std::uint32_t> requeue;
+  drop_replicas(g, gone);
+  std::vector<std::uint32_t> requeue, resumed;
   for (std::uint32_t i = 0; i < slots_.size(); ++i) {
     Slot& s = slots_[i];
     if (s.state == State::free) continue;
@@ -307,6 +320,10 @@ void InstanceController::fail_group(std::uint32_t g, Cause cause, const std::vec
       continue;
     }
     if (!at_prefill && !at_decode) continue;
+    if (!at_prefill && resume(i, out)) {
+      resumed.push_back(static_cast<std::uint32_t>(s.decode_group));
+      continue;
+    }
     if (at_prefill && s.state == State::queued && s.prefilled == 0 && s.decode_group < 0 && s.prefill_blocks == 0)
       requeue.push_back(i);
     else lose(i, cause, out);
@@ -323,11 +340,14 @@ void InstanceController::fail_group(std::uint32_t g, Cause cause, const std::vec
     if (accepting() && enqueue(i)) wake(static_cast<std::uint32_t>(s.prefill_group), out);
     else end_attempt(i, cause, out);
   }
+  for (const std::uint32_t to : resumed) wake(to, out);
 }
 
 void InstanceController::fence(const FenceGroups& fence, Commands& out) {
+  GroupMask drained = 0;
   for (std::uint32_t g = 0; g < groups_.size(); ++g) {
     if (!(fence.mask >> g & 1) || fence.epoch <= groups_[g].epoch) continue;
+    drained |= GroupMask{1} << g;
     // One that failed for a single rank still holds the others' requests: a fence means that their KV goes too.
     if (groups_[g].state != GroupState::fenced) fail_group(g, fence.cause, {}, out);
     change(groups_[g], [&](Group& x) {
@@ -336,6 +356,7 @@ void InstanceController::fence(const FenceGroups& fence, Commands& out) {
     });
     groups_[g].pausing.clear();
   }
+  if (drained) out.push_back(NotePhase{.phase = Phase::drain, .instance = setup_.id, .groups = drained});
   wake_idle(out);
 }
 
@@ -355,6 +376,7 @@ void InstanceController::group_ready(const GroupReady& ready, Commands& out) {
   }
   change(group, [&](Group& g) {
     g.setup.nodes = ready.nodes;
+    g.setup.role = ready.role == GroupRole::as_set_up ? g.home : ready.role;
     g.epoch = ready.epoch;
     g.state = GroupState::up;
     g.head = g.setup.head(ready.absent);
@@ -363,6 +385,11 @@ void InstanceController::group_ready(const GroupReady& ready, Commands& out) {
   for (std::uint32_t r = 0; r < group.ranks.size(); ++r) {
     const bool absent = std::find(ready.absent.begin(), ready.absent.end(), r) != ready.absent.end();
     change(group.ranks[r], [&](Rank& x) { x.absent = absent; });
+  }
+  if (!ready.absent.empty()) {  // nor do they hold copies of others' sequences
+    std::vector<bool> gone(group.ranks.size());
+    for (const std::uint32_t r : ready.absent) gone[r] = true;
+    drop_replicas(ready.group, gone);
   }
   for (std::uint32_t g = 0; g < groups_.size(); ++g) wake(g, out);
 }
@@ -388,6 +415,7 @@ void InstanceController::pause_now(std::uint32_t g, Commands& out) {
   group.pausing.clear();
   fail_group(g, Cause::device_lost, gone, out);
   change(group, [](Group& x) { x.epoch = x.pause_epoch; });
+  out.push_back(NotePhase{.phase = Phase::drain, .instance = setup_.id, .groups = GroupMask{1} << g});
   out.push_back(Send{kFleet, GroupPaused{g, group.epoch}});
 }
 
@@ -409,6 +437,7 @@ void InstanceController::node_lost(std::uint32_t node, Cause cause, Commands& ou
     const Epoch epoch = group.epoch;
     fail_group(g, cause, gone, out);
     out.push_back(Send{kFleet, GroupFailed{g, epoch, cause, kUnknownRank}});
+    if (!group.pausing.empty()) pause_now(g, out);  // the step that it waited for ended with its node
   }
   wake_idle(out);
 }
@@ -467,6 +496,7 @@ void InstanceController::end_attempt(std::uint32_t index, Cause cause, Commands&
   out.push_back(Send{{Role::router, slot.router},
                      AttemptEnded{slot.request, slot.attempt, cause,
                                   cause == Cause::none ? slot.output : produced(slot), accepting()}});
+  drop_replica(slot);
   if (slot.pushes > 0) {
     // The network still reads the prompt's KV: its blocks may not be used again before the pushes have ended.
     const std::uint16_t pushes = slot.pushes;

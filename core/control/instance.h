@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <map>
 #include <unordered_map>
 #include <vector>
 
@@ -21,8 +22,6 @@
 #include "core/control/specs.h"
 
 namespace faultline::control {
-
-enum class GroupRole : std::uint8_t { prefill, decode, both };
 
 /// Static shape of one worker group. Rank r is on node nodes[r * nodes.size() / ranks].
 struct GroupSetup {
@@ -53,6 +52,7 @@ struct InstanceSetup {
   std::uint32_t routers = 1;
   Duration signal_interval;      // of load reports; used with more than one router or an autoscaler
   bool report_to_fleet = false;  // an autoscaler wants them
+  ReplicationSpec replication;   // of the KV of decoding sequences
   bool up = true;                // false: groups wait for GroupReady
 };
 
@@ -88,6 +88,12 @@ class InstanceController final : public Controller {
     State state = State::free;
     bool prefill_done = false;
     bool abandoned = false;  // its router is gone: it leaves at the next step boundary
+    // instance_replicas.cpp: where the copy of its KV is, how many tokens of it, and the push under way
+    std::int16_t replica_group = -1, replica_rank = -1;
+    std::int32_t replica_blocks = 0, replicated = 0;
+    OpId replica_op{};
+    std::int32_t base = 1;  // tokens that its KV stood for when it joined …
+    std::int32_t had = 0;   // … and those that were out by then, where it goes on from a copy
   };
   struct Rank {
     std::deque<std::uint32_t> queue;  // handles, in order of arrival; stale ones are skipped
@@ -95,6 +101,7 @@ class InstanceController final : public Controller {
     std::int64_t blocks_used = 0;
     std::int32_t reserved = 0;      // sequences admitted for decode here (in prefill, in transfer, decoding)
     std::int32_t sequences = 0;     // decoding
+    std::int64_t copies = 0;        // of the blocks used, those that hold copies of other ranks' sequences
     bool absent = false;            // takes no part: its hardware is gone and the others go on without it
     std::int64_t context_base = 0;  // context of the decoding sequences at step count s is context_base + sequences * s
   };
@@ -107,8 +114,21 @@ class InstanceController final : public Controller {
     std::uint32_t handle;
     std::int32_t tokens;
   };
+  /// A push of new blocks of one rank's sequences to the rank that holds their copies.
+  struct Replica {
+    std::uint32_t from_group = 0, to_group = 0;
+    std::int16_t from_rank = -1, to_rank = -1;
+    struct Part {
+      std::uint32_t handle;
+      std::int32_t tokens;  // that the copy has once these are there
+    };
+    std::vector<Part> parts;
+    Bytes bytes;
+    std::int64_t held = 0;  // blocks of sequences that have ended: the network still writes into them
+  };
   struct Group {
     GroupSetup setup;
+    GroupRole home = GroupRole::both;  // as it was set up
     GroupState state = GroupState::up;
     Epoch epoch = 0;
     std::vector<Rank> ranks;
@@ -124,6 +144,7 @@ class InstanceController final : public Controller {
     std::int64_t queued = 0;     // requests waiting for or in prefill
     std::int64_t abandoned = 0;  // sequences that leave at the next boundary
     std::uint32_t head = 0;      // node that runs its steps
+    bool replicate = false;      // at the next step boundary
     std::vector<bool> pausing;   // not empty: stops at the next boundary, without these ranks from then on …
     Epoch pause_epoch = 0;       // … for this incarnation
   };
@@ -168,6 +189,18 @@ class InstanceController final : public Controller {
   std::int32_t produced(const Slot& slot) const;
   void fill_loads(const Group& group, std::vector<model::RankLoad>& loads) const;
 
+  // instance_replicas.cpp: copies of decoding sequences on neighbours
+  void place_replica(Slot& slot);
+  void drop_replica(Slot& slot);
+  void drop_replicas(std::uint32_t g, const std::vector<bool>& gone);
+  void replicate_soon(Commands& out);
+  void replicate(std::uint32_t g, Commands& out);
+  bool replica_reported(const KvReport& report, Commands& out);
+  bool resume(std::uint32_t index, Commands& out);
+  void leave_batch(const Slot& slot);
+  std::int64_t context_at_join(const Slot& s) const { return std::int64_t{s.prompt} + s.base - 1 - s.join_step; }
+  std::uint64_t hash_of(OpId op, const Replica& r) const;
+
   std::int32_t blocks_for(std::int64_t tokens) const;
   std::uint32_t handle_of(std::uint32_t index) const { return index | (std::uint32_t{slots_[index].generation} << 20); }
   /// Slot of a handle that is still valid, else kUnknownRank.
@@ -190,6 +223,7 @@ class InstanceController final : public Controller {
   std::vector<Group> groups_;
   std::vector<Slot> slots_;
   std::vector<std::uint32_t> free_slots_;
+  std::map<OpId, Replica> replicas_;  // pushes of copies under way
   std::size_t live_ = 0;
   std::uint64_t ops_ = 0;
   bool draining_ = false, drained_ = false;  // drained: and the fleet manager was told

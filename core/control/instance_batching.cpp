@@ -14,9 +14,10 @@ std::int32_t InstanceController::blocks_for(std::int64_t tokens) const {
 /// Tokens that are out. The first one is sampled by the prefill but leaves only with the KV on the decode side.
 std::int32_t InstanceController::produced(const Slot& slot) const {
   if (!slot.prefill_done || slot.state == State::transferring) return 0;
-  if (slot.state != State::decoding) return 1;
+  if (slot.state != State::decoding) return std::max(1, slot.had);
   const std::int64_t steps = groups_[static_cast<std::size_t>(slot.decode_group)].steps_done - slot.join_step;
-  return static_cast<std::int32_t>(std::min<std::int64_t>(slot.output, 1 + steps));
+  return static_cast<std::int32_t>(
+      std::min<std::int64_t>(slot.output, std::max<std::int64_t>(slot.had, slot.base + steps)));
 }
 
 /// Puts a request into the queue with the least work waiting, over all ranks of the groups that can prefill. Of equal
@@ -73,6 +74,7 @@ bool InstanceController::admit(std::uint32_t g, std::int32_t r, Slot& slot) {
       s.decode_rank = static_cast<std::int16_t>(r);
       s.decode_blocks = total;
     });
+    place_replica(slot);
     return true;
   }
   const std::int32_t prompt = blocks_for(slot.prompt);
@@ -82,7 +84,7 @@ bool InstanceController::admit(std::uint32_t g, std::int32_t r, Slot& slot) {
   if (slot.output > 1) {
     for (std::size_t d = 0; d < groups_.size(); ++d) {
       Group& candidate = groups_[d];
-      if (candidate.state != GroupState::up || candidate.setup.role != GroupRole::decode) continue;
+      if (candidate.state != GroupState::up || candidate.setup.role == GroupRole::prefill) continue;
       for (std::size_t k = 0; k < candidate.ranks.size(); ++k) {
         Rank& x = candidate.ranks[k];
         if (x.absent) continue;
@@ -109,6 +111,7 @@ bool InstanceController::admit(std::uint32_t g, std::int32_t r, Slot& slot) {
     s.decode_rank = best_rank;
     s.decode_blocks = best ? total : 0;
   });
+  place_replica(slot);
   return true;
 }
 
@@ -132,7 +135,7 @@ void InstanceController::release(std::uint32_t index) {
       --x.reserved;
       if (slot.state == State::decoding) {
         --x.sequences;
-        x.context_base -= std::int64_t{slot.prompt} - slot.join_step;
+        x.context_base -= context_at_join(slot);
       }
     });
     if (slot.state == State::decoding) change(g, [](Group& x) { --x.sequences; });
@@ -209,10 +212,10 @@ void InstanceController::join(std::uint32_t g) {
     });
     change(group.ranks[static_cast<std::size_t>(slot.decode_rank)], [&](Rank& r) {
       ++r.sequences;
-      r.context_base += std::int64_t{slot.prompt} - slot.join_step;
+      r.context_base += context_at_join(slot);
     });
     change(group, [](Group& x) { ++x.sequences; });
-    group.finishes.push_back({group.steps_done + slot.output - 1, handle});
+    group.finishes.push_back({group.steps_done + slot.output - slot.base, handle});
     std::push_heap(group.finishes.begin(), group.finishes.end(),
                    [](const Finish& a, const Finish& b) { return a.step > b.step; });
   }
@@ -233,7 +236,7 @@ void InstanceController::advance(std::uint32_t g, std::int64_t steps, Commands& 
     else end_attempt(index, Cause::none, out);
   }
   // Room downstream may let a prefill group go on.
-  if (steps > 0 && group.setup.role == GroupRole::decode) {
+  if (steps > 0 && group.setup.role != GroupRole::prefill) {
     for (std::uint32_t p = 0; p < groups_.size(); ++p) {
       if (groups_[p].setup.role == GroupRole::prefill && groups_[p].queued > 0 && !groups_[p].running.valid())
         wake(p, out);
@@ -344,9 +347,12 @@ void InstanceController::check() const {
     sequences[g].resize(groups_[g].ranks.size());
   }
   std::size_t live = 0;
+  for (const auto& [op, r] : replicas_) blocks[r.to_group][static_cast<std::size_t>(r.to_rank)] += r.held;
   for (const Slot& s : slots_) {
     if (s.state == State::free) continue;
     ++live;
+    if (s.replica_group >= 0)
+      blocks[static_cast<std::size_t>(s.replica_group)][static_cast<std::size_t>(s.replica_rank)] += s.replica_blocks;
     if (s.prefill_blocks > 0)
       blocks[static_cast<std::size_t>(s.prefill_group)][static_cast<std::size_t>(s.prefill_rank)] += s.prefill_blocks;
     if (s.decode_group >= 0) {

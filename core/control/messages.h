@@ -19,6 +19,8 @@ namespace faultline::control {
 using Epoch = std::uint32_t;      // incarnation of a group; work of an older one is refused
 using Term = std::uint32_t;       // incarnation of the fleet manager; its peers refuse commands of an older one
 using GroupMask = std::uint64_t;  // bit g = group g of an instance
+/// as_set_up, in messages alone: the role that the group has in its instance's set-up.
+enum class GroupRole : std::uint8_t { prefill, decode, both, as_set_up };
 inline constexpr std::uint32_t kUnknownRank = ~std::uint32_t{0};
 inline constexpr std::size_t kGroupsMax = 64;
 
@@ -94,7 +96,7 @@ struct StepReport {
 /// leader -> agent of the source rank's node: push the KV of one prompt chunk, layer by layer while `step` computes it.
 struct PushKv {
   OpId op;
-  OpId step;
+  OpId step;               // invalid: the bytes are there already (a replica of decoding sequences)
   std::uint32_t slot = 0;  // the leader's handle, returned in KvReport
   std::uint32_t from_group = 0, from_rank = 0, to_group = 0, to_rank = 0, to_node = 0;
   Epoch from_epoch = 0, to_epoch = 0;
@@ -141,7 +143,8 @@ struct GroupReady {
   std::vector<std::uint32_t> nodes;     // in rank order
   std::vector<std::uint32_t> absent{};  // ranks that take no part
   Term term = 0;
-  FAULTLINE_FIELDS(group, epoch, head_node, nodes, absent, term)
+  GroupRole role = GroupRole::as_set_up;
+  FAULTLINE_FIELDS(group, epoch, head_node, nodes, absent, term, role)
 };
 struct Drain {
   bool drain = true;
@@ -161,11 +164,16 @@ struct StartGroup {
   std::uint32_t rank = kUnknownRank;  // only this rank restarts; the others wait for it
   /// survivors: the ranks that are not absent keep their processes and KV and form the group anew; without repair,
   /// experts that no survivor has stay missing. join: `joining` start beside the running group (nothing else changes).
-  enum class Kind : std::uint8_t { whole, survivors, survivors_unrepaired, join };
+  /// restore: experts that nobody has are copied beside the running group, for its next incarnation.
+  enum class Kind : std::uint8_t { whole, survivors, survivors_unrepaired, join, restore };
+  bool beside() const { return kind == Kind::join || kind == Kind::restore; }
   Kind kind = Kind::whole;
   std::vector<std::uint32_t> absent{}, joining{};
   Term term = 0;
-  FAULTLINE_FIELDS(instance, group, epoch, nodes, leader_node, delay, warm, rank, kind, absent, joining, term)
+  GroupRole role = GroupRole::as_set_up;
+  bool keep_weights = false;  // the GPUs hold them still: every phase of the start but their load
+  FAULTLINE_FIELDS(instance, group, epoch, nodes, leader_node, delay, warm, rank, kind, absent, joining, term, role,
+                   keep_weights)
 };
 struct StopGroup {
   InstanceId instance;
@@ -181,7 +189,7 @@ struct GroupStarted {
   Epoch epoch = 0;
   Cause cause = Cause::none;
   std::uint32_t bad_node = kUnknownRank;  // node whose hardware failed the start check
-  bool joined = false;                    // answers StartGroup::Kind::join
+  bool joined = false;                    // answers StartGroup::Kind::join or restore
   std::int64_t missing_experts = 0;       // (layer, expert) pairs that no rank of the group has
   FAULTLINE_FIELDS(instance, group, epoch, cause, bad_node, joined, missing_experts)
 };
@@ -236,7 +244,8 @@ struct GroupAtAgent {
   std::uint32_t leader_node = 0;
   std::vector<std::uint32_t> absent{};  // ranks that take no part
   bool survivors = false;               // the others kept their processes
-  FAULTLINE_FIELDS(instance, group, epoch, launching, running, nodes, leader_node, absent, survivors)
+  GroupRole role = GroupRole::as_set_up;
+  FAULTLINE_FIELDS(instance, group, epoch, launching, running, nodes, leader_node, absent, survivors, role)
 };
 /// agent -> fleet: in order of instance and group.
 struct AgentState {
@@ -250,7 +259,8 @@ struct GroupAtLeader {
   std::vector<std::uint32_t> nodes;
   std::vector<std::uint32_t> absent{};  // ranks that take no part
   bool failed = false;                  // it has stopped, and nobody has fenced it: who survives keeps what it holds
-  FAULTLINE_FIELDS(epoch, up, nodes, absent, failed)
+  GroupRole role = GroupRole::as_set_up;
+  FAULTLINE_FIELDS(epoch, up, nodes, absent, failed, role)
 };
 /// leader -> fleet: every group of the instance.
 struct LeaderState {
@@ -472,7 +482,8 @@ enum class Phase : std::uint8_t {
   degraded,
   rejoin,
   rebalance,
-  restore
+  restore,
+  role_switch
 };
 struct NotePhase {
   Phase phase{};
@@ -482,9 +493,22 @@ struct NotePhase {
   std::uint8_t action = 0;  // RecoveryAction, with Phase::decide
   FAULTLINE_FIELDS(phase, instance, groups, node, action)
 };
+/// KV of decoding sequences has a copy at a neighbour, and its leader knows.
+struct NoteReplicated {
+  InstanceId instance;
+  Bytes bytes;
+  FAULTLINE_FIELDS(instance, bytes)
+};
+/// A sequence whose rank was lost goes on from its copy, which holds all but the last `again` of its tokens.
+struct NoteResumed {
+  RequestId request;
+  InstanceId instance;
+  std::int32_t produced = 0, again = 0;
+  FAULTLINE_FIELDS(request, instance, produced, again)
+};
 using Command = std::variant<Send, ArmTimer, DisarmTimer, Watch, Unwatch, SubmitStep, InterruptStep, AbortGroup,
                              PostWrite, CancelWrite, LaunchGroup, KillGroup, RunProbe, NoteFirstToken, NoteRequestEnded,
-                             NoteAttemptLost, NoteAttempt, NotePhase>;
+                             NoteAttemptLost, NoteAttempt, NotePhase, NoteReplicated, NoteResumed>;
 /// Cleared and reused by the driver: no allocation per event in the steady state.
 using Commands = std::vector<Command>;
 

@@ -49,7 +49,8 @@ AgentState NodeAgent::state(Term term) const {
                             .nodes = g.nodes,
                             .leader_node = g.leader_node,
                             .absent = g.absent,
-                            .survivors = g.survivors});
+                            .survivors = g.survivors,
+                            .role = g.role});
   }
   for (const auto& [key, s] : launching_) {
     state.groups.push_back({.instance = s.instance,
@@ -59,7 +60,8 @@ AgentState NodeAgent::state(Term term) const {
                             .nodes = s.nodes,
                             .leader_node = s.leader_node,
                             .absent = s.absent,
-                            .survivors = s.kind != StartGroup::Kind::whole});
+                            .survivors = s.kind != StartGroup::Kind::whole,
+                            .role = s.role});
   }
   return state;
 }
@@ -78,7 +80,7 @@ void NodeAgent::step(Instant now, const Event& event, Commands& out) {
     } else if (const auto* start = std::get_if<StartGroup>(&m)) {
       if (!current(start->term)) return;
       const GroupKey key{start->instance.v, start->group};
-      if (start->kind != StartGroup::Kind::join) {  // who joins changes nothing of the group that runs
+      if (!start->beside()) {  // who starts beside it changes nothing of the group that runs
         const auto [launching, fresh] = launching_.try_emplace(key, *start);
         if (!fresh && launching->second.epoch < start->epoch) {
           digest_.remove(hash_of(launching->second));
@@ -126,7 +128,8 @@ void NodeAgent::step(Instant now, const Event& event, Commands& out) {
                            .nodes = asked.nodes,
                            .leader_node = asked.leader_node,
                            .absent = asked.absent,
-                           .survivors = asked.kind != StartGroup::Kind::whole};
+                           .survivors = asked.kind != StartGroup::Kind::whole,
+                           .role = asked.role};
         digest_.add(hash_of(key, it->second));
       }
     }

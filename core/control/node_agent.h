@@ -45,6 +45,7 @@ class NodeAgent final : public Controller {
     std::uint32_t leader_node = 0;
     std::vector<std::uint32_t> absent;  // ranks that take no part
     bool survivors = false;             // the others kept their processes
+    GroupRole role = GroupRole::as_set_up;
   };
   struct Push {
     PushKv push;

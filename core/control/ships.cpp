@@ -19,6 +19,10 @@ constexpr std::array kShipped{
         "elastic_ep", "sglang",
         "SGLang Elastic EP post, March 2026, with the Mooncake back end; vLLM's RFCs 27774 and 27866 are not shipped"},
     Shipped{"mask", "", "ReviveMoE (arXiv 2602.21140) describes it for an engine of its own"},
+    Shipped{
+        "role_switch", "",
+        "the role of a worker is a launch argument of vLLM and SGLang; Dynamo's planner moves workers, not on failure"},
+    Shipped{"replicate_kv", "", "KevlarFlow (arXiv 2601.22438) and Tarragon (2601.01310) describe it"},
     Shipped{"migrate", "", "NVIDIA Dynamo's frontend does it in front of an engine; vLLM and SGLang alone do not"},
     Shipped{"shed", "", "NVIDIA Dynamo rejects with 503 above a load; not by SLO class"},
     Shipped{"degraded_rail", "", "R2CCL describes it; collective libraries fail instead"},
@@ -42,6 +46,7 @@ std::vector<std::string> not_shipped(const EngineSpec& engine, const RecoverySpe
   if (std::any_of(router.shed_above.begin(), router.shed_above.end(), [](std::int64_t t) { return t > 0; }))
     check("shed");
   if (recovery.degraded_rail) check("degraded_rail");
+  if (recovery.replicate_kv.enabled) check("replicate_kv");
   return notes;
 }
 

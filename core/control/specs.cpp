@@ -66,9 +66,21 @@ void describe(Fields& f, ElasticSpec& s) {
   f.field("host_load_rate", s.host_load_rate, kPositive);
   f.field("disk_load_rate", s.disk_load_rate, kPositive);
   f.field("width_min", s.width_min, kRatio);
+  f.field("restore_masked", s.restore_masked);
   f.field("rejoin", s.rejoin);
   f.field("rejoin_check", s.rejoin_check, {.min = 1e8});
   f.field("rank_start", s.rank_start, kNotNegative);
+}
+
+void describe(Fields& f, RoleSwitchSpec& s) {
+  f.field("keep_weights", s.keep_weights);
+  f.field("back", s.back);
+}
+
+void describe(Fields& f, ReplicationSpec& s) {
+  f.field("enabled", s.enabled);
+  f.field("interval", s.interval, {.min = 1e6});
+  f.field("memory_share", s.memory_share, kRatio);
 }
 
 void describe(Fields& f, RecoverySpec& s) {
@@ -84,6 +96,8 @@ void describe(Fields& f, RecoverySpec& s) {
   f.field("degraded_rail", s.degraded_rail);
   f.field("spare_instance_warm", s.spare_instance_warm);
   f.object("elastic", s.elastic);
+  f.object("role_switch", s.role_switch);
+  f.object("replicate_kv", s.replicate_kv);
 }
 
 void describe(Fields& f, AutoscalerSpec& s) {

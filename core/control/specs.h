@@ -105,9 +105,9 @@ struct DetectorSpec {
   std::string source;  // where the settings were published, for reports
 };
 
-enum class RecoveryAction : std::uint8_t { none, restart, spare_node, spare_instance, elastic_ep, mask };
-constexpr std::array<std::string_view, 6> enum_names(const RecoveryAction*) {
-  return {"none", "restart", "spare_node", "spare_instance", "elastic_ep", "mask"};
+enum class RecoveryAction : std::uint8_t { none, restart, spare_node, spare_instance, elastic_ep, mask, role_switch };
+constexpr std::array<std::string_view, 7> enum_names(const RecoveryAction*) {
+  return {"none", "restart", "spare_node", "spare_instance", "elastic_ep", "mask", "role_switch"};
 }
 
 /// Elastic expert parallelism (policies elastic_ep and mask): the survivors of a group go on without its dead ranks.
@@ -124,11 +124,32 @@ struct ElasticSpec {
   BytesPerSecond host_load_rate{1'000'000'000};  // of one node's copies to the GPUs that lack them; fitted likewise
   BytesPerSecond disk_load_rate{1'000'000'000};  // of one node's disk or share of a file system; assumed
   double width_min = 0.5;                        // with less than this share of its ranks the group restarts instead
-  bool rejoin = true;                            // a rank whose hardware is well again is taken back
-  Duration rejoin_check = 5_s;                   // how often absent ranks are looked at
+  /// Policy mask: experts without a copy are brought to slots of the survivors while these serve on; then the group
+  /// stops for `reconfigure`.
+  bool restore_masked = true;
+  bool rejoin = true;           // a rank whose hardware is well again is taken back
+  Duration rejoin_check = 5_s;  // how often absent ranks are looked at
   /// A rank's process, its attention weights and its graphs, beside the running survivors. EEP: serving again at 11 s,
   /// rejoined by 52 s with a pause of 8 s.
   Duration rank_start = 30_s;
+};
+
+/// Policy role_switch: while the groups of one role of an instance wait for hardware, groups of the other take it over:
+/// half of them, or the only one as a group of both roles. They start anew (their KV is lost) by the phases of the
+/// engine profile, and are turned back, once their instance is drained, when the lost ones are up.
+struct RoleSwitchSpec {
+  /// The group keeps its ranks and its expert-parallel width, so its weights stay where they are: a holder outside the
+  /// engine's process keeps them over the restart. false: they are loaded again.
+  bool keep_weights = true;
+  bool back = true;
+};
+
+/// A copy of the KV of decoding sequences on another rank, on another node where there is one. Copies are in GPU
+/// memory: they take KV blocks of the rank that holds them.
+struct ReplicationSpec {
+  bool enabled = false;
+  Duration interval = 1_s;    // whole blocks that are new since the last copy are sent this often
+  double memory_share = 0.5;  // of a rank's KV blocks that may hold copies
 };
 
 /// Which spare node may stand in for a dead one.
@@ -149,6 +170,12 @@ struct RecoverySpec {
   bool degraded_rail = false;
   bool spare_instance_warm = true;  // spare instances hold weights and graphs; else they start cold
   ElasticSpec elastic;
+  RoleSwitchSpec role_switch;
+  ReplicationSpec replicate_kv;
+  /// Its plan depends on what is broken, so the nodes of failed groups are probed first.
+  bool looks_at_hardware() const {
+    return policy == RecoveryAction::spare_node || policy == RecoveryAction::role_switch || keeps_survivors();
+  }
   bool keeps_survivors() const { return policy == RecoveryAction::elastic_ep || policy == RecoveryAction::mask; }
 };
 
@@ -171,6 +198,8 @@ void describe(config::Fields&, RouterSpec&);
 void describe(config::Fields&, EngineSpec&);
 void describe(config::Fields&, DetectorSpec&);
 void describe(config::Fields&, ElasticSpec&);
+void describe(config::Fields&, RoleSwitchSpec&);
+void describe(config::Fields&, ReplicationSpec&);
 void describe(config::Fields&, RecoverySpec&);
 void describe(config::Fields&, AutoscalerSpec&);
 void describe(config::Fields&, TimingSpec&);

@@ -185,6 +185,21 @@ std::unique_ptr<Deployment> deploy(const ExperimentSpec& spec) {
     diagnostics.error(spec.fleet_mark, "fluid fidelity has no groups that go on without some of their ranks",
                       "use recovery.policy: restart, spare_node or spare_instance, or fidelity: step");
   }
+  const bool alone =
+      fleet.restart_unit == control::RestartUnit::rank || fleet.restart_unit == control::RestartUnit::ep_group;
+  if (spec.recovery.policy == control::RecoveryAction::role_switch && (fleet.layout.mixed > 0 || !alone)) {
+    diagnostics.error(spec.fleet_mark,
+                      "recovery.policy is role_switch, but no group of one role is left when the other's is lost",
+                      "use prefill and decode nodes, and fleet.restart_unit: ep_group or rank");
+  }
+  if (spec.recovery.replicate_kv.enabled && !alone && !spec.recovery.keeps_survivors()) {
+    diagnostics.error(spec.fleet_mark,
+                      "recovery.replicate_kv is enabled, but the ranks that hold the copies restart with the lost one",
+                      "use fleet.restart_unit: ep_group or rank, or recovery.policy: elastic_ep or mask");
+  }
+  if (spec.fidelity == Fidelity::fluid && spec.recovery.replicate_kv.enabled) {
+    diagnostics.error(spec.fleet_mark, "fluid fidelity has no copies of KV on neighbours", "use fidelity: step");
+  }
   if (spec.recovery.policy == control::RecoveryAction::spare_instance && fleet.spare_instances == 0 &&
       !spec.autoscaler.enabled) {
     diagnostics.error(spec.fleet_mark, "recovery.policy is spare_instance, but the fleet has no spare instance",
@@ -224,6 +239,7 @@ std::unique_ptr<Deployment> deploy(const ExperimentSpec& spec) {
     s.routers = static_cast<std::uint32_t>(spec.router.replicas);
     s.signal_interval = spec.router.signal_interval;
     s.report_to_fleet = reports;
+    s.replication = spec.recovery.replicate_kv;
     s.up = warm;
     control::FleetSetup::Instance f;
     f.groups = s.groups;

@@ -86,6 +86,10 @@ Summary summarise(const RunRecord& run, const Options& options) {
   s.tokens_degraded = run.tokens_degraded;
   s.rebalances = run.rebalances;
   s.rebalance_bytes = run.rebalance_bytes;
+  s.replica_bytes = run.replica_bytes;
+  s.replica_resumes = run.replica_resumes;
+  s.replica_tokens_again = run.replica_tokens_again;
+  s.role_switches = run.role_switches;
 
   std::size_t classes = std::max({run.slo_class_names.size(), run.slo_ttft.size(), run.slo_tpot.size()});
   for (const RequestRecord& r : run.requests) classes = std::max<std::size_t>(classes, r.slo_class + 1u);

@@ -82,8 +82,19 @@ void Observer::note(Instant now, const control::Command& command) {
   } else if (const auto* sent = std::get_if<Send>(&command)) {
     const auto* over = std::get_if<AttemptEnded>(&sent->message);
     if (over != nullptr && over->cause == Cause::none) attempt_over(over->request, over->produced, false);
+  } else if (const auto* replicated = std::get_if<NoteReplicated>(&command)) {
+    run_.replica_bytes += replicated->bytes.v;
+  } else if (const auto* resumed = std::get_if<NoteResumed>(&command)) {
+    record::RequestRecord& r = run_.requests[resumed->request.v];
+    ++run_.replica_resumes;
+    run_.replica_tokens_again += resumed->again;
+    r.tokens_recomputed += resumed->again;
+    live_[resumed->request.v].copied_again += resumed->again;
+    const std::uint32_t i = resumed->instance.v;
+    if (fault(i) != nullptr) r.hit_by |= std::uint64_t{1} << std::min<std::uint32_t>(63, fault_of_[i]);
   } else if (const auto* phase = std::get_if<NotePhase>(&command)) {
     if (!phase->instance.valid()) return;
+    if (phase->phase == Phase::role_switch) ++run_.role_switches;
     const std::uint32_t i = phase->instance.v;
     record::FaultRecord* f = fault(i);
     if (f == nullptr) return;
@@ -102,7 +113,7 @@ void Observer::note(Instant now, const control::Command& command) {
         at_first(p.decide);
         f->recovery = std::string(enum_names(static_cast<const RecoveryAction*>(nullptr))[phase->action]);
         break;
-      case Phase::drain: p.drain = now; break;
+      case Phase::drain: at_first(p.drain); break;
       case Phase::reroute:
         if (!ready_[i]) p.reroute = p.reroute == kNever ? now : std::max(p.reroute, now);
         break;
@@ -113,6 +124,7 @@ void Observer::note(Instant now, const control::Command& command) {
       case Phase::rejoin: p.rejoin = now; break;
       case Phase::restore: p.restore = now; break;
       case Phase::rebalance: break;
+      case Phase::role_switch: at_first(p.replace); break;
       case Phase::ready:
         p.ready = now;  // the last one, where several instances were hit
         p.first_token = kNever;
@@ -157,18 +169,19 @@ void Observer::finish(Instant now, RequestId id, Outcome outcome, Cause cause, s
   r.cause = cause;
   if (outcome == Outcome::completed) {
     r.output_delivered = delivered;
-    if (l.generated_again > 0 && r.first_token != kNever && delivered > 0) {
-      // Tokens of an earlier attempt that reached the client are made again but not delivered again.
-      const auto share = static_cast<double>(l.generated_again) / static_cast<double>(delivered);
+    if (const std::int32_t again = l.generated_again + l.copied_again;
+        again > 0 && r.first_token != kNever && delivered > 0) {
+      // Tokens that had reached the client before are made again but not delivered again.
+      const auto share = static_cast<double>(again) / static_cast<double>(delivered);
       const Duration span{
           static_cast<std::int64_t>(static_cast<double>((now - r.first_token).v) * std::min(1.0, share))};
-      tokens(r.first_token, r.first_token + span, -std::min(l.generated_again, delivered), 0);
+      tokens(r.first_token, r.first_token + span, -std::min(again, delivered + l.copied_again), 0);
     }
   } else {
     // What the last attempt had streamed reached the client; the rest of its tokens did not.
     const bool under_way = l.streamed >= 0;  // what of its attempt comes from now on comes too late
     r.output_delivered = l.kept + (under_way ? l.streamed : l.last_produced);
-    r.tokens_lost = l.lost_output - (under_way ? 0 : l.last_produced);
+    r.tokens_lost = l.lost_output + l.copied_again - (under_way ? 0 : l.last_produced);
   }
   const RequestId moved = active_.back();
   active_[l.position] = moved;

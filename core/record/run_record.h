@@ -131,7 +131,11 @@ struct RunRecord {
   std::vector<ThroughputBin> throughput;             // by second
   std::int64_t tokens_degraded = 0;                  // output tokens made while some expert had no copy (policy mask)
   std::int64_t rebalances = 0, rebalance_bytes = 0;  // of groups' experts, without any fault; bytes moved between GPUs
-  std::vector<std::string> warnings;                 // "prices extrapolated beyond …", each once
+  /// Copies of the KV of decoding sequences: bytes that their leaders know to be there, that the network delivered for
+  /// them, requests that went on from a copy, and the tokens that these made again.
+  std::int64_t replica_bytes = 0, replica_bytes_written = 0, replica_resumes = 0, replica_tokens_again = 0;
+  std::int64_t role_switches = 0;     // groups that took over the other role, there and back
+  std::vector<std::string> warnings;  // "prices extrapolated beyond …", each once
   CostModelUse cost_model;
   SimulatorStats stats;
 };

@@ -85,6 +85,14 @@ void head(Page& page, const Report& report) {
     page.row("", fmt::format("{} went on elsewhere with the tokens they had, after a gap of at most {}",
                              with_commas(s.requests_migrated), time_text(s.gap_max)));
   }
+  if (s.replica_bytes > 0) {
+    page.row("copies",
+             fmt::format("{:.1f} GB of KV to neighbours; {} requests went on from there and made {} tokens again",
+                         static_cast<double>(s.replica_bytes) / 1e9, with_commas(s.replica_resumes),
+                         with_commas(s.replica_tokens_again)));
+  }
+  if (s.role_switches > 0)
+    page.row("roles", fmt::format("{} switches of a group's role", with_commas(s.role_switches)));
   if (s.tokens_degraded > 0)
     page.row("quality", fmt::format("{} output tokens while some expert had no copy", with_commas(s.tokens_degraded)));
   if (s.rebalances > 0) {

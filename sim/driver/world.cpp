@@ -94,6 +94,7 @@ World::World(WorldSetup setup, record::RunRecord& run)
       g.nodes = s.nodes;
       g.instance = i;
       g.index = k;
+      g.role = s.role;
       g.ranks = static_cast<std::uint32_t>(s.ranks);
       g.gpus_per_rank = setup_.groups[k].gpus_per_rank;
       g.workers = setup_.instances[i].up;
@@ -463,6 +464,7 @@ void World::execute(std::uint32_t index, control::Command& command) {
             if (c.phase == Phase::replace && c.node == control::kUnknownRank) to_be_replaced_.push_back(c.instance.v);
             if (c.phase == Phase::detect) count_event(CausalEvent::recovery_detected, c.instance.v);
             else if (c.phase == Phase::decide) count_event(CausalEvent::recovery_decided, c.instance.v);
+            else if (c.phase == Phase::drain) count_event(CausalEvent::recovery_drained, c.instance.v);
             else if (c.phase == Phase::reroute) count_event(CausalEvent::recovery_rerouted, c.instance.v);
             else if (c.phase == Phase::ready) count_event(CausalEvent::recovery_ready, c.instance.v);
           }

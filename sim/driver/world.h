@@ -130,6 +130,7 @@ class World final : public fault::FaultActuator,
   struct Group {
     std::unique_ptr<GroupExecutor> exec;
     std::vector<std::uint32_t> nodes;
+    control::GroupRole role = control::GroupRole::both;
     std::uint32_t instance = 0, index = 0;
     std::uint32_t ranks = 1, gpus_per_rank = 1;
     control::Epoch epoch = 0;
@@ -162,6 +163,9 @@ class World final : public fault::FaultActuator,
     bool rebalancing = false;     // stands still while its experts move
     std::uint64_t rebalance = 0;  // generation
     std::shared_ptr<const model::ExpertPlacement> placement;
+    /// Experts copied beside the running group, for the same ranks without the same others.
+    std::optional<control::ExpertPlanner::Change> staged;
+    std::vector<bool> staged_without;
     std::int64_t missing = 0;  // experts without a copy: its tokens are degraded
     bool is_absent(std::uint32_t rank) const { return !absent.empty() && absent[rank]; }
   };
@@ -262,6 +266,8 @@ class World final : public fault::FaultActuator,
   std::vector<bool> by_gpu(const Group& g, const std::vector<bool>& ranks) const;
   void launch_survivors(Launch launch);
   void launch_join(std::uint32_t index);
+  void experts_restored(std::uint32_t index);
+  void move_group(Group& g, const std::vector<std::uint32_t>& nodes);
   void survivors_formed(std::uint32_t index);
   void begin_whole(Group& g);
   void set_experts(Group& g, std::shared_ptr<const model::ExpertPlacement> placement, double imbalance);

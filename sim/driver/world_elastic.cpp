@@ -34,6 +34,13 @@ void World::launch_survivors(Launch l) {
   Duration time = s.delay;
   if (s.kind == StartGroup::Kind::join) {
     time += setup_.elastic.rank_start;
+  } else if (s.kind == StartGroup::Kind::restore) {
+    const control::ExpertPlanner* experts = setup_.groups[s.group].experts;
+    FAULTLINE_ASSERT(experts != nullptr && g.placement != nullptr, "group {} has no experts", s.group);
+    const std::vector<bool> gone = by_gpu(g, by_rank(g, s.absent));
+    l.checked = experts->can_repair(gone);  // enough slots are left
+    if (l.checked) l.change = experts->reform(*g.placement, gone, now_, true);
+    time += l.change.time.total();
   } else {
     // A step that waits on the dead has not failed yet where heartbeats are quicker than the transport: it ends here.
     if (g.exec->busy()) end_step(g, Cause::canceled, control::kUnknownRank);
@@ -44,7 +51,13 @@ void World::launch_survivors(Launch l) {
     g.fail_pending = false;
     const std::vector<bool> gone = by_gpu(g, by_rank(g, s.absent));
     const bool repair = s.kind == StartGroup::Kind::survivors && experts->can_repair(gone);
-    l.change = experts->reform(*g.placement, gone, now_, repair);
+    if (repair && g.staged && g.staged_without == by_rank(g, s.absent)) {
+      l.change = std::move(*g.staged);  // every byte is there already
+      l.change.time = {};
+    } else {
+      l.change = experts->reform(*g.placement, gone, now_, repair);
+    }
+    g.staged.reset();
     time += setup_.elastic.reconfigure + l.change.time.total();
     account_instance(g.instance);
   }
@@ -62,11 +75,35 @@ void World::launch_join(std::uint32_t index) {
   const std::uint32_t bad = bad_node_of(s.nodes, false, g, others);
   for (const std::uint32_t r : s.joining) {
     for (std::uint32_t k = 0; k < g.gpus_per_rank && bad == control::kUnknownRank; ++k) {
-      truth_.clear_hang(setup_.topology->gpu(gpu_of(g, r, k)));  // a new process resets its GPU
+      const std::uint32_t per_node = g.ranks * g.gpus_per_rank / static_cast<std::uint32_t>(s.nodes.size());
+      const std::uint32_t gpu = r * g.gpus_per_rank + k;  // a new process resets its GPU
+      truth_.clear_hang(setup_.topology->gpu({NodeId{s.nodes[gpu / per_node]}, gpu % per_node}));
     }
   }
   const Cause cause = bad == control::kUnknownRank ? Cause::none : Cause::device_lost;
   dispatch(l.agent, control::LaunchEnded{s.instance, s.group, s.epoch, cause, bad, true, 0});
+}
+
+/// Experts that nobody had are in the survivors' memory, beside those that serve.
+void World::experts_restored(std::uint32_t index) {
+  Launch& l = launches_[index];
+  const StartGroup s = l.start;
+  Group& g = group(s.instance.v, s.group);
+  const bool there = l.checked && g.workers && !g.waiting && g.epoch == s.epoch;
+  if (there) {
+    g.staged = std::move(l.change);
+    g.staged_without = by_rank(g, s.absent);
+  }
+  dispatch(l.agent, control::LaunchEnded{s.instance, s.group, s.epoch, there ? Cause::none : Cause::canceled,
+                                         control::kUnknownRank, true, 0});
+}
+
+/// The group's ranks are on these nodes from now on.
+void World::move_group(Group& g, const std::vector<std::uint32_t>& nodes) {
+  const std::uint32_t index = g.instance * groups_per_instance_ + g.index;
+  for (const std::uint32_t n : g.nodes) std::erase(groups_on_node_[n], index);
+  g.nodes = nodes;
+  for (const std::uint32_t n : g.nodes) groups_on_node_[n].push_back(index);
 }
 
 void World::survivors_formed(std::uint32_t index) {
@@ -84,6 +121,7 @@ void World::survivors_formed(std::uint32_t index) {
     for (std::uint32_t k = 0; k < g.gpus_per_rank; ++k) truth_.clear_hang(setup_.topology->gpu(gpu_of(g, r, k)));
   }
   set_usable(g, g.usable, true);  // the interval of the old ranks ends here
+  if (g.nodes != s.nodes) move_group(g, s.nodes);
   g.absent = absent;
   g.waiting = g.dead = g.fail_pending = false;
   g.epoch = s.epoch;
@@ -105,6 +143,7 @@ void World::begin_whole(Group& g) {
   g.absent.clear();
   g.waiting = g.rebalancing = false;
   g.missing = 0;
+  g.staged.reset();
   if (const auto* experts = setup_.groups[g.index].experts) {
     auto change = experts->reform(*g.placement, std::vector<bool>(std::size_t{g.ranks} * g.gpus_per_rank), now_, true);
     set_experts(g, std::make_shared<const model::ExpertPlacement>(std::move(change.placement)), change.imbalance);

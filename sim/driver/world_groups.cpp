@@ -167,6 +167,7 @@ void World::launch_step(std::uint32_t index) {
   if (!alive(l.agent) || incarnation(l.agent) != l.agent_incarnation) return;
   const control::StartGroup& s = l.start;
   if (s.kind == control::StartGroup::Kind::join) return launch_join(index);
+  if (s.kind == control::StartGroup::Kind::restore) return experts_restored(index);
   if (s.kind != control::StartGroup::Kind::whole) return survivors_formed(index);
   Group& g = group(s.instance.v, s.group);
   std::uint32_t bad = bad_node_of(s.nodes, true, g, {});
@@ -197,7 +198,8 @@ void World::launch_step(std::uint32_t index) {
         truth_.clear_hang(setup_.topology->gpu({NodeId{n}, k}));
     }
     Duration rest = s.warm ? Duration{0} : setup_.engine.restart_total() - setup_.engine.restart_process;
-    if (!s.warm && storage_slowdown_ > 1) {
+    if (!s.warm && s.keep_weights) rest = rest - setup_.engine.restart_weights;
+    if (!s.warm && !s.keep_weights && storage_slowdown_ > 1) {
       rest += duration_from_seconds(seconds(setup_.engine.restart_weights) * (storage_slowdown_ - 1));
     }
     queue_.push(now_ + rest, kLaunch, index, 0);
@@ -207,13 +209,12 @@ void World::launch_step(std::uint32_t index) {
     answer(Cause::timeout, control::kUnknownRank);
     return;
   }
-  for (const std::uint32_t n : g.nodes) std::erase(groups_on_node_[n], s.instance.v * groups_per_instance_ + s.group);
   const double usable = g.usable;  // the interval of the old nodes ends here
   set_usable(g, 1, true);
-  g.nodes = s.nodes;
+  move_group(g, s.nodes);
+  g.role = s.role == control::GroupRole::as_set_up ? setup_.instances[g.instance].groups[g.index].role : s.role;
   begin_whole(g);
   set_usable(g, usable);
-  for (const std::uint32_t n : g.nodes) groups_on_node_[n].push_back(s.instance.v * groups_per_instance_ + s.group);
   g.epoch = s.epoch;
   g.workers = true;
   g.dead = false;
@@ -454,9 +455,8 @@ double World::usable_of(const Group& g) const {
   for (std::uint32_t k = 0; k < groups_per_instance_; ++k) {
     const Group& x = groups_[g.instance * groups_per_instance_ + k];
     if (!x.workers || x.waiting || x.exec->stalled()) continue;
-    const control::GroupRole role = setup_.instances[g.instance].groups[k].role;
-    prefill |= role != control::GroupRole::decode;
-    decode |= role != control::GroupRole::prefill;
+    prefill |= x.role != control::GroupRole::decode;
+    decode |= x.role != control::GroupRole::prefill;
   }
   if (!prefill || !decode) return 0;
   return 1 / g.exec->slowdown(g.shared_rdma);

@@ -57,6 +57,13 @@ void World::step_that_may_lose(std::uint32_t e, const control::Event& event) {
 
 void World::correct_losses() {
   for (control::Command& c : commands_) {
+    if (auto* resumed = std::get_if<control::NoteResumed>(&c)) {  // its client has them all, and they are made again
+      const auto it = std::find_if(corrected_.begin(), corrected_.end(),
+                                   [&](const auto& known) { return known.first == resumed->request; });
+      if (it == corrected_.end() || it->second <= resumed->produced) continue;
+      resumed->again += it->second - resumed->produced;
+      resumed->produced = it->second;
+    }
     auto* lost = std::get_if<control::NoteAttemptLost>(&c);
     if (lost == nullptr) continue;
     const auto it = std::find_if(corrected_.begin(), corrected_.end(),

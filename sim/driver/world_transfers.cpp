@@ -173,6 +173,7 @@ void World::end_transfer(std::uint32_t index, Cause cause) {
   free_transfers_.push_back(index);
   const std::uint32_t agent = t.agent;
   const bool same = alive(agent) && incarnation(agent) == t.agent_incarnation;
+  if (cause == Cause::none && !t.push.step.valid()) run_.replica_bytes_written += t.push.bytes.v;
   if (cause == Cause::none) count_event(fault::CausalEvent::kv_transfer_completed, t.instance);
   else if (cause != Cause::canceled) observer_.symptom(now_, t.instance);
   if (same) post_local(agent, control::WriteEnded{t.op, cause});

@@ -23,7 +23,7 @@ RandomWorld::RandomWorld(WorldOptions options) : options_(options), random_(opti
                      .retry_interval = 2_s,
                      .retry_interval_max = 8_s,
                      .node_attach = 1_s};
-  if (options_.policy == RecoveryAction::spare_node) fleet_.spare_nodes = {kNodes - 2, kNodes - 1};
+  if (options_.policy == RecoveryAction::spare_node || options_.spares) fleet_.spare_nodes = {kNodes - 2, kNodes - 1};
   fleet_.recovery.elastic.rejoin_check = 1_s;
   fleet_.recovery.elastic.rank_start = 1_s;
   fleet_.autoscaler = {.enabled = options_.scaling,
@@ -45,6 +45,7 @@ RandomWorld::RandomWorld(WorldOptions options) : options_(options), random_(opti
     s.routers = kRouters;
     s.signal_interval = 50_ms;
     s.report_to_fleet = options_.scaling;
+    s.replication = {.enabled = options_.replicate, .interval = 15_ms, .memory_share = 1};
     if (options_.seed % 3 == 0) s.groups = {{GroupRole::both, 2, 32, {n, n + 1}}, {GroupRole::both, 1, 24, {n + 2}}};
     else
       s.groups = {{GroupRole::prefill, 2, 24, {n}},
@@ -193,6 +194,14 @@ void RandomWorld::execute(Address from, const Command& command) {
       if (writes_.erase(op) && entities_.at(from).incarnation == incarnation)
         feed(from, WriteEnded{op, Cause::canceled});
     });
+  } else if (const auto* resumed = std::get_if<NoteResumed>(&command)) {
+    ++resumed_;
+    if (resumed->produced >= output_of_.at(resumed->request.v) || resumed->again < 0)
+      fail(fmt::format("request {} goes on from {} tokens, {} of them again", resumed->request.v, resumed->produced,
+                       resumed->again));
+  } else if (const auto* phase = std::get_if<NotePhase>(&command)) {
+    role_switches_ += phase->phase == Phase::role_switch;
+    replaced_ += phase->phase == Phase::replace;
   } else if (const auto* ended = std::get_if<NoteRequestEnded>(&command)) {
     if (!ended_.insert(ended->request.v).second) fail(fmt::format("request {} ended twice", ended->request.v));
     router_of_.erase(ended->request.v);
@@ -228,7 +237,7 @@ void RandomWorld::submit(Address agent, const SubmitStep& s) {
   for (const std::uint32_t n : g.nodes) well &= healthy(n) || !g.present_on(n);
   if (!well || (!calm_ && random_.chance(0.002))) {
     if (g.elastic) g.failed = true;
-    else g.workers = false;
+    else stop_workers(g);
     at(now_ + between(1_ms, 300_ms), [this, agent, incarnation = entities_.at(agent).incarnation, op = s.step.op] {
       if (entities_.at(agent).incarnation == incarnation)
         feed(agent, StepEnded{op, 0, Cause::device_lost, static_cast<std::uint32_t>(random_.below(2))});
@@ -266,7 +275,7 @@ void RandomWorld::end_step(std::uint32_t i, std::uint32_t k, Cause cause, std::i
 }
 
 void RandomWorld::kill(std::uint32_t i, std::uint32_t k) {
-  groups_.at({i, k}).workers = false;
+  stop_workers(groups_.at({i, k}));
   const OpId op = groups_.at({i, k}).op;
   at(now_, [this, i, k, op] {
     if (op.valid() && groups_.at({i, k}).op == op) end_step(i, k, Cause::canceled, 0);
@@ -275,31 +284,37 @@ void RandomWorld::kill(std::uint32_t i, std::uint32_t k) {
 
 /// Survivors form their group anew, or a rank starts beside it.
 void RandomWorld::launch_survivors(Address agent, const StartGroup& start) {
-  const bool join = start.kind == StartGroup::Kind::join;
+  const bool join = start.beside();
   const std::uint32_t i = start.instance.v;
+  if (!join) groups_.at({i, start.group}).launching = std::max(groups_.at({i, start.group}).launching, start.epoch);
   if (!join && groups_.at({i, start.group}).op.valid())
     end_step(i, start.group, Cause::canceled, 0);  // waited on the dead
   at(now_ + start.delay + between(100_ms, 2_s),
      [this, agent, start, i, join, incarnation = entities_.at(agent).incarnation] {
        if (entities_.at(agent).incarnation != incarnation || !entities_.at(agent).alive) return;
        Group& g = groups_.at({i, start.group});
+       if (!join && g.launching > start.epoch) return;  // others left meanwhile, or all start anew
        LaunchEnded ended{start.instance, start.group, start.epoch, Cause::none, kUnknownRank, join, 0};
        const std::set<std::uint32_t> absent(start.absent.begin(), start.absent.end());
        for (std::uint32_t r = 0; r < g.ranks; ++r) {
          const bool needed = join ? std::find(start.joining.begin(), start.joining.end(), r) != start.joining.end()
                                   : !absent.contains(r);
-         if (needed && !healthy(g.node_of(r))) ended.bad_node = g.node_of(r);
+         const std::uint32_t node = start.nodes[r * start.nodes.size() / g.ranks];
+         if (needed && !healthy(node)) ended.bad_node = node;
        }
-       // A manager that was started again does not know of every end of a process: it is told.
-       const bool ended_before = !join && !g.workers && options_.fleet_crashes > 0 && g.epoch <= start.epoch;
+       // A manager that was started again does not know of every end of a process before its time: it is told.
+       const bool ended_before = !join && !g.workers && g.ended < managed_since_ && g.epoch <= start.epoch;
        if (ended_before || ended.bad_node != kUnknownRank || (!calm_ && random_.chance(0.1))) {
          ended.cause = Cause::device_lost;
        } else if (!join) {
-         if (g.epoch > start.epoch) return;  // others left meanwhile
          if (!g.workers) fail(fmt::format("nobody survived in group {} of instance {}", start.group, i));
          g.absent = absent;
+         g.nodes = start.nodes;
          g.epoch = start.epoch;
          g.failed = false;
+         if (start.kind == StartGroup::Kind::survivors) restored_ += g.missing, g.missing = false;
+         else g.missing = true;
+         ended.missing_experts = g.missing;
          g.head = agent.index;
        }
        feed(agent, ended);
@@ -309,8 +324,9 @@ void RandomWorld::launch_survivors(Address agent, const StartGroup& start) {
 void RandomWorld::launch(Address agent, const StartGroup& start) {
   if (start.kind != StartGroup::Kind::whole) return launch_survivors(agent, start);
   const std::uint32_t i = start.instance.v;
+  groups_.at({i, start.group}).launching = std::max(groups_.at({i, start.group}).launching, start.epoch);
   if (groups_.at({i, start.group}).op.valid()) end_step(i, start.group, Cause::canceled, 0);
-  groups_.at({i, start.group}).workers = false;
+  stop_workers(groups_.at({i, start.group}));
   at(now_ + start.delay + between(500_ms, 2_s), [this, agent, start, i, incarnation = entities_.at(agent).incarnation] {
     if (entities_.at(agent).incarnation != incarnation) return;
     LaunchEnded ended{start.instance, start.group, start.epoch, Cause::none, kUnknownRank};
@@ -334,6 +350,7 @@ void RandomWorld::launch(Address agent, const StartGroup& start) {
       g.nodes = start.nodes;
       g.epoch = start.epoch;
       g.workers = true;
+      g.role = start.role;
       g.failed = false;
       g.absent.clear();
       g.head = g.nodes.front();
@@ -389,6 +406,7 @@ void RandomWorld::restart(Address a) {
   ++e.incarnation;
   e.alive = true;
   e.controller = make(a, false);
+  if (a.role == Role::fleet) managed_since_ = now_;
   at(now_, [this, a, incarnation = e.incarnation] {
     if (entities_.at(a).incarnation == incarnation) feed(a, Started{});
   });
@@ -406,7 +424,7 @@ void RandomWorld::node_down(std::uint32_t node) {
   for (auto& [key, g] : groups_) {
     if (std::find(g.nodes.begin(), g.nodes.end(), node) == g.nodes.end() || !g.present_on(node)) continue;
     if (g.elastic) g.failed = true;
-    else g.workers = false;
+    else stop_workers(g);
     g.generation = ++sequence_;  // its step stalls …
     const OpId op = g.op;
     at(now_ + between(100_ms, 2_s), [this, key = key, op] {  // … and fails where somebody is left to notice
@@ -439,7 +457,7 @@ void RandomWorld::plan_fault(int k) {
             !g.present_on(node))
           continue;
         if (g.elastic) g.failed = true;
-        else g.workers = false;
+        else stop_workers(g);
         if (g.op.valid()) end_step(key.first, key.second, Cause::device_lost, 0);
         else feed(agent_at(g.head), WorkersExited{InstanceId{key.first}, key.second, g.epoch, Cause::device_lost, 0});
       }
@@ -479,6 +497,8 @@ std::string RandomWorld::settled() const {
   if (!options_.scaling && options_.policy != RecoveryAction::spare_instance) {
     for (const auto& [key, g] : groups_) {
       if (!g.workers || g.failed) return fmt::format("group {} of instance {} is not up", key.second, key.first);
+      if (g.role != GroupRole::as_set_up)
+        return fmt::format("group {} of instance {} still stands in for another role", key.second, key.first);
       if (!g.absent.empty())
         return fmt::format("group {} of instance {} is still without {} of its ranks", key.second, key.first,
                            g.absent.size());

@@ -24,6 +24,8 @@ struct WorldOptions {
   RestartUnit unit = RestartUnit::instance;
   RecoveryAction policy = RecoveryAction::restart;
   bool scaling = false;
+  bool replicate = false;    // copies of decoding sequences on neighbours
+  bool spares = false;       // spare nodes for policies that can do without
   int fleet_crashes = 0;     // of the fleet manager, which is started again a moment later
   int faults = 8;            // node crashes, broken GPUs, router crashes, in random order
   std::uint32_t kept = ~0U;  // bit k: fault k happens; the others stay as they are without it
@@ -39,6 +41,10 @@ class RandomWorld {
   void trace(std::function<void(const std::string&)> sink) { trace_ = std::move(sink); }
   std::uint64_t steps() const { return steps_; }
   std::uint64_t completed() const { return completed_; }
+  std::uint64_t resumed() const { return resumed_; }
+  std::uint64_t role_switches() const { return role_switches_; }
+  std::uint64_t replaced() const { return replaced_; }
+  std::uint64_t restored() const { return restored_; }
 
  private:
   struct Entity {
@@ -51,10 +57,13 @@ class RandomWorld {
   };
   struct Group {
     std::vector<std::uint32_t> nodes;
-    Epoch epoch = 0;
+    Epoch epoch = 0, launching = 0;  // launching: of the newest start that was asked for
     bool workers = false, interrupted = false, decode = false;
-    bool failed = false;             // survivors wait (elastic policies)
-    std::set<std::uint32_t> absent;  // ranks that take no part
+    Instant ended{-1};                      // when its workers last did
+    GroupRole role = GroupRole::as_set_up;  // as the last start asked
+    bool missing = false;                   // experts without a copy (policy mask)
+    bool failed = false;                    // survivors wait (elastic policies)
+    std::set<std::uint32_t> absent;         // ranks that take no part
     std::uint32_t head = 0, ranks = 1;
     bool elastic = false;
     std::uint32_t node_of(std::uint32_t rank) const { return nodes[rank * nodes.size() / ranks]; }
@@ -88,6 +97,10 @@ class RandomWorld {
   void end_step(std::uint32_t i, std::uint32_t g, Cause cause, std::int64_t steps);
   void schedule_end(std::uint32_t i, std::uint32_t g);
   void kill(std::uint32_t i, std::uint32_t g);
+  void stop_workers(Group& g) {
+    if (g.workers) g.ended = now_;
+    g.workers = false;
+  }
   void launch(Address agent, const StartGroup& start);
   void launch_survivors(Address agent, const StartGroup& start);
   void arrive(int request);
@@ -113,6 +126,8 @@ class RandomWorld {
   bool calm_ = false;  // no more faults: everything must succeed
   Instant now_{0};
   std::uint64_t sequence_ = 0, steps_ = 0, completed_ = 0;
+  std::uint64_t resumed_ = 0, role_switches_ = 0, replaced_ = 0, restored_ = 0;
+  Instant managed_since_{0};  // by this incarnation of the fleet manager
   std::string failure_;
   std::function<void(const std::string&)> trace_;
 };

@@ -25,13 +25,19 @@ void print_seed(int) {
   std::fprintf(stderr, "random world: FAULTLINE_TEST_SEED=%ld\n", static_cast<long>(running_seed));
 }
 
-void check(WorldOptions options) {
+/// What the seeds together had to do with: a policy that never acts proves nothing.
+struct Seen {
+  std::uint64_t resumed = 0, role_switches = 0, replaced = 0, restored = 0;
+};
+
+Seen check(WorldOptions options) {
   // A broken assertion ends the process: say at least where it happened.
   const auto before = std::signal(SIGABRT, print_seed);
   const char* given = std::getenv("FAULTLINE_TEST_SEED");
   const char* count = std::getenv("FAULTLINE_TEST_SEEDS");
   const std::uint64_t first = given ? std::strtoull(given, nullptr, 10) : 1;
   const std::uint64_t last = given ? first : count ? std::strtoull(count, nullptr, 10) : 40;
+  Seen seen;
   std::uint64_t steps = 0, completed = 0;
   for (std::uint64_t seed = first; seed <= last; ++seed) {
     running_seed = static_cast<std::sig_atomic_t>(seed);
@@ -44,6 +50,10 @@ void check(WorldOptions options) {
     std::string wrong = world.run();
     steps += world.steps();
     completed += world.completed();
+    seen.resumed += world.resumed();
+    seen.role_switches += world.role_switches();
+    seen.replaced += world.replaced();
+    seen.restored += world.restored();
     if (wrong.empty()) continue;
     // The few faults that show it, and the command that does.
     std::vector<std::uint32_t> all;
@@ -64,9 +74,10 @@ void check(WorldOptions options) {
                   << " test_unit --gtest_filter=" << info->test_suite_name() << "." << info->name();
   }
   std::signal(SIGABRT, before);
-  if (given) return;
+  if (given) return {~0ULL, ~0ULL, ~0ULL, ~0ULL};
   EXPECT_GT(steps, last * 5'000);
   EXPECT_GT(completed, last * 250);  // of 300 each; those of crashed routers and spent retries are the rest
+  return seen;
 }
 
 TEST(RandomWorld, RestartOfInstances) { check({.unit = RestartUnit::instance, .policy = RecoveryAction::restart}); }
@@ -112,6 +123,48 @@ TEST(RandomWorld, ElasticGroupsThatRestartWithTheirInstance) {
 TEST(RandomWorld, MaskedExperts) { check({.unit = RestartUnit::ep_group, .policy = RecoveryAction::mask}); }
 TEST(RandomWorld, ElasticGroupsUnderManyFaultsAtOnce) {
   check({.unit = RestartUnit::ep_group, .policy = RecoveryAction::elastic_ep, .faults = 16});
+}
+TEST(RandomWorld, GroupsThatTakeOverTheOtherRole) {
+  const Seen seen = check({.unit = RestartUnit::ep_group, .policy = RecoveryAction::role_switch});
+  EXPECT_GT(seen.role_switches, 20U);
+}
+TEST(RandomWorld, GroupsThatTakeOverTheOtherRoleUnderManyFaultsAtOnce) {
+  const Seen seen = check({.unit = RestartUnit::rank, .policy = RecoveryAction::role_switch, .faults = 16});
+  EXPECT_GT(seen.role_switches, 40U);
+}
+TEST(RandomWorld, TheFleetManagerIsStartedAgainAmongGroupsOfOtherRoles) {
+  check({.unit = RestartUnit::ep_group, .policy = RecoveryAction::role_switch, .fleet_crashes = 4});
+}
+TEST(RandomWorld, GroupsOfOtherRolesWhileScaling) {
+  check({.unit = RestartUnit::ep_group, .policy = RecoveryAction::role_switch, .scaling = true});
+}
+TEST(RandomWorld, CopiesOfSequencesOnOtherGroups) {
+  const Seen seen = check({.unit = RestartUnit::ep_group, .policy = RecoveryAction::restart, .replicate = true});
+  EXPECT_GT(seen.resumed, 8U);
+}
+TEST(RandomWorld, CopiesOfSequencesAmongSurvivors) {
+  const Seen seen =
+      check({.unit = RestartUnit::ep_group, .policy = RecoveryAction::elastic_ep, .replicate = true, .faults = 16});
+  EXPECT_GT(seen.resumed, 8U);
+}
+TEST(RandomWorld, CopiesOfSequencesWhereRanksRestartAlone) {
+  check({.unit = RestartUnit::rank, .policy = RecoveryAction::restart, .replicate = true, .fleet_crashes = 2});
+}
+TEST(RandomWorld, SpareNodesTakeThePlaceOfAbsentRanks) {
+  const Seen seen =
+      check({.unit = RestartUnit::ep_group, .policy = RecoveryAction::elastic_ep, .spares = true, .faults = 12});
+  EXPECT_GT(seen.replaced, 10U);
+}
+TEST(RandomWorld, SpareNodesTakeThePlaceOfAbsentRanksWhenTheFleetManagerIsStartedAgain) {
+  check({.unit = RestartUnit::ep_group,
+         .policy = RecoveryAction::mask,
+         .spares = true,
+         .fleet_crashes = 4,
+         .faults = 12});
+}
+TEST(RandomWorld, MaskedExpertsComeBackBesideTheRunningGroup) {
+  const Seen seen = check({.unit = RestartUnit::ep_group, .policy = RecoveryAction::mask, .faults = 12});
+  EXPECT_GT(seen.restored, 5U);
 }
 TEST(RandomWorld, WithoutFaultsEveryRequestCompletes) {
   RandomWorld world({.seed = 4, .faults = 0});

@@ -171,7 +171,7 @@ INSTANTIATE_TEST_SUITE_P(
          "  first at e.yaml:18:5\n"},
         {"recovery: {policy: restart}", "recovery: {policy: reboot}",
          "e.yaml:19:20: error: policy: expected one of none, restart, spare_node, spare_instance, elastic_ep, mask, "
-         "got 'reboot'\n"},
+         "role_switch, got 'reboot'\n"},
         {"recovery: {policy: restart}", "recovery: {policy: restart, decision_delay: 100}",
          "e.yaml:19:45: error: decision_delay: expected a duration with its unit, such as '50 ms' (ns, us, ms, s, min, "
          "h, d), got '100'\n"},
