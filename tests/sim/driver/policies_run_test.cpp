@@ -64,6 +64,10 @@ Seen run(const Settings& s, const std::string& fault, const std::string& recover
   EXPECT_EQ(seen.outcome.count(Outcome::unfinished), 0U);
   EXPECT_EQ(seen.summary.requests.unaccounted, 0);
   EXPECT_TRUE(seen.summary.violations.empty());
+  std::int64_t made = 0, accounted = 0;  // tokens that were made again count once
+  for (const auto& bin : r.throughput) made += bin.output_tokens;
+  for (const auto& q : r.requests) accounted += q.output_delivered + q.tokens_lost;
+  EXPECT_EQ(made, accounted);
   const experiment::ReplayResult replayed = experiment::replay(seen.outcome.log, test::read_file);
   EXPECT_TRUE(replayed.matches) << replayed.who << "\n" << replayed.difference;
   return seen;

@@ -59,6 +59,10 @@ constexpr Way kWays[] = {
     {"WarmSpareInstance", "instance", "spare_instances: 1", "{policy: spare_instance}"},
     {"ColdSpareInstance", "instance", "spare_instances: 1", "{policy: spare_instance, spare_instance_warm: false}"},
     {"WarmSpareInstanceForGroup", "ep_group", "spare_instances: 1", "{policy: spare_instance}"},
+    {"RoleSwitch", "ep_group", "spare_nodes: 0", "{policy: role_switch}"},
+    {"RoleSwitchForRank", "rank", "spare_nodes: 0", "{policy: role_switch}", false},
+    {"CopiesOfKvForRank", "rank", "spare_nodes: 0",
+     "{policy: restart, replicate_kv: {enabled: true, interval: 500 ms}}", false},
     {"WarmSpareInstanceForRank", "rank", "spare_instances: 1", "{policy: spare_instance}", false},
 };
 
