@@ -77,6 +77,21 @@ void describe(Fields& f, CostSpec& s) { f.field("gpu_hour", s.gpu_hour, config::
 
 namespace {
 
+/// A file that an experiment names: relative to the experiment's folder; where --set names it, first as it stands,
+/// which is relative to where the user is.
+struct NamedFile {
+  std::string path, note;  // note: for when it cannot be read
+  std::optional<std::string> text;
+};
+NamedFile read_named(const std::string& name, const config::Mark& mark, const std::string& folder,
+                     const config::FileReader& reader) {
+  const std::string beside = name.starts_with('/') || folder.empty() ? name : folder + "/" + name;
+  if (!mark.file.starts_with("--set ") || beside == name)
+    return {beside, "paths start at the experiment's folder", reader(beside)};
+  if (auto text = reader(name)) return {name, {}, std::move(text)};
+  return {beside, fmt::format("'{}' in the working directory cannot be read either", name), reader(beside)};
+}
+
 /// A part given by file name or inline: reads a described struct from either.
 template <class T>
 void part(Fields& f, const std::string& key, T& value, const std::string& folder, const config::FileReader& reader,
@@ -98,11 +113,9 @@ void part(Fields& f, const std::string& key, T& value, const std::string& folder
     f.error(key, fmt::format("{}: expected a file name or a mapping", key));
     return;
   }
-  const std::string path =
-      node.Scalar().starts_with('/') || folder.empty() ? node.Scalar() : folder + "/" + node.Scalar();
-  const auto text = reader(path);
+  const auto [path, note, text] = read_named(node.Scalar(), f.mark(key), folder, reader);
   if (!text) {
-    f.error(key, fmt::format("{}: cannot read '{}'", key, path), "paths start at the experiment's folder");
+    f.error(key, fmt::format("{}: cannot read '{}'", key, path), note);
     return;
   }
   const config::Document document(*text, path, f.diagnostics());
@@ -128,11 +141,9 @@ struct Reading {
 /// The faults of the one case of a campaign.
 void read_campaign(ExperimentSpec& s, const CampaignRef& ref, const config::FileReader& reader,
                    config::Diagnostics& diagnostics) {
-  const std::string path = ref.file.starts_with('/') || s.folder.empty() ? ref.file : s.folder + "/" + ref.file;
-  const auto text = reader(path);
+  const auto [path, note, text] = read_named(ref.file, ref.mark, s.folder, reader);
   if (!text) {
-    diagnostics.error(ref.mark, fmt::format("campaign: cannot read '{}'", path),
-                      "paths start at the experiment's folder");
+    diagnostics.error(ref.mark, fmt::format("campaign: cannot read '{}'", path), note);
     return;
   }
   const fault::CampaignSpec campaign = fault::read_campaign(*text, path, reader, diagnostics);

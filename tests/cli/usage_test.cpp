@@ -48,6 +48,27 @@ TEST(CliUsage, WrongArgumentsEndWithStatusTwoAndSayWhatIsWrong) {
   }
 }
 
+TEST(CliUsage, AFileGivenWithSetIsLookedForWhereTheUserIsAndThenBesideTheExperiment) {
+  const Folder f;
+  const std::string file = test::write(f, "set/one.yaml", test::experiment_text("one", 10));
+  test::write(f, "here.yaml", "{name: from here}");
+  test::write(f, "set/beside.yaml", "{name: from beside}");
+  test::write(f, "both.yaml", "{name: from here}");
+  test::write(f, "set/both.yaml", "{name: from beside}");
+  const auto engine = [&](const std::string& name) {
+    return call(f, {"check", "set/one.yaml", "--resolved", "--set", "engine=" + name});
+  };
+  EXPECT_NE(engine("here.yaml").out.find("from here"), std::string::npos);
+  EXPECT_NE(engine("beside.yaml").out.find("from beside"), std::string::npos);
+  EXPECT_NE(engine("both.yaml").out.find("from here"), std::string::npos);
+  const Ended missing = engine("none.yaml");
+  EXPECT_EQ(missing.status, 2);
+  EXPECT_NE(missing.err.find("--set engine=none.yaml: error: engine: cannot read 'set/none.yaml'\n"
+                             "  'none.yaml' in the working directory cannot be read either\n"),
+            std::string::npos)
+      << missing.err;
+}
+
 /// Columns of a line as a terminal counts them: one a character; the program prints none that is wider.
 std::size_t columns(std::string_view line) {
   std::size_t n = 0;
