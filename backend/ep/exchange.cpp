@@ -12,6 +12,9 @@ namespace {
 constexpr std::size_t kHeaderBytes = 32;
 constexpr std::uint32_t kLowBits = 22;
 constexpr std::uint32_t kWaits = (1U << kLowBits) - 1;  // instead of a count: a sign of life
+// A count's low bits: the number of tokens, and above it the local index of the rank that passes them on.
+constexpr std::uint32_t kCountBits = 16;
+constexpr std::uint32_t kCountMask = (1U << kCountBits) - 1;
 constexpr std::int64_t kSignsPerWait = 4;
 constexpr std::int64_t kWaitsAtMost = 4;
 
@@ -58,7 +61,8 @@ Exchange::Exchange(const ExchangeSettings& settings, Poster& poster, std::span<s
   FAULTLINE_ASSERT(s_.ranks > 0 && s_.ranks <= 64 && s_.rank < s_.ranks && s_.ranks % s_.ranks_per_node == 0,
                    "ranks={} per node={}", s_.ranks, s_.ranks_per_node);
   heard_at_.assign(s_.ranks, Instant{0});
-  FAULTLINE_ASSERT(window_.size() >= window_bytes(s_) && s_.tokens_max < kWaits, "window of {} bytes", window_.size());
+  FAULTLINE_ASSERT(window_.size() >= window_bytes(s_) && s_.tokens_max < kCountMask, "window of {} bytes",
+                   window_.size());
 }
 
 // ---- messages
@@ -169,8 +173,7 @@ std::optional<std::uint32_t> Exchange::forwarder(std::uint32_t source, std::uint
 bool Exchange::lost_on_the_way(std::uint32_t source) const {
   if (s_.variant != Variant::high_throughput || !counts_.contains(source) || node_of(source) == node_of(s_.rank))
     return false;
-  const auto via = forwarder(source, node_of(s_.rank), dead_before_);
-  return via && !alive(*via);
+  return !alive(counts_.at(source).via);
 }
 
 void Exchange::dispatch(Instant now, std::span<const float> values, std::span<const std::uint32_t> experts,
@@ -180,7 +183,6 @@ void Exchange::dispatch(Instant now, std::span<const float> values, std::span<co
   FAULTLINE_ASSERT(tokens_ <= s_.tokens_max && experts.size() == tokens_ * s_.topk && weights.size() == experts.size(),
                    "tokens={} experts={}", tokens_, experts.size());
   ++step_;
-  dead_before_ = dead_;
   phase_ = Phase::dispatching;
   begin_waiting(now);
   counts_.clear();
@@ -228,7 +230,10 @@ void Exchange::send_high_throughput(std::map<std::uint32_t, std::vector<Record>>
     if (rank == s_.rank || !alive(rank)) continue;
     const auto it = by_rank.find(rank);
     const auto count = static_cast<std::uint32_t>(it == by_rank.end() ? 0 : it->second.size());
-    if (!poster_->post({next_op_(), peers_[rank], {}, tag_of(Kind::count, count)})) mark_dead(1ULL << rank);
+    // Said, not worked out there: who is dead may be known here and not yet there, or the other way round.
+    const std::uint32_t via = forwarder(s_.rank, node_of(rank), dead_).value_or(rank) % s_.ranks_per_node;
+    if (!poster_->post({next_op_(), peers_[rank], {}, tag_of(Kind::count, via << kCountBits | count)}))
+      mark_dead(1ULL << rank);
   }
   for (std::uint32_t node = 0; node < s_.ranks / s_.ranks_per_node; ++node) {
     std::map<std::uint32_t, Record> once;  // by token
@@ -294,8 +299,8 @@ void Exchange::combine(Instant now, std::span<const float> results) {
   begin_waiting(now);
   std::map<std::uint32_t, Message> back;
   // Who announced tokens gets an answer even if none came through: an empty one, so that it need not wait.
-  for (const auto& [source, count] : counts_) {
-    if (count > 0) back[source] = {step_, dead_, source, {}};
+  for (const auto& [source, announced] : counts_) {
+    if (announced.tokens > 0) back[source] = {step_, dead_, source, {}};
   }
   for (std::size_t i = 0; i < arrivals_.size(); ++i) {
     Message& message =
@@ -331,8 +336,10 @@ void Exchange::told(std::uint32_t from, std::uint32_t tag) {
   }
   if (behind != 0 || !alive(from)) return;
   if (kind == Kind::count) {
-    counts_[from] = low;
-    if (low == 0) heard_.insert(from);
+    const std::uint32_t via = low >> kCountBits;
+    if (via >= s_.ranks_per_node) return;
+    counts_[from] = {low & kCountMask, node_of(s_.rank) * s_.ranks_per_node + via};
+    if (counts_[from].tokens == 0) heard_.insert(from);
     return;
   }
   // A forward lies in the slot of its source, everything else in the sender's own: nobody is believed about another's.
@@ -411,9 +418,9 @@ void Exchange::tick(Instant now) {
         late |= 1ULL << rank;
       } else if (counts_.contains(rank)) {
         // It announced tokens and lives: they are lost with who should have passed them on, if that one is silent.
-        const auto via = forwarder(rank, node_of(s_.rank), dead_before_);
-        if (via && node_of(rank) != node_of(s_.rank) && *via != s_.rank && silent(*via)) {
-          late |= 1ULL << *via;
+        const std::uint32_t via = counts_.at(rank).via;
+        if (node_of(rank) != node_of(s_.rank) && via != s_.rank && silent(via)) {
+          late |= 1ULL << via;
           heard_.insert(rank);
         }
       }

@@ -43,7 +43,7 @@ struct ExchangeSettings {
   std::uint32_t experts = 1;  // expert e lives on rank e * ranks / experts
   std::uint32_t topk = 1;
   std::uint32_t hidden = 1;      // floats per token
-  std::uint32_t tokens_max = 1;  // per rank and step
+  std::uint32_t tokens_max = 1;  // per rank and step; below 65,535
   Variant variant = Variant::low_latency;
   Duration wait_max{100'000'000};
 };
@@ -116,6 +116,10 @@ class Exchange {
     std::uint32_t source = 0;  // rank whose tokens these are
     std::vector<Record> records;
   };
+  struct Announced {
+    std::uint32_t tokens = 0;
+    std::uint32_t via = 0;  // the rank of our node that passes them on
+  };
   struct Early {
     std::uint32_t from;
     std::uint32_t tag;
@@ -160,11 +164,10 @@ class Exchange {
   Instant began_{0};               // of the present wait
   std::vector<Instant> heard_at_;  // last notify of each rank
   std::uint64_t dead_ = 0;
-  std::uint64_t dead_before_ = 0;  // when the step began: who chose which forwarder
   std::uint32_t tokens_ = 0;
-  std::vector<std::uint32_t> owed_;                // per own token: contributing ranks still missing
-  std::map<std::uint32_t, std::uint32_t> counts_;  // high throughput: records announced by a source
-  std::set<std::uint32_t> heard_;                  // sources whose tokens are all here, or will never be
+  std::vector<std::uint32_t> owed_;            // per own token: contributing ranks still missing
+  std::map<std::uint32_t, Announced> counts_;  // high throughput: by source
+  std::set<std::uint32_t> heard_;              // sources whose tokens are all here, or will never be
   std::vector<Arrival> arrivals_;
   std::map<std::uint32_t, std::vector<Record>> results_;  // by rank, for the own tokens
   std::set<std::uint32_t> results_due_;                   // ranks whose results are to come

@@ -205,7 +205,8 @@ class Rank {
           std::equal(expected.begin() + at, expected.begin() + at + s_.hidden, result.value.begin() + at);
       if (result.whole[t]) {
         ++mine().whole;
-        if (!equal || needs_dead) ++mine().wrong;
+        // Before its fatal step the victim's results may have come before its death was known.
+        if (!equal || (needs_dead && step >= kFatalStep)) ++mine().wrong;
       } else {
         ++mine().marked;
         // In the fatal step a token may be lost with the rank that should have passed it on before anybody knows of it.

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <optional>
 
 #include "backend/ep/reference.h"
 #include "backend/inproc/clocks.h"
@@ -76,14 +77,19 @@ class Group {
   }
 
   /// One step of all living ranks; the results compared with the reference where nothing is flagged.
-  void step(std::uint64_t number) {
+  /// `late` dispatches only when it has heard of every death so far; the others at once.
+  void step(std::uint64_t number, std::optional<std::uint32_t> late = {}) {
     std::vector<Input> inputs;
     for (std::uint32_t r = 0; r < s_.ranks; ++r) inputs.push_back(input(r, number));
     const Instant start = clock_.now();
     std::vector<bool> combining(s_.ranks, false);
     for (std::uint32_t r = 0; r < s_.ranks; ++r) {
-      if (exchanges_[r] && !hung_.contains(r))
+      if (exchanges_[r] && !hung_.contains(r) && r != late)
         exchanges_[r]->dispatch(clock_.now(), inputs[r].values, inputs[r].experts, inputs[r].weights);
+    }
+    if (late) {
+      ASSERT_TRUE(run([&] { return exchanges_[*late]->dead() != 0; }, Duration{20'000'000'000}));
+      exchanges_[*late]->dispatch(clock_.now(), inputs[*late].values, inputs[*late].experts, inputs[*late].weights);
     }
     const bool done = run(
         [&] {
@@ -236,6 +242,21 @@ TEST_P(EpExchange, AHungRankIsFoundByTheBoundedWait) {
     }
     group.step(2);
     EXPECT_LE(group.took().v, 2 * healthy.v + 100'000);
+  }
+}
+
+TEST_P(EpExchange, ARankThatHearsOfADeathBeforeItBeginsDoesNotWaitForTokensThatWentToTheDead) {
+  for (std::uint32_t victim = 0; victim < 8; ++victim) {
+    Group group(settings_of(GetParam()));
+    group.step(0);
+    group.kill(victim);
+    group.step(1, (victim + 1) % 4 + victim / 4 * 4);  // a neighbour: what the others sent it went through the victim
+    for (std::uint32_t r = 0; r < 8; ++r) {
+      if (r != victim) {
+        EXPECT_EQ(group.at(r).dead(), 1ULL << victim) << "rank " << r << ": nobody else is blamed";
+      }
+    }
+    group.step(2);
   }
 }
 
