@@ -80,6 +80,14 @@ class ClusterRun : public ::testing::Test {
     }
     return count;
   }
+  /// Its log holds so many bytes behind the experiment, with which it begins.
+  bool router_heard(std::uintmax_t bytes) const {
+    std::error_code error;
+    const auto experiment = fs::file_size(folder_ / "out/experiment.yaml", error);
+    if (error) return false;
+    const auto log = fs::file_size(folder_ / "out/logs/router-0.0.flog", error);
+    return !error && experiment > 0 && log > experiment + bytes;
+  }
   /// Waits until it is so; a machine that is very busy gets its time.
   static bool wait(const std::function<bool()>& so) {
     for (int k = 0; k < 6'000; ++k) {
@@ -119,11 +127,7 @@ TEST_F(ClusterRun, ANodeDiesTheInstanceRecoversOnASpareAndEveryLogReplays) {
 
 TEST_F(ClusterRun, CtrlCEndsEveryProcessAndWhatWasDoneIsReported) {
   const pid_t run = start({"cluster", "run", experiment("rank_hang"), "--speed", "2", "--out", out(), "--quiet"});
-  // The router's log begins with the experiment; what it hears comes behind. Some of that is a request's arrival.
-  const fs::path log = folder_ / "out/logs/router-0.0.flog";
-  ASSERT_TRUE(wait([&] { return fs::exists(log) && fs::file_size(log) > 0; }));
-  const auto head = fs::file_size(log);
-  ASSERT_TRUE(wait([&] { return fs::file_size(log) > head + 600; }));
+  ASSERT_TRUE(wait([&] { return router_heard(600); }));  // of that, some are arrivals
   ASSERT_GT(alive(), 5U);
   ::kill(run, SIGINT);
   const Finished finished = finish(run);
@@ -136,10 +140,7 @@ TEST_F(ClusterRun, CtrlCEndsEveryProcessAndWhatWasDoneIsReported) {
 
 TEST_F(ClusterRun, WhenTheConductorIsKilledNoProcessRemains) {
   const pid_t run = start({"cluster", "run", experiment("rank_hang"), "--speed", "1", "--out", out(), "--quiet"});
-  ASSERT_TRUE(wait([&] {
-    return fs::exists(folder_ / "out/logs/router-0.0.flog") &&
-           fs::file_size(folder_ / "out/logs/router-0.0.flog") > 6'000;
-  }));
+  ASSERT_TRUE(wait([&] { return router_heard(1); }));
   ASSERT_GT(alive(), 5U);
   ::kill(run, SIGKILL);
   finish(run);
