@@ -24,8 +24,11 @@
 
 namespace faultline::control {
 
-/// Timers of an instance (the instance in the low bits): hardware that it waits for, absent ranks.
-inline constexpr TimerKey kFleetRetryTimer = TimerKey{2} << 56, kFleetAbsentTimer = TimerKey{4} << 56;
+/// Timers. Of an instance (its number in the low bits): its decision, hardware that it waits for, absent ranks; of the
+/// fleet: scaling, health checks.
+inline constexpr TimerKey kFleetDecideTimer = TimerKey{1} << 56, kFleetRetryTimer = TimerKey{2} << 56,
+                          kFleetScaleTimer = TimerKey{3} << 56, kFleetAbsentTimer = TimerKey{4} << 56,
+                          kFleetHealthTimer = TimerKey{5} << 56;
 
 struct FleetSetup {
   struct Instance {
@@ -183,6 +186,9 @@ class FleetManager final : public Controller {
   void rebuild(Instant now, Commands& out);
   void resolve_places(const std::vector<GroupMask>& placed, std::set<std::uint32_t>& unused);
   void rebuild_instance(std::uint32_t i, GroupMask& placed, GroupMask& failed);
+  /// Places that nobody fills: their instances were parked. Those whose nodes are back are to serve (returned).
+  std::vector<std::uint32_t> rebuild_parked(std::vector<GroupMask>& failed, Commands& out);
+  bool maintained(const Instance& x) const;
   void send_update(std::uint32_t router, std::uint32_t i, Commands& out) const;
 
   std::uint64_t hash_of(std::size_t i, const Instance& x) const;

@@ -9,6 +9,7 @@
 
 #include "core/base/assert.h"
 #include "core/control/fleet.h"
+#include "core/control/group_gpus.h"
 
 namespace faultline::control {
 namespace {
@@ -34,10 +35,12 @@ std::vector<std::uint32_t> FleetManager::dead_ranks(const Instance& x, std::size
   const GroupSetup& s = x.groups[g];
   const auto per_node = static_cast<std::uint32_t>(s.ranks) / static_cast<std::uint32_t>(s.nodes.size());
   const auto gpus = static_cast<std::uint32_t>(s.gpus_per_rank);
+  const std::uint32_t first = first_gpu(x.groups, g);
   std::vector<std::uint32_t> dead;
   for (std::uint32_t r = 0; r < static_cast<std::uint32_t>(s.ranks); ++r) {
     const std::uint32_t node = s.node_of(static_cast<std::int32_t>(r));
-    const std::uint32_t mask = ((gpus >= 32 ? 0 : 1U << gpus) - 1) << (per_node == 0 ? 0 : r % per_node * gpus);
+    const std::uint32_t mask = ((gpus >= 32 ? 0 : 1U << gpus) - 1)
+                               << (first + (per_node == 0 ? 0 : r % per_node * gpus));
     const auto it = unusable_gpus_.find(node);
     if (detector_.silent(node) || (it != unusable_gpus_.end() && (it->second & mask))) dead.push_back(r);
   }

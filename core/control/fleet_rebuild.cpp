@@ -2,7 +2,8 @@
 // refuse what an incarnation before may still send, and rebuilds its view from what they report: agents which start of
 // each group they were asked for last, leaders which groups are up, routers which instances are to serve. A spare that
 // the incarnation before has spent is on some agent's list, so it is not spent twice. Who is silent is lost, and
-// handled as such afterwards.
+// handled as such afterwards. The operator's plans stand outside the fleet (in the orchestrator's store, as a cordon of
+// a node does): the operator tells them again to whoever manages, before the fleet is rebuilt.
 #include <algorithm>
 
 #include "core/control/fleet.h"
@@ -52,7 +53,11 @@ void FleetManager::gather(Instant now, const Event& event, Commands& out) {
   const bool answer = received && (keep(std::get_if<AgentState>(&received->message), answers_->agents) ||
                                    keep(std::get_if<LeaderState>(&received->message), answers_->leaders) ||
                                    keep(std::get_if<RouterState>(&received->message), answers_->routers));
-  if (!answer) {
+  const auto* planned = received ? std::get_if<Maintenance>(&received->message) : nullptr;
+  if (planned != nullptr) {
+    if (planned->begins) maintenance_.insert(planned->node);
+    else maintenance_.erase(planned->node);
+  } else if (!answer) {
     answers_->later.push_back(event);
     if (const auto* peer = std::get_if<PeerChanged>(&event)) {
       if (peer->to == PeerChanged::To::lost) {
@@ -167,6 +172,34 @@ void FleetManager::resolve_places(const std::vector<GroupMask>& placed, std::set
   }
 }
 
+bool FleetManager::maintained(const Instance& x) const {
+  return std::any_of(maintenance_.begin(), maintenance_.end(), [&](std::uint32_t n) { return groups_on(x, n) != 0; });
+}
+
+std::vector<std::uint32_t> FleetManager::rebuild_parked(std::vector<GroupMask>& failed, Commands& out) {
+  std::vector<std::uint32_t> to_serve;
+  if (setup_.autoscaler.enabled) return to_serve;  // it starts what the load needs
+  std::int64_t vacant = 0;
+  for (std::uint32_t i = 0; i < instances_.size(); ++i) {
+    const Instance& x = instances_[i];
+    vacant += setup_.instances[i].serving;
+    vacant -= x.serving || x.scaling_up;
+    vacant += x.replacement != kUnknownRank;  // its standby serves, or is about to, for it
+  }
+  for (std::uint32_t i = 0; i < instances_.size() && vacant > 0; ++i) {
+    Instance& x = instances_[i];
+    if (!setup_.instances[i].serving || x.serving || x.scaling_up) continue;
+    --vacant;
+    // What runs of it was stopped on purpose: there is nothing to recover.
+    x.warm = false;
+    x.up = failed[i] = 0;
+    forget_switch(i, out);
+    x.parked = maintained(x);
+    if (!x.parked) to_serve.push_back(i);
+  }
+  return to_serve;
+}
+
 void FleetManager::rebuild(Instant now, Commands& out) {
   std::vector<GroupMask> placed(instances_.size()), failed(instances_.size()), announce(instances_.size());
   for (std::uint32_t i = 0; i < instances_.size(); ++i) {
@@ -185,6 +218,7 @@ void FleetManager::rebuild(Instant now, Commands& out) {
     }
   }
   resolve_places(placed, spares);
+  for (const std::uint32_t node : maintenance_) spares.erase(node);
   spare_nodes_.assign(spares.begin(), spares.end());
   const std::vector<Event> later = std::move(answers_->later);
   answers_.reset();
@@ -211,8 +245,13 @@ void FleetManager::rebuild(Instant now, Commands& out) {
       }
     }
   }
+  const std::vector<std::uint32_t> to_serve = rebuild_parked(failed, out);
   for (std::uint32_t i = 0; i < instances_.size(); ++i) {
     Instance& x = instances_[i];
+    if (x.draining && !x.returning && !maintained(x) && !setup_.autoscaler.enabled) {
+      x.draining = false;  // called off while nobody managed
+      out.push_back(Send{leader_of(i), Drain{false, setup_.term}});
+    }
     for (std::uint32_t g = 0; g < x.groups.size(); ++g) {
       if (announce[i] >> g & 1) group_started(now, {InstanceId{i}, g, x.epochs[g], Cause::none, kUnknownRank}, out);
     }
@@ -230,7 +269,10 @@ void FleetManager::rebuild(Instant now, Commands& out) {
     if (!x.draining) begin_return(i, out);
     for (std::uint32_t r = 0; r < setup_.routers; ++r) send_update(r, i, out);
   }
-  if (setup_.autoscaler.enabled) step(now, TimerFired{TimerKey{3} << 56}, out);
+  for (const std::uint32_t i : to_serve) bring_up(now, i, out);
+  const std::set<std::uint32_t> planned = maintenance_;
+  for (const std::uint32_t node : planned) maintenance(now, {node, true}, out);
+  if (setup_.autoscaler.enabled) step(now, TimerFired{kFleetScaleTimer}, out);
   if (setup_.detector.health_period) check_health(now, out);
   for (const Event& e : later) step(now, e, out);
 }

@@ -4,6 +4,7 @@
 
 #include "core/base/assert.h"
 #include "core/base/random.h"
+#include "core/control/group_gpus.h"
 #include "core/experiment/deployment.h"
 
 namespace faultline::sim {
@@ -97,6 +98,7 @@ World::World(WorldSetup setup, record::RunRecord& run)
       g.role = s.role;
       g.ranks = static_cast<std::uint32_t>(s.ranks);
       g.gpus_per_rank = setup_.groups[k].gpus_per_rank;
+      g.first_gpu = control::first_gpu(setup_.instances[i].groups, k);
       g.workers = setup_.instances[i].up;
       g.head = g.nodes.front();
       if (const auto* experts = setup_.groups[k].experts) {
@@ -362,6 +364,10 @@ void World::restart(std::uint32_t index) {
     case Role::client: break;
   }
   post_local(index, control::Started{});
+  for (std::uint32_t f = 0; index == fleet_ && f < setup_.faults.size(); ++f) {  // the operator's plans outlive it
+    if (setup_.faults[f].kind == fault::FaultKind::node_maintenance && active_[f])
+      tell_operator_plan(setup_.faults[f], true);
+  }
 }
 
 // ---- messages and commands ------------------------------------------------------------------------------------------

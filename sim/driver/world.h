@@ -133,6 +133,7 @@ class World final : public fault::FaultActuator,
     control::GroupRole role = control::GroupRole::both;
     std::uint32_t instance = 0, index = 0;
     std::uint32_t ranks = 1, gpus_per_rank = 1;
+    std::uint32_t first_gpu = 0;  // on each of its nodes
     control::Epoch epoch = 0;
     control::Epoch launching = 0;  // of the newest start that was asked for
     bool workers = false;          // processes run
@@ -258,6 +259,10 @@ class World final : public fault::FaultActuator,
   double usable_of(const Group& g) const;
   void account_instance(std::uint32_t instance);
   topology::NodeGpu gpu_of(const Group& g, std::uint32_t rank, std::uint32_t shard) const;
+  /// The k-th of the group's GPUs on a node of its.
+  static topology::NodeGpu nth_gpu(const Group& g, std::uint32_t node, std::uint32_t k) {
+    return {NodeId{node}, g.first_gpu + k};
+  }
   std::uint32_t bad_node_of(const std::vector<std::uint32_t>& nodes, bool check_paths, const Group& g,
                             const std::vector<bool>& absent);
 

@@ -77,7 +77,7 @@ void World::launch_join(std::uint32_t index) {
     for (std::uint32_t k = 0; k < g.gpus_per_rank && bad == control::kUnknownRank; ++k) {
       const std::uint32_t per_node = g.ranks * g.gpus_per_rank / static_cast<std::uint32_t>(s.nodes.size());
       const std::uint32_t gpu = r * g.gpus_per_rank + k;  // a new process resets its GPU
-      truth_.clear_hang(setup_.topology->gpu({NodeId{s.nodes[gpu / per_node]}, gpu % per_node}));
+      truth_.clear_hang(setup_.topology->gpu(nth_gpu(g, s.nodes[gpu / per_node], gpu % per_node)));
     }
   }
   const Cause cause = bad == control::kUnknownRank ? Cause::none : Cause::device_lost;

@@ -9,7 +9,7 @@ namespace faultline::sim {
 topology::NodeGpu World::gpu_of(const Group& g, std::uint32_t rank, std::uint32_t shard) const {
   const std::uint32_t per_node = g.ranks * g.gpus_per_rank / static_cast<std::uint32_t>(g.nodes.size());
   const std::uint32_t index = rank * g.gpus_per_rank + shard;
-  return {NodeId{g.nodes[index / per_node]}, index % per_node};
+  return nth_gpu(g, g.nodes[index / per_node], index % per_node);
 }
 
 // ---- steps ----------------------------------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ std::uint32_t World::bad_node_of(const std::vector<std::uint32_t>& nodes, bool c
     if (truth_.down(setup_.topology->node(NodeId{n}))) return n;
     for (std::uint32_t k = 0; k < used; ++k) {
       if (away(i, k)) continue;
-      if (truth_.down(setup_.topology->gpu({NodeId{n}, k}))) return n;
+      if (truth_.down(setup_.topology->gpu(nth_gpu(g, n, k)))) return n;
     }
   }
   if (check_paths && nodes.size() > 1) {
@@ -194,8 +194,8 @@ void World::launch_step(std::uint32_t index) {
   if (!l.checked) {
     l.checked = true;
     for (const std::uint32_t n : s.nodes) {  // a new process resets its GPUs: a hang is over
-      for (std::uint32_t k = 0; k < setup_.topology->layout.gpus; ++k)
-        truth_.clear_hang(setup_.topology->gpu({NodeId{n}, k}));
+      for (std::uint32_t k = 0; k < g.ranks * g.gpus_per_rank / static_cast<std::uint32_t>(s.nodes.size()); ++k)
+        truth_.clear_hang(setup_.topology->gpu(nth_gpu(g, n, k)));
     }
     Duration rest = s.warm ? Duration{0} : setup_.engine.restart_total() - setup_.engine.restart_process;
     if (!s.warm && s.keep_weights) rest = rest - setup_.engine.restart_weights;
@@ -249,7 +249,7 @@ double World::path_load(const Group& g, const topology::LinkState& links, bool& 
       const std::uint32_t a = g.nodes[i], b = g.nodes[j];
       for (std::uint32_t k = 0; k < per_node; ++k) {
         if (rank_of_gpu_absent(g, i, k) || rank_of_gpu_absent(g, j, k)) continue;
-        if (!paths_.choose({NodeId{a}, k}, {NodeId{b}, k}, hash_combine(a, b), links, path)) {
+        if (!paths_.choose(nth_gpu(g, a, k), nth_gpu(g, b, k), hash_combine(a, b), links, path)) {
           broken = true;
           return 0;
         }
@@ -299,7 +299,7 @@ World::Health World::health_of(const Group& g) {
     }
     for (std::uint32_t x = 0; x < per_node; ++x) {
       if (rank_of_gpu_absent(g, k, x)) continue;
-      const ComponentId gpu = topology.gpu({n, x});
+      const ComponentId gpu = topology.gpu(nth_gpu(g, n.v, x));
       const std::uint32_t rank = (k * per_node + x) / g.gpus_per_rank;
       if (truth_.down(gpu)) {
         // Only a rank that is lost alone is named: the others' state must be known to be whole.
@@ -337,7 +337,7 @@ World::Health World::health_of(const Group& g) {
     for (std::uint32_t a = 0; a < per_node && topology.layout.mesh > 0; ++a) {
       for (std::uint32_t b = a + 1; b < per_node; ++b) {
         if (rank_of_gpu_absent(g, i, a) || rank_of_gpu_absent(g, i, b)) continue;
-        const topology::LinkIndex l = topology.layout.xgmi(NodeId{g.nodes[i]}, a, b);
+        const topology::LinkIndex l = topology.layout.xgmi(NodeId{g.nodes[i]}, g.first_gpu + a, g.first_gpu + b);
         if (!truth_.links().up(l)) {
           if (!topology.spec.node.xgmi_transit) {
             h.stalled = true;
@@ -368,7 +368,7 @@ void World::note_dead_ranks(Group& g) {
     another = another && truth_.down(setup_.topology->node(NodeId{g.nodes[k]}));
     for (std::uint32_t x = 0; x < per_node && !another; ++x) {
       if (rank_of_gpu_absent(g, k, x)) continue;
-      another = truth_.down(setup_.topology->gpu({NodeId{g.nodes[k]}, x})) &&
+      another = truth_.down(setup_.topology->gpu(nth_gpu(g, g.nodes[k], x))) &&
                 (k * per_node + x) / g.gpus_per_rank != g.dead_rank;
     }
     if (!another) continue;
@@ -451,6 +451,7 @@ void World::count_places(const control::InstanceUpdate& update) {
 double World::usable_of(const Group& g) const {
   if (!counted_[g.instance]) return 1;
   if (!g.workers || g.waiting || g.exec->stalled()) return 0;
+  if (!alive(first_instance_ + g.instance)) return 0;  // its leader is gone: nothing is asked of it
   bool prefill = false, decode = false;
   for (std::uint32_t k = 0; k < groups_per_instance_; ++k) {
     const Group& x = groups_[g.instance * groups_per_instance_ + k];
@@ -476,7 +477,7 @@ void World::set_usable(Group& g, double usable, bool close) {
     const auto& own = run_.faults[g.blame].own_gpus;
     for (std::size_t i = 0; i < g.nodes.size(); ++i) {
       for (std::uint32_t k = 0; k < used; ++k) {
-        const ComponentId gpu = setup_.topology->gpu({NodeId{g.nodes[i]}, k});
+        const ComponentId gpu = setup_.topology->gpu(nth_gpu(g, g.nodes[i], k));
         const double share = rank_of_gpu_absent(g, i, k) ? 0 : g.usable;
         if (share == 1) continue;
         run_.capacity.push_back({gpu, InstanceId{g.instance}, g.usable_since, now_, share,

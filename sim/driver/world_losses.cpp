@@ -114,6 +114,7 @@ void World::crash(std::uint32_t index, bool process_only) {
     cut_streams(index);
   }
   messages_.crash(index, process_only);
+  if (e.address.role == Role::instance) account_instance(e.address.index);
   if (e.address.role == Role::router) queue_.push(now_ + setup_.timing.control_latency, kRouterNotice, index, 0);
 }
 

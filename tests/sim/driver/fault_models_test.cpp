@@ -175,6 +175,31 @@ TEST(FaultModels, AMaintenanceWithALongDrainRetriesNothingAndAShortOneDoes) {
   EXPECT_GT(retried(crash), 0);
 }
 
+TEST(FaultModels, AMaintenanceOutlivesTheFleetManagerThatWasToldOfIt) {
+  // The fleet manager runs on instance 0's first node and dies with it, twice: while instance 1 is down for the
+  // maintenance of a node, and, in the second run, over the end of that.
+  for (const char* crash : {"at: 40 s, duration: 5 s", "at: 60 s, duration: 30 s"}) {
+    SCOPED_TRACE(crash);
+    experiment::ExperimentSpec spec = test::spec_of(
+        fleet(fmt::format("{{kind: node.maintenance, target: inst-1.d-0, at: 20 s, drain: 5 s, duration: 50 s}}, "
+                          "{{kind: node.crash, target: inst-0.p-0, {}}}",
+                          crash)));
+    spec.fleet.router_placement = topology::RouterPlacement::nodes;
+    spec.workload.duration = Duration{300'000'000'000};
+    const test::Outcome o = test::simulate(spec);
+    std::int64_t before = 0, meanwhile = 0, after = 0;
+    for (const auto& r : o.run.requests) {
+      if (r.instance.v != 1 || r.first_token == kNever) continue;
+      before += r.first_token.ns < 20'000'000'000;
+      meanwhile += r.first_token.ns > 26'000'000'000 && r.first_token.ns < 75'000'000'000;
+      after += r.first_token.ns > 200'000'000'000;
+    }
+    EXPECT_GT(before, 0);
+    EXPECT_EQ(meanwhile, 0) << "its node is off";
+    EXPECT_GT(after, 0) << "nobody remembered to bring it back";
+  }
+}
+
 TEST(FaultModels, SlowStorageAndABadRolloutDelayTheRestartOfSomethingElse) {
   const std::string gpu = "{id: gpu, kind: gpu.failstop, target: inst-0.d-0.gpu-0, at: 20 s, duration: 1 s}";
   const auto ready = [&](const std::string& more) {

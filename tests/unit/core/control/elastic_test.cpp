@@ -121,6 +121,34 @@ TEST(ElasticFleet, ALostNodeTakesItsRanksAndTheHeadMoves) {
   EXPECT_EQ(start[0].first, agent_at(2)) << "the first node with a rank that takes part";
 }
 
+TEST(ElasticFleet, ANodeThatItsGroupDoesWithoutMayBeLostAgainWithoutEffect) {
+  Fixture f;
+  f.event(lost(agent_at(1)));
+  f.paused(f.answer(f.event(TimerFired{kDecideTimer}), 0, 0));
+  f.message(agent_at(2), GroupStarted{InstanceId{0}, 1, f.epoch, Cause::none, kUnknownRank, false, 0});
+  f.event(back(agent_at(1)));
+  const Commands again = f.event(lost(agent_at(1)));
+  EXPECT_TRUE(phases(again).empty());
+  EXPECT_EQ(armed(again, kDecideTimer), kNever) << "an incident, which would end with a restart of the whole group";
+  // A node that it needs is another matter.
+  EXPECT_NE(armed(f.event(lost(agent_at(2))), kDecideTimer), kNever);
+}
+
+TEST(ElasticFleet, ANodeThatIsLostWhileItsRanksAreTakenBackCounts) {
+  Fixture f;
+  f.event(lost(agent_at(1)));
+  f.paused(f.answer(f.event(TimerFired{kDecideTimer}), 0, 0));
+  f.message(agent_at(2), GroupStarted{InstanceId{0}, 1, f.epoch, Cause::none, kUnknownRank, false, 0});
+  f.event(back(agent_at(1)));
+  ASSERT_EQ(sent<StartGroup>(f.answer(f.event(TimerFired{kFleetAbsentTimer}), 0, 0)).size(), 1U);
+  const Commands fenced =
+      f.message(agent_at(2), GroupStarted{InstanceId{0}, 1, f.epoch, Cause::none, kUnknownRank, true, 0});
+  ASSERT_EQ(sent<PauseGroup>(fenced).size(), 1U);
+  const auto anew = sent<PauseGroup>(f.event(lost(agent_at(1))));
+  ASSERT_EQ(anew.size(), 1U);
+  EXPECT_EQ(anew[0].second.absent, (std::vector<std::uint32_t>{0, 1}));
+}
+
 TEST(ElasticFleet, TooFewSurvivorsRestart) {
   Fixture f;
   const Commands c = f.fail_and_probe(0b11, 0b01);

@@ -143,6 +143,112 @@ TEST(FleetRebuild, WhatHappensWhileItAsksIsHandledAfterwards) {
   EXPECT_EQ(all<ArmTimer>(f.answer_rest({leader_at(1)})).size(), 1U);
 }
 
+// ---- maintenance ----------------------------------------------------------------------------------------------------
+
+constexpr Address kOperator{Role::client, 0};
+
+/// Instance 0 was drained and stopped for the maintenance of its decode node, which is off.
+struct ParkedFixture : Fixture {
+  ParkedFixture() {
+    LeaderState stopped = leader_state(0, 1);
+    stopped.groups = {{1, false, {0}}, {1, false, {1}}};
+    message(leader_at(0), stopped);
+    message(agent_at(0), AgentState{.term = 1,
+                                    .groups = {{.instance = InstanceId{0},
+                                                .group = 0,
+                                                .epoch = 0,
+                                                .running = false,
+                                                .nodes = {0},
+                                                .leader_node = 0}}});
+    feed(fleet, now, lost(agent_at(1)));
+    RouterState routers = router_state(1);
+    routers.instances[0] = {false, false};
+    message(router_at(0), routers);
+  }
+  Commands rest() { return answer_rest({leader_at(0), agent_at(0), agent_at(1), router_at(0)}); }
+};
+
+TEST(FleetRebuild, AnInstanceThatIsDownForMaintenanceStaysDownUntilItIsOver) {
+  ParkedFixture f;
+  EXPECT_TRUE(f.message(kOperator, Maintenance{1, true}).empty());
+  const Commands c = f.rest();
+  EXPECT_TRUE(all<ArmTimer>(c).empty()) << "there is nothing to recover";
+  EXPECT_TRUE(sent<StartGroup>(c).empty());
+  for (const auto& [to, u] : sent<InstanceUpdate>(c)) EXPECT_EQ(u.serving, u.instance == InstanceId{1});
+  feed(f.fleet, f.now, back(agent_at(1)));
+  const auto starts = sent<StartGroup>(f.message(kOperator, Maintenance{1, false}));
+  EXPECT_EQ(starts.size(), 2U) << "it serves again when its node is back";
+}
+
+TEST(FleetRebuild, AnInstanceWhoseMaintenanceEndedWhileNobodyManagedServesAgain) {
+  ParkedFixture f;
+  feed(f.fleet, f.now, back(agent_at(1)));
+  f.message(agent_at(1), AgentState{.term = 1, .groups = {}});
+  std::set<std::uint32_t> started;
+  for (const auto& [to, start] : sent<StartGroup>(f.rest())) {
+    EXPECT_EQ(start.instance, InstanceId{0});
+    started.insert(start.group);
+  }
+  EXPECT_EQ(started, (std::set<std::uint32_t>{0, 1}));
+}
+
+TEST(FleetRebuild, ADrainForMaintenanceGoesOnUnderTheNextManagerAndIsCalledOffWithoutAPlan) {
+  for (const bool planned : {true, false}) {
+    Fixture f;
+    LeaderState draining = leader_state(0, 1);
+    draining.draining = true;
+    f.message(leader_at(0), draining);
+    if (planned) f.message(kOperator, Maintenance{1, true});
+    const Commands c = f.answer_rest({leader_at(0)});
+    for (const auto& [to, u] : sent<InstanceUpdate>(c))
+      EXPECT_EQ(u.accepting, !planned || u.instance == InstanceId{1}) << planned;
+    const auto called_off = sent<Drain>(c);
+    ASSERT_EQ(called_off.size(), planned ? 0U : 1U);
+    if (!planned) {
+      EXPECT_FALSE(called_off[0].second.drain);
+    }
+    // When it is drained its groups are stopped.
+    EXPECT_EQ(sent<StopGroup>(f.message(leader_at(0), Drained{})).size(), planned ? 2U : 0U);
+  }
+}
+
+TEST(FleetRebuild, ADrainThatTurnsRolesBackGoesOnWithoutAPlan) {
+  Fixture f;
+  LeaderState draining = leader_state(0, 1);
+  draining.draining = true;
+  draining.groups[0].role = GroupRole::both;  // it stood in for the decode group, which is back
+  f.message(leader_at(0), draining);
+  EXPECT_TRUE(sent<Drain>(f.answer_rest({leader_at(0)})).empty());
+  const auto starts = sent<StartGroup>(f.message(leader_at(0), Drained{}));
+  ASSERT_EQ(starts.size(), 1U);
+  EXPECT_EQ(starts[0].second.group, 0U);
+  EXPECT_EQ(starts[0].second.role, GroupRole::as_set_up);
+}
+
+TEST(FleetRebuild, WhatServesAgainAfterMaintenanceHasItsOwnRoles) {
+  ParkedFixture f;
+  LeaderState stopped = leader_state(0, 1);
+  stopped.groups = {{1, false, {0}}, {1, false, {1}}};
+  stopped.groups[0].role = GroupRole::both;  // as it was when it was stopped
+  f.message(leader_at(0), stopped);
+  f.message(kOperator, Maintenance{1, true});
+  f.rest();
+  feed(f.fleet, f.now, back(agent_at(1)));
+  const auto starts = sent<StartGroup>(f.message(kOperator, Maintenance{1, false}));
+  ASSERT_EQ(starts.size(), 2U);
+  for (const auto& [to, start] : starts) EXPECT_EQ(start.role, GroupRole::as_set_up);
+}
+
+TEST(FleetRebuild, AMaintenanceThatBeginsWhileItAsksDrainsTheInstance) {
+  Fixture f;
+  f.message(leader_at(1), leader_state(1, 1));
+  f.message(kOperator, Maintenance{1, true});
+  const auto drains = sent<Drain>(f.answer_rest({leader_at(1)}));
+  ASSERT_EQ(drains.size(), 1U);
+  EXPECT_EQ(drains[0].first, leader_at(0));
+  EXPECT_TRUE(drains[0].second.drain);
+}
+
 // ---- what its peers refuse
 // ------------------------------------------------------------------------------------------------
 
