@@ -6,12 +6,12 @@
 #include <cstdlib>
 #include <map>
 
+#include "tests/sim/driver/promise.h"
 #include "tests/sim/driver/scenario.h"
 
 namespace faultline {
 namespace {
 
-using record::Outcome;
 using topology::Kind;
 
 constexpr const char* kFleet = R"(
@@ -106,28 +106,6 @@ std::map<std::string, std::vector<std::string>> faults_of(const experiment::Expe
   return all;
 }
 
-std::string broken_promise(const test::Outcome& o) {
-  if (o.run.requests.size() < 300) return "the run did not come to its end";
-  if (!o.run.faults.at(0).applied) return "the fault was not applied: " + o.run.faults[0].not_applied_reason;
-  for (std::size_t i = 0; i < o.run.requests.size(); ++i) {
-    const auto& r = o.run.requests[i];
-    const auto problem = [&](std::string_view what) {
-      return fmt::format("request {} arrived at {:.3f} s, {} attempts, instance {}: {} ({})", i, seconds(r.arrival),
-                         r.attempts, static_cast<std::int32_t>(r.instance.v), what, name_of(r.cause));
-    };
-    if (r.outcome == Outcome::unfinished) return problem("did not end");
-    if (r.outcome == Outcome::rejected) return problem("was rejected");
-    if (r.outcome == Outcome::failed && r.cause != Cause::router_lost) return problem("failed");
-    if (r.outcome == Outcome::completed && r.output_delivered != r.output_tokens)
-      return problem("completed without all its tokens");
-    if (seconds(r.arrival) <= kServesAgain) continue;
-    if (r.attempts != 1) return problem("was tried again after the repair");
-    if (seconds(r.first_token - r.arrival) > 3) return problem("waited for its first token after the repair");
-  }
-  const experiment::ReplayResult replayed = experiment::replay(o.log, test::read_file);
-  return replayed.matches ? "" : "replay differs: " + replayed.who + "\n" + replayed.difference;
-}
-
 class RecoveryMatrix : public ::testing::TestWithParam<Way> {};
 
 TEST_P(RecoveryMatrix, NothingIsLostToASingleFaultAndTheFleetServesAgain) {
@@ -145,7 +123,7 @@ TEST_P(RecoveryMatrix, NothingIsLostToASingleFaultAndTheFleetServesAgain) {
         SCOPED_TRACE(fault);
         const test::Outcome o = test::simulate(fleet + "faults: [" + fault + "]\n");
         if (o.run.faults.empty()) continue;  // the child failed, which is recorded
-        EXPECT_EQ(broken_promise(o), "");
+        EXPECT_EQ(test::broken_promise(o, kServesAgain), "");
         ++runs;
         retried += static_cast<std::size_t>(
             std::count_if(o.run.requests.begin(), o.run.requests.end(), [](const auto& r) { return r.attempts > 1; }));

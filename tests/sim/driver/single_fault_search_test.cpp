@@ -8,13 +8,13 @@
 
 #include "core/fault/kind.h"
 #include "sim/faults/support.h"
+#include "tests/sim/driver/promise.h"
 #include "tests/sim/driver/scenario.h"
 
 namespace faultline {
 namespace {
 
 using fault::FaultKind;
-using record::Outcome;
 using topology::Kind;
 
 // Two instances, EP4 groups over two nodes of two GPUs, so that a group spans the fabric.
@@ -41,7 +41,7 @@ end: 1000 s
 recovery: {{policy: {2}, elastic: {{rank_start: 5 s}}}}
 )";
 constexpr std::int64_t kRepairedAfter = 25;  // s
-constexpr std::int64_t kServesAgain = 110;   // s: repair, the longest wait between two restart attempts, one restart
+constexpr double kServesAgain = 110;         // s: repair, the longest wait between two restart attempts, one restart
 
 struct Case {
   std::string kind, target, extra;
@@ -107,29 +107,6 @@ std::vector<Case> cases_of(const experiment::ExperimentSpec& spec) {
   return all;
 }
 
-/// The first promise that the run broke; "" for none.
-std::string broken_promise(const test::Outcome& o) {
-  if (o.run.requests.size() < 300) return "the run did not come to its end";
-  if (!o.run.faults.at(0).applied) return "the fault was not applied: " + o.run.faults[0].not_applied_reason;
-  for (std::size_t i = 0; i < o.run.requests.size(); ++i) {
-    const auto& r = o.run.requests[i];
-    const auto problem = [&](std::string_view what) {
-      return fmt::format("request {} arrived at {:.3f} s, {} attempts, instance {}: {} ({})", i, seconds(r.arrival),
-                         r.attempts, static_cast<std::int32_t>(r.instance.v), what, name_of(r.cause));
-    };
-    if (r.outcome == Outcome::unfinished) return problem("did not end");
-    if (r.outcome == Outcome::rejected) return problem("was rejected");
-    if (r.outcome == Outcome::failed && r.cause != Cause::router_lost) return problem("failed");
-    if (r.outcome == Outcome::completed && r.output_delivered != r.output_tokens)
-      return problem("completed without all its tokens");
-    if (r.arrival.ns <= kServesAgain * 1'000'000'000) continue;
-    if (r.attempts != 1) return problem("was tried again after the repair");
-    if (seconds(r.first_token - r.arrival) > 3) return problem("waited for its first token after the repair");
-  }
-  const experiment::ReplayResult replayed = experiment::replay(o.log, test::read_file);
-  return replayed.matches ? "" : "replay differs: " + replayed.who + "\n" + replayed.difference;
-}
-
 struct Recovery {
   const char* unit;
   const char* policy;
@@ -151,7 +128,7 @@ TEST_P(SingleFault, NothingIsLostAndTheFleetServesAgain) {
       SCOPED_TRACE(fault);
       const test::Outcome o = test::simulate(fleet + "faults: [" + fault + "]\n");
       if (o.run.faults.empty()) continue;  // the child failed, which is recorded
-      EXPECT_EQ(broken_promise(o), "");
+      EXPECT_EQ(test::broken_promise(o, kServesAgain), "");
       ++runs;
       kinds.insert(c.kind);
       retried += static_cast<std::size_t>(
