@@ -122,6 +122,8 @@ class FleetManager final : public Controller {
   void give_up_start(Instant now, std::uint32_t i, GroupMask groups, Commands& out);
   void fence(std::uint32_t i, GroupMask groups, Commands& out) const;
   static Epoch newest_epoch(const Instance& x);
+  /// What every start of a group says: where it runs, for which leader and in which epoch, in this manager's term.
+  StartGroup start_of(const Instance& x, std::uint32_t i, std::uint32_t g, Epoch epoch) const;
   /// Of `groups`, those that cannot start now: they, or groups that restart with them, have a rank on a dead node, or
   /// the leader that they need has no node.
   GroupMask blocked(const Instance& x, GroupMask groups) const;

@@ -151,13 +151,7 @@ void FleetManager::group_paused(Instant, std::uint32_t i, const GroupPaused& pau
   if (paused.epoch != x.epochs[paused.group] || !(x.starting & bit)) return;
   x.stage = Stage::starting;
   out.push_back(NotePhase{.phase = Phase::repair_state, .instance = InstanceId{i}, .groups = bit});
-  StartGroup s;
-  s.instance = InstanceId{i};
-  s.group = paused.group;
-  s.epoch = paused.epoch;
-  s.nodes = x.groups[paused.group].nodes;
-  s.leader_node = x.leader_node;
-  s.term = setup_.term;
+  StartGroup s = start_of(x, i, paused.group, paused.epoch);
   const bool restored = x.restored & bit && x.leaving[paused.group] == x.absent[paused.group];
   x.restored &= ~bit;
   s.kind = policy_.spec().policy == RecoveryAction::mask && !x.leaving[paused.group].empty() && !restored
@@ -226,13 +220,7 @@ void FleetManager::try_join(std::uint32_t i, Commands& out) {
       if (std::find(dead.begin(), dead.end(), r) == dead.end()) x.joining[g].push_back(r);
     }
     if (x.joining[g].empty()) continue;
-    StartGroup s;
-    s.instance = InstanceId{i};
-    s.group = g;
-    s.epoch = x.epochs[g];
-    s.nodes = x.groups[g].nodes;
-    s.leader_node = x.leader_node;
-    s.term = setup_.term;
+    StartGroup s = start_of(x, i, g, x.epochs[g]);
     s.kind = StartGroup::Kind::join;
     s.absent = x.absent[g];
     s.joining = x.joining[g];
@@ -278,13 +266,7 @@ void FleetManager::restore_masked(Instance& x, std::uint32_t i, std::uint32_t g,
       x.absent[g].empty() || !x.joining[g].empty() || (x.restoring & bit) || !(x.up & bit))
     return;
   x.restoring |= bit;
-  StartGroup s;
-  s.instance = InstanceId{i};
-  s.group = g;
-  s.epoch = x.epochs[g];
-  s.nodes = x.groups[g].nodes;
-  s.leader_node = x.leader_node;
-  s.term = setup_.term;
+  StartGroup s = start_of(x, i, g, x.epochs[g]);
   s.kind = StartGroup::Kind::restore;
   s.absent = x.absent[g];
   out.push_back(Send{agent_of(x.groups[g].head(s.absent)), s});

@@ -84,6 +84,17 @@ void FleetManager::wait(Instant now, std::uint32_t i, Commands& out) {
   x.retry_wait = std::min(x.retry_wait * 2, policy_.spec().retry_interval_max);
 }
 
+StartGroup FleetManager::start_of(const Instance& x, std::uint32_t i, std::uint32_t g, Epoch epoch) const {
+  StartGroup s;
+  s.instance = InstanceId{i};
+  s.group = g;
+  s.epoch = epoch;
+  s.nodes = x.groups[g].nodes;
+  s.leader_node = x.leader_node;
+  s.term = setup_.term;
+  return s;
+}
+
 void FleetManager::start(Instant, std::uint32_t i, GroupMask groups, Duration delay, bool warm, std::uint32_t rank,
                          Commands& out) {
   Instance& x = instances_[i];
@@ -96,16 +107,10 @@ void FleetManager::start(Instant, std::uint32_t i, GroupMask groups, Duration de
   for (std::uint32_t g = 0; g < x.groups.size(); ++g) {
     if (!(groups >> g & 1)) continue;
     x.epochs[g] = epoch;
-    StartGroup s;
-    s.instance = InstanceId{i};
-    s.group = g;
-    s.epoch = epoch;
-    s.nodes = x.groups[g].nodes;
-    s.leader_node = x.leader_node;
+    StartGroup s = start_of(x, i, g, epoch);
     s.delay = delay;
     s.warm = warm;
     s.rank = rank;
-    s.term = setup_.term;
     s.role = told_role(x, g);
     out.push_back(Send{agent_of(s.nodes.front()), s});
   }
