@@ -196,14 +196,6 @@ cal::CaseList load_cases(const std::string& folder, const Options& options) {
   return cal::cases_of(data);
 }
 
-// Which rows a calibration of a hardware tag is fitted on. MI300X and MI325X share compute dies; tables seldom say
-// which.
-bool belongs(const std::string& row, const std::string& tag) {
-  if (row.empty() || row == tag) return true;
-  const bool both = tag == "MI300X" || tag == "MI325X";
-  return both && (row == "gfx942-304" || row == "MI300X" || row == "MI325X" || row == "MI300X/MI325X");
-}
-
 cal::Calibration load_calibration(const std::string& file) {
   config::Diagnostics diagnostics;
   auto calibration = cal::read_calibration(must_read_file(file), file, diagnostics);
@@ -219,7 +211,7 @@ json score_json(const cal::ScoreRow& s) {
 int run_fit(const Options& options) {
   const auto begin = std::chrono::steady_clock::now();
   cal::CaseList list = load_cases(options.data, options);
-  std::erase_if(list.cases, [&](const cal::Case& c) { return !belongs(c.origin.hardware, options.hardware); });
+  std::erase_if(list.cases, [&](const cal::Case& c) { return !cal::same_part(c.origin.hardware, options.hardware); });
   if (list.cases.empty())
     throw config::ConfigError(
         fmt::format("{}: error: no row of {} in a model's range\n", options.data, options.hardware));
@@ -290,7 +282,9 @@ int run_evaluate(const Options& options) {
   for (const auto& [model, s] : e.scores) {
     if (model != last) fmt::print("{}\n", model);
     last = model;
-    fmt::print("  {:<16} {:<34} {:<14} {:>6} rows  median {:5.1f}%  p90 {:5.1f}%  bias {:+5.1f}%\n", s.check, s.family,
+    // What the calibration is not made for gets one line here; --json has all.
+    if (s.check.starts_with(cal::kOtherHardware) && (s.family != "all" || s.bucket != "all")) continue;
+    fmt::print("  {:<22} {:<34} {:<14} {:>6} rows  median {:5.1f}%  p90 {:5.1f}%  bias {:+5.1f}%\n", s.check, s.family,
                s.bucket, s.count, 100 * s.median, 100 * s.p90, 100 * s.bias);
   }
   fmt::print("worst\n");

@@ -29,6 +29,12 @@ int variant_of(const std::string& hardware) {
 
 }  // namespace
 
+bool same_part(std::string_view row, std::string_view tag) {
+  if (row.empty() || row == tag) return true;
+  const bool both = tag == "MI300X" || tag == "MI325X";
+  return both && (row == "gfx942-304" || row == "MI300X" || row == "MI325X" || row == "MI300X/MI325X");
+}
+
 std::string size_bucket(double size) {
   double low = 1, high = 16;
   while (size > high) {

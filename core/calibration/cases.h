@@ -45,6 +45,10 @@ Case gemm_case(const GemmSample& sample);
 Case moe_case(const MoeSample& sample);
 Case exchange_case(const ExchangeSample& sample);
 
+/// Whether a row of hardware `row` speaks for a calibration of hardware `tag`. MI300X and MI325X share compute dies and
+/// tables seldom say which, so either's rows serve both; a row without hardware serves every tag.
+bool same_part(std::string_view row, std::string_view tag);
+
 /// "1-16", "17-64", …: by powers of four above 16.
 std::string size_bucket(double size);
 

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "core/base/math.h"
+#include "core/calibration/delimited.h"
 #include "core/stats/sample.h"
 
 namespace faultline::calibration {
@@ -51,11 +52,12 @@ Evaluation evaluate(const Calibration& calibration, const CaseList& list) {
   struct Scored {
     const Case* c;
     double error, us;
+    std::string check;
     bool known, extrapolated;
   };
   std::vector<Scored> scored;
   std::map<std::string, std::vector<double>> repeats;
-  std::map<std::string, std::int64_t> outside, without, other_hardware;
+  std::map<std::string, std::int64_t> outside, without;
   for (const FittedModel& model : calibration.models) {
     const Predictor predictor(model);
     std::set<std::string> known;
@@ -63,37 +65,39 @@ Evaluation evaluate(const Calibration& calibration, const CaseList& list) {
     for (const Case& c : list.cases) {
       if (c.model != model.name || c.weight < 1) continue;
       const auto prediction = predictor.predict(c);
-      const bool is_known = known.contains(c.family);
-      scored.push_back({&c, stable::log(prediction.us / c.us), prediction.us, is_known, prediction.extrapolated});
+      const bool is_known = known.contains(c.family), own = same_part(c.origin.hardware, calibration.hardware);
+      std::string check = !own       ? std::string(kOtherHardware) + c.origin.hardware
+                          : is_known ? "known families"
+                                     : "unseen families";
+      scored.push_back(
+          {&c, stable::log(prediction.us / c.us), prediction.us, std::move(check), is_known, prediction.extrapolated});
+      if (!own) continue;
       repeats[c.family + "@" + fmt::format("{:.4f}", c.at[0])].push_back(c.us);
       const double size = stable::exp(c.at[0] * 0.6931471805599453);
       if (model.rows > 0 && (size < model.size_min * 0.99 || size > model.size_max * 1.01)) ++outside[model.name];
       if (model.rows == 0) ++without[model.name];
-      if (calibration.hardware.starts_with("MI30") && c.origin.hardware.starts_with("MI35"))
-        ++other_hardware[c.origin.hardware];
     }
   }
   for (const auto& [name, count] : outside)
     out.warnings.push_back(fmt::format("{}: {} rows lie outside the sizes it was fitted on", name, count));
   for (const auto& [name, count] : without)
     out.warnings.push_back(fmt::format("{}: {} rows, but the model was never fitted (priors only)", name, count));
-  for (const auto& [name, count] : other_hardware)
-    out.warnings.push_back(
-        fmt::format("{} rows are of {}, the calibration is of {}", count, name, calibration.hardware));
 
-  // Model -> (check, family, bucket) -> errors, in a stable order.
-  std::map<std::string, std::map<std::tuple<std::string, std::string, std::string>, std::vector<double>>> cells;
+  // Model -> (check, family, first size of the bucket, bucket) -> errors, in a stable order.
+  using Key = std::tuple<std::string, std::string, double, std::string>;
+  std::map<std::string, std::map<Key, std::vector<double>>> cells;
   for (const Scored& s : scored) {
-    const std::string check = s.known ? "known families" : "unseen families";
     auto& model = cells[s.c->model];
-    model[{check, "all", "all"}].push_back(s.error);
-    model[{check, "all", s.c->bucket}].push_back(s.error);
-    model[{check, s.c->family, "all"}].push_back(s.error);
+    const double first = parse_number(s.c->bucket.substr(0, s.c->bucket.find('-'))).value_or(0);
+    model[{s.check, "all", 1e18, "all"}].push_back(s.error);
+    model[{s.check, "all", first, s.c->bucket}].push_back(s.error);
+    model[{s.check, s.c->family, 0, "all"}].push_back(s.error);
   }
   for (auto& [model, rows] : cells)
     for (auto& [key, errors] : rows)
-      out.scores.emplace_back(model, summarise(errors, std::get<0>(key), std::get<1>(key), std::get<2>(key)));
+      out.scores.emplace_back(model, summarise(errors, std::get<0>(key), std::get<1>(key), std::get<3>(key)));
 
+  std::erase_if(scored, [](const Scored& s) { return s.check.starts_with(kOtherHardware); });
   std::stable_sort(scored.begin(), scored.end(),
                    [](const Scored& a, const Scored& b) { return std::abs(a.error) > std::abs(b.error); });
   for (std::size_t i = 0; i < std::min<std::size_t>(10, scored.size()); ++i) {

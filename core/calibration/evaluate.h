@@ -1,13 +1,16 @@
-// Scores a calibration on any measurements: by model, family and size bucket; families it has seen and families it has
-// not apart; the worst rows with a reason.
+// Scores a calibration on any measurements: by model, family and size bucket; families it has seen, families it has
+// not and rows of other hardware apart; the worst rows with a reason.
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/calibration/calibration.h"
 
 namespace faultline::calibration {
+
+inline constexpr std::string_view kOtherHardware = "other hardware: ";
 
 struct WorstCase {
   std::string model, family, place, reason;
@@ -15,13 +18,14 @@ struct WorstCase {
 };
 
 struct Evaluation {
-  std::vector<std::pair<std::string, ScoreRow>> scores;  // model, row; check is "known families" or "unseen families"
-  std::vector<WorstCase> worst;
+  std::vector<std::pair<std::string, ScoreRow>> scores;  // model, row; check: see evaluate()
+  std::vector<WorstCase> worst;                          // at most ten
   std::vector<std::pair<std::string, std::int64_t>> skipped;
   std::vector<std::string> warnings;  // rows outside the range of the fit
 };
 
-/// Rows whose hardware is not that of the calibration are predicted with their own data sheet and named in a warning.
+/// A score's check is "known families", "unseen families" or "other hardware: TAG". Rows of other hardware are
+/// predicted with the data sheet of their own part and never counted with those of the calibration's.
 Evaluation evaluate(const Calibration& calibration, const CaseList& list);
 
 /// Median and 90th percentile of |e|, median of e.

@@ -204,7 +204,7 @@ void import_perftest(std::istream& in, const ImportOptions& options, Dataset& da
 // time in us (out of place first).
 void import_rccl_tests(std::istream& in, const ImportOptions& options, Dataset& data, workload::RowErrors& errors) {
   std::string line, operation = "all_reduce";
-  int number = 0, ranks = 0, time_column = -1;
+  int number = 0, ranks = 0, time_column = -1, rate_column = -1;
   static const std::vector<std::string> kTests{"all_reduce", "all_gather", "reduce_scatter",
                                                "alltoall",   "broadcast",  "sendrecv"};
   while (std::getline(in, line)) {
@@ -218,14 +218,17 @@ void import_rccl_tests(std::istream& in, const ImportOptions& options, Dataset& 
     if (body.starts_with("#") && body.find("size") != std::string_view::npos &&
         body.find("count") != std::string_view::npos) {
       const auto titles = words(body.substr(1));
-      for (std::size_t i = 0; i < titles.size() && time_column < 0; ++i)
+      for (std::size_t i = titles.size(); i-- > 0;) {  // the leftmost of each: out of place comes first
         if (titles[i] == "time") time_column = static_cast<int>(i);
+        if (titles[i] == "algbw") rate_column = static_cast<int>(i);
+      }
       continue;
     }
     if (time_column < 0 || body.empty() || body[0] < '0' || body[0] > '9') continue;
     const auto cells = words(body);
-    if (static_cast<int>(cells.size()) <= time_column) {
-      errors.at(number, 1, fmt::format("expected at least {} values, got {}", time_column + 1, cells.size()),
+    const int needed = std::max(time_column, rate_column) + 1;
+    if (static_cast<int>(cells.size()) < needed) {
+      errors.at(number, 1, fmt::format("expected at least {} values, got {}", needed, cells.size()),
                 "the output may be cut off");
       continue;
     }
@@ -235,6 +238,19 @@ void import_rccl_tests(std::istream& in, const ImportOptions& options, Dataset& 
       continue;
     }
     if (*bytes == 0) continue;
+    if (rate_column >= 0) {
+      const std::string& cell = cells[static_cast<std::size_t>(rate_column)];
+      const auto gbps = parse_number(cell);
+      if (!gbps || *gbps < 0) {
+        errors.at(number, static_cast<int>(line.find(cell)) + 1,
+                  "algbw: expected a number that is not negative, got " + workload::shown(cell));
+        continue;
+      }
+      if (!bandwidth_agrees(*bytes, *us, *gbps)) {
+        errors.at(number, 1, fmt::format("{} us contradicts {} GB/s of the same row", *us, *gbps));
+        continue;
+      }
+    }
     CollectiveSample row{.operation = operation,
                          .ranks = static_cast<double>(std::max(ranks, 1)),
                          .bytes = *bytes,

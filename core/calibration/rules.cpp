@@ -78,7 +78,9 @@ void KernelRules::add(std::string_view yaml, const std::string& file, config::Di
 std::string_view KernelRules::operation_of(std::string_view kernel) const {
   for (const KernelRule& rule : rules_)
     if (matches(rule.pattern, kernel)) return rule.operation;
-  return {};
+  const auto& names = operation_names();  // an op log may name the operation itself
+  const auto own = std::find(names.begin(), names.end(), kernel);
+  return own == names.end() ? std::string_view() : std::string_view(*own);
 }
 
 }  // namespace faultline::calibration

@@ -102,6 +102,32 @@ TEST(Fit, ModelsWithoutRowsKeepTheirPriorsAndSaySo) {
   EXPECT_THAT(m.range, HasSubstr("extrapolated"));
 }
 
+TEST(Evaluate, RowsOfOtherHardwareAreScoredApart) {
+  const Calibration c = fit(transfers(7), {.validate = false});
+  CaseList list{.cases = transfers(8), .skipped = {}};
+  const std::size_t own = list.cases.size();
+  list.cases[0].origin.hardware = "MI325X";  // shares MI300X's dies
+  for (std::size_t i = 0; i < 50; ++i) {
+    Case other = list.cases[i];
+    other.us *= 20;
+    other.origin.hardware = "MI308X";
+    list.cases.push_back(other);
+  }
+  for (Case& each : list.cases) each.bucket = "1-16";
+  const auto all_of = [](const Evaluation& e, const std::string& check) {
+    for (const auto& [model, row] : e.scores)
+      if (row.check == check && row.family == "all" && row.bucket == "all") return row;
+    return ScoreRow{};
+  };
+  const Evaluation e = evaluate(c, list);
+  EXPECT_EQ(all_of(e, "known families").count, static_cast<std::int64_t>(own));
+  EXPECT_LT(all_of(e, "known families").median, 0.1);
+  EXPECT_EQ(all_of(e, "unseen families").count, 0);
+  EXPECT_EQ(all_of(e, "other hardware: MI308X").count, 50);
+  EXPECT_GT(all_of(e, "other hardware: MI308X").median, 1);
+  EXPECT_LT(e.worst.at(0).measured_us, 5 * e.worst.at(0).predicted_us) << "the worst rows are of the own hardware";
+}
+
 TEST(CalibrationFile, ReadsBackToTheSameText) {
   Calibration c = fit(transfers(5), {.validate = false});
   const std::string text = print_calibration(c);

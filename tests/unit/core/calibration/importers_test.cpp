@@ -177,6 +177,14 @@ TEST(RcclTestsImport, ReadsTheOutOfPlaceTimeAndCountsTheRanks) {
   EXPECT_EQ(read.data.collective[0].operation, "all_reduce");
 }
 
+TEST(RcclTestsImport, ARateThatIsNoNumberOrContradictsTheTimeIsAnErrorWithItsPlace) {
+  const std::string head = "#  size  count  type  redop  root  time  algbw  busbw #wrong\n";
+  EXPECT_THAT(import(head + "1048576 262144 float sum -1 35.00 nan 52.43 0\n").errors,
+              HasSubstr("file:2:35: error: algbw: expected a number that is not negative, got 'nan'"));
+  EXPECT_THAT(import(head + "1048576 262144 float sum -1 0.035 29.96 52.43 0\n").errors,
+              HasSubstr("0.035 us contradicts 29.96 GB/s of the same row"));
+}
+
 TEST(VllmBenchImport, ReadsTokensAndLatenciesAndRefusesNegativeOnes) {
   const std::string text =
       R"({"date": "20260101-000000", "model_id": "m", "duration": 10.5, "completed": 100, "total_input_tokens": 200000,
@@ -314,6 +322,11 @@ TEST(OpLogImport, ReadsOurOwnOperations) {
                          "\"rank\": 0, \"start_ns\": 80, \"duration_ns\": -1}\n");
   EXPECT_THAT(p.errors, HasSubstr("trace:2:1: error: needs op, start_ns and a duration_ns of 0 or more"));
   EXPECT_EQ(p.fold.by_operation().at("gemm").total_ns, 70);
+}
+
+TEST(OpLogImport, AnOperationMayBeNamedAsItself) {
+  const KernelRules rules = builtin_rules();
+  for (const std::string& operation : operation_names()) EXPECT_EQ(rules.operation_of(operation), operation);
 }
 
 TEST(KernelRules, AUsersRuleComesFirstAndMistakesAreSuggested) {
