@@ -202,7 +202,7 @@ void Router::place(Instant now, RequestId id, Commands& out) {
   const std::uint32_t instance = choose(now, entry);
   if (instance == kUnknownRank) {
     if (held_.size() >= static_cast<std::size_t>(setup_.spec.queue_max)) {
-      finish(id, Cause::no_capacity, true, 0, out);
+      give_up(id, Cause::no_capacity, entry.attempts > 0, out);
       return;
     }
     change(entry, [&](Entry& e) {
@@ -295,7 +295,7 @@ void Router::lose_attempt(Instant now, RequestId id, Cause cause, std::int32_t p
   change(entry.instance, [&](View& v) { v.sent_tokens -= std::int64_t{entry.request.prompt} + entry.request.output; });
   const RetrySpec& retry = setup_.spec.retry;
   if (cause == Cause::too_large) {
-    finish(id, cause, true, 0, out);
+    give_up(id, cause, entry.attempts > 1, out);  // this attempt was refused
     return;
   }
   if (retry.migrate) {
@@ -339,6 +339,9 @@ void Router::finish(RequestId id, Cause cause, bool rejected, std::int32_t deliv
   out.push_back(NoteRequestEnded{id, cause, rejected, delivered});
 }
 
+/// Rejected means never served: a request that an instance has worked on, and whose client may have tokens, has failed.
+void Router::give_up(RequestId id, Cause cause, bool served, Commands& out) { finish(id, cause, !served, 0, out); }
+
 void Router::fire_timer(Instant now, Commands& out) {
   armed_ = kNever;
   while (!wake_ups_.empty() && wake_ups_.begin()->first <= now) {
@@ -349,7 +352,7 @@ void Router::fire_timer(Instant now, Commands& out) {
     if (it->second.state == State::backing_off) {
       place(now, id, out);
     } else if (it->second.state == State::held) {
-      finish(id, Cause::no_capacity, true, 0, out);
+      give_up(id, Cause::no_capacity, it->second.attempts > 0, out);
     }
   }
   release_held(now, out);

@@ -4,7 +4,8 @@
 //
 //   arrived -> sent -> (AttemptEnded) completed
 //                   -> lost -> back-off -> sent …        while attempts and the retry budget last, else failed
-//           -> held (no instance accepts) -> sent        or rejected at queue_timeout / queue_max
+//           -> held (no instance accepts) -> sent        or rejected at queue_timeout / queue_max (failed, where an
+//                                                        earlier attempt was served: rejected means never served)
 #pragma once
 
 #include <set>
@@ -67,6 +68,7 @@ class Router final : public Controller {
   void place(Instant now, RequestId id, Commands& out);
   void release_held(Instant now, Commands& out);
   void wake_after_cooldown(Instant now, RequestId id);
+  void give_up(RequestId id, Cause cause, bool served, Commands& out);
   void finish(RequestId id, Cause cause, bool rejected, std::int32_t delivered, Commands& out);
   std::uint32_t choose(Instant now, const Entry& entry) const;  // kUnknownRank where none accepts
   bool usable(Instant now, const View& view) const;

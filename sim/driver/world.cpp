@@ -247,7 +247,8 @@ void World::handle(const QueuedEvent& e) {
     case kRequest: {
       const Envelope envelope = std::move(requests_[e.index]);
       free_requests_.push_back(e.index);
-      if (alive(envelope.to)) dispatch(envelope.to, envelope.event);
+      // To a process that has died since, its client's connection is reset (kRouterNotice).
+      if (alive(envelope.to) && incarnation(envelope.to) == envelope.incarnation) dispatch(envelope.to, envelope.event);
       break;
     }
     case kTimer: {
@@ -321,7 +322,8 @@ void World::handle(const QueuedEvent& e) {
       std::vector<RequestId> mine;
       for (const RequestId id : observer_.active()) {
         const auto it = router_of_.find(id);
-        if (it != router_of_.end() && it->second == e.index) mine.push_back(id);
+        if (it != router_of_.end() && it->second.router == e.index && it->second.incarnation == e.token)
+          mine.push_back(id);
       }
       std::sort(mine.begin(), mine.end());
       for (const RequestId id : mine) {
@@ -511,7 +513,7 @@ void World::arrive() {
     return;
   }
   next_router_ = (router + 1) % fleet_;
-  router_of_.emplace(id, router);
+  router_of_.emplace(id, Connection{router, incarnation(router)});
   if (setup_.timing.client_latency.v == 0) return post_local(router, event);
   std::uint32_t slot = 0;
   if (free_requests_.empty()) {
@@ -521,7 +523,7 @@ void World::arrive() {
     slot = free_requests_.back();
     free_requests_.pop_back();
   }
-  requests_[slot] = {router, event};
+  requests_[slot] = {router, event, incarnation(router)};
   queue_.push(now_ + setup_.timing.client_latency, kRequest, slot, 0);
 }
 

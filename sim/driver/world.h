@@ -126,6 +126,11 @@ class World final : public fault::FaultActuator,
   struct Envelope {
     std::uint32_t to = 0;
     control::Event event;
+    std::uint32_t incarnation = 0;  // of the receiver, where the message dies with the connection
+  };
+  /// The process that holds a request's connection.
+  struct Connection {
+    std::uint32_t router = 0, incarnation = 0;
   };
   struct Group {
     std::unique_ptr<GroupExecutor> exec;
@@ -351,7 +356,7 @@ class World final : public fault::FaultActuator,
     std::uint64_t token;
   };
   std::vector<Probe> probes_;
-  std::unordered_map<RequestId, std::uint32_t> router_of_;  // only while a router holds the request
+  std::unordered_map<RequestId, Connection> router_of_;  // only while the request has not ended
   control::Commands commands_;
   std::vector<std::pair<RequestId, std::int32_t>> corrected_;  // what losses in commands_ had produced
   workload::Arrival arrival_;

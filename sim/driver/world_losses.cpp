@@ -73,7 +73,7 @@ void World::correct_losses() {
     // The tokens went through a router, which knows how many it has passed on.
     const auto router = router_of_.find(lost->request);
     if (setup_.router.spec.retry.migrate && router != router_of_.end()) {
-      post_local(router->second,
+      post_local(router->second.router,
                  control::StreamCut{lost->request, run_.requests[lost->request.v].attempts - 1U, lost->produced});
     }
   }
@@ -87,7 +87,8 @@ void World::cut_streams(std::uint32_t router) {
     for (const auto& note : held_by(i)) {
       const auto& held = std::get<control::NoteAttemptLost>(note);
       const auto it = router_of_.find(held.request);
-      if (it != router_of_.end() && it->second == router) observer_.stream_cut(held.request, held.produced);
+      if (it != router_of_.end() && it->second.router == router && it->second.incarnation == incarnation(router))
+        observer_.stream_cut(held.request, held.produced);
     }
   }
 }
@@ -103,7 +104,7 @@ void World::crash(std::uint32_t index, bool process_only) {
       const auto& held = std::get<control::NoteAttemptLost>(n);
       const auto router = router_of_.find(held.request);
       if (router == router_of_.end()) continue;
-      post_local(router->second,
+      post_local(router->second.router,
                  control::StreamCut{held.request, run_.requests[held.request.v].attempts - 1U, held.produced});
     }
     for (std::uint32_t k = 0; k < groups_per_instance_; ++k) {
@@ -115,7 +116,8 @@ void World::crash(std::uint32_t index, bool process_only) {
   }
   messages_.crash(index, process_only);
   if (e.address.role == Role::instance) account_instance(e.address.index);
-  if (e.address.role == Role::router) queue_.push(now_ + setup_.timing.control_latency, kRouterNotice, index, 0);
+  if (e.address.role == Role::router)
+    queue_.push(now_ + setup_.timing.control_latency, kRouterNotice, index, incarnation(index));
 }
 
 }  // namespace faultline::sim

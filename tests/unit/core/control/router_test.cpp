@@ -210,6 +210,54 @@ TEST(Router, TheQueueTimeOutCountsFromWhenTheRequestWasHeld) {
   EXPECT_EQ(placed(feed(r, at(66_s), back(leader_at(0))), 0), 0U);
 }
 
+/// Rejected means never served; this one was, and its client may have tokens already.
+TEST(Router, ARequestThatWasServedAndThenWaitsTooLongHasFailedAndIsNotRejected) {
+  RouterSetup s = setup_of(1);
+  s.spec.queue_timeout = 10_s;
+  s.spec.retry.backoff = 0_s;
+  Router r(s);
+  feed(r, at(0_s), request(0));
+  feed(r, at(60_s), lost(leader_at(0)));
+  feed(r, at(60_s), TimerFired{1});  // held from here on
+  feed(r, at(61_s), request(1));     // never served
+  const auto first = all<NoteRequestEnded>(feed(r, at(70_s), TimerFired{1}));
+  ASSERT_EQ(first.size(), 1U);
+  EXPECT_EQ(first[0].request.v, 0U);
+  EXPECT_FALSE(first[0].rejected);
+  EXPECT_EQ(first[0].cause, Cause::no_capacity);
+  const auto second = all<NoteRequestEnded>(feed(r, at(71_s), TimerFired{1}));
+  ASSERT_EQ(second.size(), 1U);
+  EXPECT_TRUE(second[0].rejected);
+}
+
+TEST(Router, ARetryThatFindsTheQueueFullHasFailedAndIsNotRejected) {
+  RouterSetup s = setup_of(1);
+  s.spec.queue_max = 0;
+  s.spec.retry.backoff = 0_s;
+  Router r(s);
+  feed(r, at(0_s), request(0));
+  feed(r, at(1_s), lost(leader_at(0)));
+  const auto failed = all<NoteRequestEnded>(feed(r, at(1_s), TimerFired{1}));
+  ASSERT_EQ(failed.size(), 1U);
+  EXPECT_FALSE(failed[0].rejected);
+  const auto rejected = all<NoteRequestEnded>(feed(r, at(2_s), request(1)));
+  ASSERT_EQ(rejected.size(), 1U);
+  EXPECT_TRUE(rejected[0].rejected);
+}
+
+/// A refused attempt served nothing; one that was lost before it may have.
+TEST(Router, ARetryThatFitsNowhereHasFailedAndIsNotRejected) {
+  RouterSetup s = setup_of(2);
+  s.spec.retry = {.attempts_max = 3, .backoff = 0_s, .backoff_max = 0_s, .budget = 1, .migrate = true};
+  Router r(s);
+  feed(r, at(0_s), request(0));
+  feed(r, at(1_s), leader_at(0), ended(0, 0, Cause::device_lost, 3));
+  ASSERT_EQ(placed(feed(r, at(1_s), TimerFired{1}), 0), 1U);
+  const auto failed = all<NoteRequestEnded>(feed(r, at(1_s), leader_at(1), ended(0, 1, Cause::too_large, 0)));
+  ASSERT_EQ(failed.size(), 1U);
+  EXPECT_FALSE(failed[0].rejected);
+}
+
 TEST(Router, ALostAttemptIsTriedAgainAfterABackOffThatDoubles) {
   RouterSetup s = setup_of(2);
   s.spec.retry = {.attempts_max = 4, .backoff = 100_ms, .backoff_max = 300_ms, .budget = 1};
