@@ -21,7 +21,7 @@ bool Fields::has(std::string_view key) const {
 }
 
 YAML::Node Fields::take(std::string_view key, bool is_required) {
-  known_.emplace_back(key);
+  if (std::find(known_.begin(), known_.end(), key) == known_.end()) known_.emplace_back(key);
   if (!node_.IsMap()) return YAML::Node(YAML::NodeType::Undefined);
   YAML::Node node = static_cast<const YAML::Node&>(node_)[std::string(key)];
   if (!node.IsDefined() && is_required) {

@@ -83,6 +83,31 @@ void check_trigger(config::Fields& f, const FaultSpec& s) {
   }
 }
 
+/// Reports a kind that the catalogue does not have: its list is too long for a message, so those of the same family
+/// ("gpu.", "link.") come first and docs/faults.md has the rest.
+bool unknown_kind(config::Fields& f) {
+  if (!f.has("kind")) return false;  // "missing key"
+  const YAML::Node node = static_cast<const YAML::Node&>(f.node())["kind"];
+  if (!node.IsScalar()) {
+    f.raw("kind");
+    f.error("kind", fmt::format("kind: expected a name, got {}", node.IsSequence() ? "a list" : "a mapping"));
+    return true;
+  }
+  const std::string& word = node.Scalar();
+  const std::string family = word.substr(0, word.find('.') + 1);
+  std::vector<std::string> names;
+  for (const std::string_view name : enum_names(static_cast<const FaultKind*>(nullptr))) names.emplace_back(name);
+  if (std::find(names.begin(), names.end(), word) != names.end()) return false;
+  const std::string suggestion = config::did_you_mean(word, names);
+  std::stable_partition(names.begin(), names.end(),
+                        [&](const std::string& n) { return !family.empty() && n.starts_with(family); });
+  f.raw("kind");  // known as a key, not read any further
+  f.error("kind", fmt::format("kind: unknown fault kind '{}'", word),
+          fmt::format("known kinds: {}, all in docs/faults.md{}{}", config::name_list(names),
+                      suggestion.empty() ? "" : " ", suggestion));
+  return true;
+}
+
 }  // namespace
 
 Duration FaultSpec::length() const {
@@ -137,7 +162,7 @@ void describe(config::Fields& f, RandomTimes& s) {
 
 void describe(config::Fields& f, FaultSpec& s) {
   if (f.reading() || !s.id.empty()) f.field("id", s.id);
-  f.required("kind", s.kind);
+  if (!f.reading() || !unknown_kind(f)) f.required("kind", s.kind);
   if (f.reading() || !s.target.empty()) f.field("target", s.target);
   maybe(f, "at", s.at, config::kNotNegative);
   for (const bool is_after : {true, false}) {  // nested objects in optionals

@@ -166,10 +166,12 @@ std::string fault_section(const Report& report, const FaultImpact& f) {
     out += fmt::format("<p class=\"bad\">Not restored: {}.</p>\n", e(p->not_restored_reason));
 
   std::vector<BarRow> rows;
-  for (const Phase& phase : phases_of(f)) {
+  for (const Phase& phase : by_time(phases_of(f))) {
     if (!phase.after) continue;
-    const bool outcome = std::string_view(phase.key) == "t95" || std::string_view(phase.key) == "restore";
-    rows.push_back({phase.label, time_text(phase.after), seconds(*phase.after), outcome ? "run" : "paired"});
+    const bool never_fell = std::string_view(phase.key) == "t95" && phase.after->v == 0;
+    rows.push_back({phase.service ? fmt::format("service {}", phase.label) : phase.label,
+                    never_fell ? "never below" : time_text(phase.after), seconds(*phase.after),
+                    phase.service ? "run" : "paired"});
   }
   out += bar_rows_svg("Recovery, from the fault on", rows);
 

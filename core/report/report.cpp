@@ -1,6 +1,7 @@
 #include "core/report/report.h"
 
 #include <algorithm>
+#include <tuple>
 
 namespace faultline::report {
 namespace {
@@ -48,16 +49,12 @@ std::vector<Phase> phases_of(const metrics::FaultImpact& impact) {
     t95 = impact.paired->t95;
     restore = impact.paired->restore;
   }
-  std::vector<Phase> phases{{"symptom", "symptom", after(p.symptom)},
-                            {"detect", "detected", after(p.detect)},
-                            {"decide", "decided", after(p.decide)},
-                            {"drain", "drained", after(p.drain)},
-                            {"reroute", "rerouted", after(p.reroute)},
-                            {"replace", "replaced", after(p.replace)},
-                            {"ready", "ready", after(p.ready)},
-                            {"first_token", "first token", after(p.first_token)},
-                            {"t95", "95 % back", t95},
-                            {"restore", "restored", restore}};
+  std::vector<Phase> phases{
+      {"symptom", "symptom", after(p.symptom)},  {"detect", "detected", after(p.detect)},
+      {"decide", "decided", after(p.decide)},    {"drain", "drained", after(p.drain)},
+      {"reroute", "rerouted", after(p.reroute)}, {"replace", "replaced", after(p.replace)},
+      {"ready", "ready", after(p.ready)},        {"first_token", "first token", after(p.first_token)},
+      {"t95", "95 % from", t95, true},           {"restore", "restored", restore, true}};
   // Only recoveries on survivors have these.
   std::vector<Phase> survivors{{"fence", "fenced", after(p.fence)},
                                {"repair_state", "repairing", after(p.repair_state)},
@@ -66,6 +63,14 @@ std::vector<Phase> phases_of(const metrics::FaultImpact& impact) {
                                {"whole", "whole again", after(p.restore)}};
   std::erase_if(survivors, [](const Phase& x) { return !x.after; });
   phases.insert(phases.begin() + 3, survivors.begin(), survivors.end());
+  return phases;
+}
+
+std::vector<Phase> by_time(std::vector<Phase> phases) {
+  std::stable_sort(phases.begin(), phases.end(), [](const Phase& a, const Phase& b) {
+    return std::tuple{a.service, !a.after, a.after.value_or(Duration{0})} <
+           std::tuple{b.service, !b.after, b.after.value_or(Duration{0})};
+  });
   return phases;
 }
 

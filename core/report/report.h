@@ -43,9 +43,14 @@ struct Phase {
   const char* key;    // of summary.json: "first_token"
   const char* label;  // for people: "first token"
   std::optional<Duration> after;
+  /// Of the whole service against its paired run (t95, restore); else of the unit that the fault hit. The two are not
+  /// in one order: a fleet may be back at 95 %, or never have left it, long before the unit serves again.
+  bool service = false;
 };
 /// symptom, detect, decide, drain, reroute, replace, ready, first_token, t95, restore: always these, in this order;
 /// after decide, where survivors went on: fence, repair_state, degraded, rejoin, whole.
 std::vector<Phase> phases_of(const metrics::FaultImpact& impact);
+/// For readers: as they happened, those that did not happen last; the service's own stay behind the unit's.
+std::vector<Phase> by_time(std::vector<Phase> phases);
 
 }  // namespace faultline::report

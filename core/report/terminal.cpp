@@ -177,14 +177,22 @@ void timeline(Page& page, const FaultImpact& f) {
     if (p.after) last = std::max(last, *p.after);
   }
   const std::size_t width = page.columns() - kLabel - 12 - 14;
-  bool first = true;
-  for (const Phase& p : phases_of(f)) {
-    if (!p.after) continue;
-    page.raw(page.dim(fit(first ? "phases" : "", kLabel)) + fit(p.label, 12) + fit(time_text(p.after), 12, true) +
-             "  " + bar(seconds(*p.after) / seconds(last), width));
-    first = false;
+  const auto phases = by_time(phases_of(f));
+  for (const bool service : {false, true}) {
+    bool first = true;
+    for (const Phase& p : phases) {
+      if (!p.after || p.service != service) continue;
+      const bool never_fell = service && std::string_view(p.key) == "t95" && p.after->v == 0;
+      page.raw(page.dim(fit(!first    ? ""
+                            : service ? "service"
+                                      : "phases",
+                            kLabel)) +
+               fit(p.label, 12) + fit(never_fell ? "never below" : time_text(p.after), 12, true) + "  " +
+               bar(seconds(*p.after) / seconds(last), width));
+      first = false;
+    }
+    if (first && !service) page.row("phases", "nobody noticed anything");
   }
-  if (first) page.row("phases", "nobody noticed anything");
   if (f.paired && !f.paired->not_restored_reason.empty()) {
     page.row("",
              fmt::format("{}: {}", f.paired->t95 ? "not restored" : "throughput not back, not restored",

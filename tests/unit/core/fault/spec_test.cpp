@@ -101,12 +101,15 @@ TEST_P(MalformedFault, IsRefusedWithItsMessage) {
 
 const Malformed kMalformed[] = {
     {"unknown_kind", "{kind: gpu.failstp, target: node-0.gpu-0, at: 1 s}",
-     "e.yaml:2:12: error: kind: expected one of gpu.failstop, gpu.ecc, gpu.correctable, gpu.hang, gpu.slow, gpu.sdc, "
-     "pcie.degrade, process.crash, xgmi.down, xgmi.degrade, nic.down, nic.flap, link.down, link.degrade, link.flap, "
-     "link.lossy, link.oneway, switch.down, pfc.storm, kv.fail, node.crash, node.maintenance, rack.power, "
-     "cooling.loss, partition, router.crash, registry.loss, storage.slow, rollout.bad, clock.skew, overload, placebo, "
-     "got 'gpu.failstp'\n"
-     "  (did you mean 'gpu.failstop'?)\n"},
+     "e.yaml:2:12: error: kind: unknown fault kind 'gpu.failstp'\n"
+     "  known kinds: gpu.failstop, gpu.ecc, gpu.correctable, gpu.hang, gpu.slow, gpu.sdc, pcie.degrade, process.crash "
+     "… (24 more), all in docs/faults.md (did you mean 'gpu.failstop'?)\n"},
+    {"unknown_kind_of_a_family", "{kind: link.broken, target: node-0.gpu-0, at: 1 s}",
+     "e.yaml:2:12: error: kind: unknown fault kind 'link.broken'\n"
+     "  known kinds: link.down, link.degrade, link.flap, link.lossy, link.oneway, gpu.failstop, gpu.ecc, "
+     "gpu.correctable … (24 more), all in docs/faults.md\n"},
+    {"kind_is_a_list", "{kind: [gpu.slow], target: node-0.gpu-0, at: 1 s}",
+     "e.yaml:2:12: error: kind: expected a name, got a list\n"},
     {"missing_kind", "{target: leaf-0, at: 1 s}", "e.yaml:2:5: error: 'faults[0]': missing key 'kind'\n"},
     {"unknown_key", "{kind: placebo, at: 1 s, target: leaf-0, durtion: 1 s}",
      "e.yaml:2:46: error: unknown key 'durtion' in 'faults[0]'\n"
