@@ -13,6 +13,7 @@
     using namespace faultline::kernels;                           \
     using namespace faultline::kernels::FAULTLINE_TILE_NAMESPACE; \
     const Block b{};                                              \
+    FAULTLINE_KERNEL_BEGIN;                                       \
     call;                                                         \
   }
 #define FAULTLINE_TABLE(group, list)

@@ -94,19 +94,19 @@ FAULTLINE_DEV void attention(const Block& b, const AttentionArgs& p) {
     Acc<kM, kP> scores;
     b.zero(scores);
     b.template mma_rows<T>(scores, q, kLineQ, key.rows(p.k), key.stride, kDq * T::kBytes);
-    b.barrier();  // the last tile's values have been read: scratch is free
+    if constexpr (kTurnedBytes < kDv >> 0) b.barrier();  // the last tile's values have been turned: scratch is free
     b.map(scores, [&](int i, int t, float& v) {
       const int seen = sees[i] - t0;
       score[i * kP + t] = t < there && t < seen ? v * p.score_scale : kMasked;
     });
     b.barrier();
-    b.rows(kM, [&](int i, Wave w) {
+    b.narrow_rows(kM, [&](int i, auto w) {
       Lds<float> s = score + i * kP;
       const float before = peak[i], here = w.max_of(kP, [&](int t) { return s[t]; });
       const float now = here > before ? here : before;
-      const float added = w.sum_of(kP, [&](int t) { return exp2(s[t] - now); });
-      w.each(kP, [&](int t) {
-        const float e = exp2(s[t] - now);
+      const float added = w.sum_of(kP, [&](int t) { return s[t] = exp2(s[t] - now); });
+      w.each(kP, [&](int t) {  // the lane that wrote s[t] reads it
+        const float e = s[t];
         if constexpr (T::kBytes == 1) {
           probability[probability_at<T, kLineP>(i, t)] = to_fp8(e * kFp8Target);
         } else {
@@ -140,9 +140,9 @@ FAULTLINE_DEV void attention(const Block& b, const AttentionArgs& p) {
     return;
   }
   const std::size_t all = static_cast<std::size_t>(p.tokens) * p.heads * split;
-  b.map(out, [&](int i, int d, float& v) {
-    if (i < valid_rows) p.partial[(all + place(i)) * kDv + d] = v * scale;
-  });
+  b.store(
+      out, [&](int i) { return i < valid_rows ? p.partial + (all + place(i)) * kDv : nullptr; },
+      [&](float v) { return v * scale; });
   b.each(valid_rows, [&](int i) {
     p.peaks[(all + place(i)) * 2] = peak[i];
     p.peaks[(all + place(i)) * 2 + 1] = sum[i];

@@ -33,12 +33,36 @@ Outcome<> check(const char* kernel, const GemmArgs& a) {
 struct GemmKernels {
   Kernel tall, middle, low;  // 128, 64 and 32 rows
   Kernel reduce;
+  int scales_of_a_tile;  // weight scales of 128 columns; -1: one for every 128 bytes of K
 };
 
-Outcome<> run_gemm(Device& device, GemmArgs& a, int batches, const GemmKernels& kernels) {
+Outcome<> launch_gemm(Device& device, GemmArgs a, int batches, const GemmKernels& kernels);
+
+// The columns that would be a nearly empty last wave of tall tiles run cut into their parts instead, after the rest.
+Outcome<> run_gemm(Device& device, GemmArgs a, int batches, const GemmKernels& kernels) {
   if (a.m == 0 || batches == 0) return Done{};
   const int fill = fill_blocks(device);
   a.splits = gemm_splits(a.n, a.k_bytes, fill);
+  const int columns = tiles(a.n, kTileColumns), rows = tiles(a.m, 128), waves = columns * rows / fill;
+  const int rest = columns * rows - waves * fill, last = tiles(rest, rows);
+  if (batches != 1 || a.splits < 3 || a.partial == nullptr || fill == 1 || a.m <= 512 || waves < 1 || rest == 0 ||
+      4 * rest > fill || last * rows >= fill)
+    return launch_gemm(device, a, batches, kernels);
+  GemmArgs tail = a;
+  a.n = (columns - last) * kTileColumns;
+  tail.n -= a.n;
+  tail.w += static_cast<std::size_t>(a.n) * static_cast<std::size_t>(a.k_bytes);
+  if (kernels.scales_of_a_tile != 0)
+    tail.w_scale +=
+        static_cast<std::size_t>(columns - last) *
+        static_cast<std::size_t>(kernels.scales_of_a_tile > 0 ? kernels.scales_of_a_tile : a.k_bytes / kStepBytes);
+  tail.out = static_cast<std::uint8_t*>(a.out) + static_cast<std::size_t>(a.n) * (a.out_is_float != 0 ? 4 : 2);
+  if (auto done = launch_gemm(device, a, 1, kernels); !done) return done;
+  return launch_gemm(device, tail, 1, kernels);
+}
+
+Outcome<> launch_gemm(Device& device, GemmArgs a, int batches, const GemmKernels& kernels) {
+  const int fill = fill_blocks(device);
   const int columns = tiles(a.n, kTileColumns);
   // A CPU core unpacks the weights once for each tile of rows, so tall tiles pay early there; a GPU first needs enough
   // blocks. The bits of a row are the same with all of them.
@@ -46,7 +70,9 @@ Outcome<> run_gemm(Device& device, GemmArgs& a, int batches, const GemmKernels& 
   const int rows = a.m > tall_from ? 128 : a.m > 32 ? 64 : 32;
   const Kernel kernel = rows == 128 ? kernels.tall : rows == 64 ? kernels.middle : kernels.low;
   const int blocks = columns * tiles(a.m, rows) * batches;
-  a.parallel = a.splits > 1 && batches == 1 && a.partial != nullptr && blocks < fill ? 1 : 0;
+  // Parts in blocks of their own cost a pass over all sums: only where whole tiles would leave a quarter of the units
+  // idle.
+  a.parallel = a.splits > 1 && batches == 1 && a.partial != nullptr && 4 * blocks <= 3 * fill ? 1 : 0;
   // Tiles of the same weights run side by side, so that they read them from cache.
   const Grid grid{tiles(a.m, rows), columns, a.parallel != 0 ? a.splits : batches};
   if (auto done = device.launch(kernel, grid, a); !done || a.parallel == 0) return done;
@@ -58,7 +84,7 @@ Outcome<> run_gemm(Device& device, GemmArgs& a, int batches, const GemmKernels& 
 
 int gemm_splits(int n, int k_bytes, int fill_blocks) {
   const int fill = fill_blocks / tiles(n, kTileColumns);
-  const int deep = k_bytes / kStepBytes / 4;
+  const int steps = k_bytes / kStepBytes, deep = steps < 32 ? 1 : steps / 4;
   return std::clamp(std::min(fill, deep), 1, 8);
 }
 
@@ -69,22 +95,23 @@ std::size_t gemm_partial_floats(int m, int n, int k_bytes) {
 
 Outcome<> gemm_fp8(Device& device, GemmArgs a) {
   if (auto fits = check("gemm_fp8", a); !fits) return fits;
-  return run_gemm(device, a, 1,
-                  {Kernel::gemm_fp8_m128, Kernel::gemm_fp8_m64, Kernel::gemm_fp8_m32, Kernel::gemm_fp8_reduce});
+  return run_gemm(
+      device, a, 1,
+      {Kernel::gemm_fp8_m128, Kernel::gemm_fp8_m64, Kernel::gemm_fp8_m32, Kernel::gemm_fp8_reduce, kTileColumns});
 }
 
 Outcome<> gemm_fp8_blocks(Device& device, GemmArgs a) {
   if (auto fits = check("gemm_fp8_blocks", a); !fits) return fits;
   return run_gemm(device, a, 1,
                   {Kernel::gemm_fp8_blocks_m128, Kernel::gemm_fp8_blocks_m64, Kernel::gemm_fp8_blocks_m32,
-                   Kernel::gemm_plain_reduce});
+                   Kernel::gemm_plain_reduce, -1});
 }
 
 Outcome<> gemm_bf16(Device& device, GemmArgs a, int batches) {
   if (auto fits = check("gemm_bf16", a); !fits) return fits;
   if (batches < 0) return bad("gemm_bf16", number("batches", batches) + " is negative");
   return run_gemm(device, a, batches,
-                  {Kernel::gemm_bf16_m128, Kernel::gemm_bf16_m64, Kernel::gemm_bf16_m32, Kernel::gemm_plain_reduce});
+                  {Kernel::gemm_bf16_m128, Kernel::gemm_bf16_m64, Kernel::gemm_bf16_m32, Kernel::gemm_plain_reduce, 0});
 }
 
 Outcome<> quantize(Device& device, const QuantizeArgs& a) {

@@ -76,6 +76,11 @@ struct Hip {
   }
   static void leave(const Table&, int) {}
   static int dynamic_shared(const Table&, void*, int) { return 0; }
+  static int launch(const Table& t, void* function, const Grid& grid, unsigned shared_bytes, void* stream,
+                    void** parameters) {
+    return t.launch(function, static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y),
+                    static_cast<unsigned>(grid.z), 256, 1, 1, shared_bytes, stream, parameters, nullptr);
+  }
   static constexpr bool kDynamicShared = false;
 };
 
@@ -113,6 +118,18 @@ struct Cuda {
   static void leave(const Table& t, int device) { t.context_release(device); }
   static int dynamic_shared(const Table& t, void* function, int bytes) {
     return t.function_attribute(function, kCudaFunctionDynamicShared, bytes);
+  }
+  static int launch(const Table& t, void* function, const Grid& grid, unsigned shared_bytes, void* stream,
+                    void** parameters) {
+    CudaLaunchAttribute overlapping{kCudaLaunchOverlapping, 0, 1};
+    const CudaLaunch config{
+        {static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y), static_cast<unsigned>(grid.z)},
+        {256, 1, 1},
+        shared_bytes,
+        stream,
+        &overlapping,
+        1};
+    return t.launch(&config, function, parameters, nullptr);
   }
   static constexpr bool kDynamicShared = true;
 };
@@ -267,9 +284,8 @@ class GpuDevice : public Device {
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return Done{};
     if (grid.y > 65535 || grid.z > 65535) return Failure{info.name, 0, "a grid of more than 65535 in y or z"};
     void* parameters[] = {const_cast<void*>(args)};  // the library copies, it does not write
-    return check(info.name, t_.launch(functions_[static_cast<std::size_t>(kernel)], static_cast<unsigned>(grid.x),
-                                      static_cast<unsigned>(grid.y), static_cast<unsigned>(grid.z), 256, 1, 1,
-                                      Api::kDynamicShared ? dynamic_bytes(kernel) : 0, stream_, parameters, nullptr));
+    return check(info.name, Api::launch(t_, functions_[static_cast<std::size_t>(kernel)], grid,
+                                        Api::kDynamicShared ? dynamic_bytes(kernel) : 0, stream_, parameters));
   }
 
   Outcome<> begin_capture() override {

@@ -355,6 +355,10 @@ struct Block {
     for (int r = 0; r < n; ++r) f(r, Wave{});
   }
   template <class F>
+  void narrow_rows(int n, F f) const {
+    rows(n, f);
+  }
+  template <class F>
   void once(F f) const {
     f();
   }
@@ -381,6 +385,12 @@ struct Block {
   void map(Acc<M, N>& c, F f) const {
     for (int i = 0; i < M; ++i)
       for (int j = 0; j < N; ++j) f(i, j, c.v[i][j]);
+  }
+  template <int M, int N, class To, class F>
+  void store(const Acc<M, N>& c, To to, F f) const {
+    for (int i = 0; i < M; ++i)
+      if (float* row = to(i); row != nullptr)
+        for (int j = 0; j < N; ++j) row[j] = f(c.v[i][j]);
   }
   template <int M, int N, class F>
   void fold(Acc<M, N>& total, Acc<M, N>& part, F scale) const {

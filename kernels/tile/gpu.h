@@ -47,20 +47,23 @@ struct Best {
   int index;
 };
 
-struct Wave {
+/// W lanes that work on one row: a whole wave, or a part of one so that several rows are under way at once. All lanes
+/// of a wave take part in every reduction, so rows are given out in equal numbers.
+template <int W>
+struct Lanes {
   template <class F>
   FAULTLINE_DEV void each(int n, F f) const {
-    for (int i = lane(); i < n; i += kWave) f(i);
+    for (int i = lane() % W; i < n; i += W) f(i);
   }
   template <class F>
   FAULTLINE_DEV float max_of(int n, F f) const {
     float m = -3e38F;
     FAULTLINE_UNROLL_LOADS
-    for (int i = lane(); i < n; i += kWave) {
+    for (int i = lane() % W; i < n; i += W) {
       const float v = f(i);
       m = v > m ? v : m;
     }
-    for (int o = kWave / 2; o > 0; o >>= 1) {
+    for (int o = W / 2; o > 0; o >>= 1) {
       const float v = shuffle_xor(m, o);
       m = v > m ? v : m;
     }
@@ -70,27 +73,27 @@ struct Wave {
   FAULTLINE_DEV float sum_of(int n, F f) const {
     float s = 0;
     FAULTLINE_UNROLL_LOADS
-    for (int i = lane(); i < n; i += kWave) s += f(i);
-    for (int o = kWave / 2; o > 0; o >>= 1) s += shuffle_xor(s, o);
+    for (int i = lane() % W; i < n; i += W) s += f(i);
+    for (int o = W / 2; o > 0; o >>= 1) s += shuffle_xor(s, o);
     return s;
   }
   template <class F>
   FAULTLINE_DEV std::uint64_t total_of(int n, F f) const {
     std::uint64_t s = 0;
     FAULTLINE_UNROLL_LOADS
-    for (int i = lane(); i < n; i += kWave) s += f(i);
-    for (int o = kWave / 2; o > 0; o >>= 1) s += shuffle_xor(s, o);
+    for (int i = lane() % W; i < n; i += W) s += f(i);
+    for (int o = W / 2; o > 0; o >>= 1) s += shuffle_xor(s, o);
     return s;
   }
   template <class F>
   FAULTLINE_DEV Best best_of(int n, F f) const {
     Best b{-3.4e38F, 0x7fffffff};
     FAULTLINE_UNROLL_LOADS
-    for (int i = lane(); i < n; i += kWave) {
+    for (int i = lane() % W; i < n; i += W) {
       const float v = f(i);
       if (v > b.value) b = {v, i};
     }
-    for (int o = kWave / 2; o > 0; o >>= 1) {
+    for (int o = W / 2; o > 0; o >>= 1) {
       const float v = shuffle_xor(b.value, o);
       const int i = static_cast<int>(shuffle_xor(static_cast<std::uint32_t>(b.index), o));
       if (v > b.value || (v == b.value && i < b.index)) b = {v, i};
@@ -99,11 +102,14 @@ struct Wave {
   }
   template <class F>
   FAULTLINE_DEV void once(F f) const {
-    if (lane() == 0) f();
+    if (lane() % W == 0) f();
   }
   /// Makes the writes of each and once visible to the wave.
   FAULTLINE_DEV void sync() const { wave_sync(); }
 };
+using Wave = Lanes<kWave>;
+/// Lanes of a row of up to 64 elements.
+inline constexpr int kNarrow = 16;
 
 FAULTLINE_DEV Chunk load_chunk(const std::uint8_t* p) { return *reinterpret_cast<const Chunk*>(p); }
 
@@ -156,6 +162,17 @@ struct Basics {
       c.v[i][j][e] = v;
     }
   }
+  /// Writes the accumulators as floats: to(row) is where a row begins, null to leave it out, f(value) what is written.
+  template <class A, class To, class F>
+  FAULTLINE_DEV void store(const A& c, To to, F f) const {
+    FAULTLINE_UNROLL
+    for (int i = 0; i < A::kI; ++i) FAULTLINE_UNROLL
+    for (int j = 0; j < A::kJ; ++j) FAULTLINE_UNROLL
+    for (int e = 0; e < A::kElements; ++e) {
+      float* row = to(A::row(i, j, e));
+      if (row != nullptr) row[A::column(i, j, e)] = f(c.v[i][j][e]);
+    }
+  }
   /// total += part * scale(row, column); part = 0.
   template <class A, class F>
   FAULTLINE_DEV void fold(A& total, A& part, F scale) const {
@@ -194,6 +211,12 @@ struct Block : Products {
   template <class F>
   FAULTLINE_DEV void rows(int n, F f) const {
     for (int r = wave_index(); r < n; r += kWaves) f(r, Wave{});
+  }
+  /// f(r, lanes): kNarrow lanes work on row r; n is a multiple of the rows that a block takes at once, 16.
+  template <class F>
+  FAULTLINE_DEV void narrow_rows(int n, F f) const {
+    FAULTLINE_UNROLL
+    for (int r = thread_index() / kNarrow; r < n; r += kThreads / kNarrow) f(r, Lanes<kNarrow>{});
   }
   template <class F>
   FAULTLINE_DEV void once(F f) const {

@@ -91,7 +91,7 @@ struct NoFold {
   FAULTLINE_DEV void operator()(int) const {}
 };
 
-/// LDS that mma_columns needs to turn N columns.
+/// LDS of a kernel's scratch that mma_columns needs to turn N columns.
 template <int N>
 inline constexpr int kTurnedBytes = N*(64 + kPad);
 

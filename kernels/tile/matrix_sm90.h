@@ -64,10 +64,12 @@ struct NoFold {
   FAULTLINE_DEV void operator()(int) const {}
 };
 
-/// K or V of two tiles of 64 cached tokens in shared memory, kAfter bytes into the block's dynamic part.
+/// K or V of two tiles of 64 cached tokens in shared memory, kAfter bytes into the block's dynamic part. A thread
+/// copies the same 16 bytes of every kAtOnce-th row, so that all it computes for a copy is the next row's address.
 template <class T, int kElements, int kAfter>
 struct StagedRows {
   static constexpr int kRowBytes = kElements * T::kBytes, kLine = kRowBytes + kPad, kBytes = kStagedBytes<kRowBytes>;
+  static constexpr int kChunks = kRowBytes / 16, kAtOnce = kThreads / kChunks;
   static_assert(kLine % 128 == 16 || kLine % 128 == 80, "ldmatrix would meet bank conflicts");
   int offset = 0;
   static constexpr std::size_t stride = kLine;
@@ -75,15 +77,19 @@ struct StagedRows {
   /// Starts copying `there` rows (the rest becomes zeros) from base + at into slot 0 or 1.
   FAULTLINE_DEV void fetch(int slot, const std::uint8_t* base, std::size_t at, std::size_t row_stride, int there) {
     offset = kAfter + slot * (kBytes / 2);
-    const std::uint8_t* from = base + at;
-    const std::uint32_t to = shared_address(dynamic_memory()) + offset;
-    constexpr int kChunks = kRowBytes / 16;
-    FAULTLINE_UNROLL
-    for (int q = 0; q < kPageTokens * kChunks / kThreads; ++q) {
-      const int index = thread_index() + q * kThreads, r = index / kChunks, c = index % kChunks;
-      copy_async16(to + r * kLine + c * 16, from + (r < there ? r * row_stride : 0) + c * 16, r < there);
+    const int row = thread_index() / kChunks, chunk = thread_index() % kChunks;
+    if (row < kAtOnce) {
+      const std::uint8_t* from = base + at + row * row_stride + chunk * 16;
+      const std::uint32_t to = shared_address(dynamic_memory()) + offset + row * kLine + chunk * 16;
+      const std::size_t step = kAtOnce * row_stride;
+      FAULTLINE_UNROLL
+      for (int q = 0; q * kAtOnce < kPageTokens; ++q) {
+        const int r = row + q * kAtOnce;
+        if ((q + 1) * kAtOnce > kPageTokens && r >= kPageTokens) break;
+        copy_async16(to + q * kAtOnce * kLine, r < there ? from : base, r < there);
+        from += step;
+      }
     }
-    static_assert(kPageTokens * kChunks % kThreads == 0);
     copies_commit();
   }
 };
@@ -130,6 +136,30 @@ struct Products : Basics {
     sync();
   }
 
+  /// See gpu.h; four (FP8) or two floats that one thread holds side by side go in one store.
+  template <class T, int M, int N, class To, class F>
+  FAULTLINE_DEV void store(const ValueAcc<T, M, N>& c, To to, F f) const {
+    using A = ValueAcc<T, M, N>;
+    FAULTLINE_UNROLL
+    for (int i = 0; i < A::kI; ++i) FAULTLINE_UNROLL
+    for (int h = 0; h < 2; ++h) {
+      float* row = to(A::row(i, 0, 2 * h));
+      if (row == nullptr) continue;
+      FAULTLINE_UNROLL
+      for (int j = 0; j < A::kJ; j += 2) {
+        const float(&a)[4] = c.v[i][j];
+        const float(&b)[4] = c.v[i][j + 1];
+        float* at = row + A::column(i, j, 0);
+        if constexpr (T::kBytes == 1) {
+          *reinterpret_cast<float4*>(at) = {f(a[2 * h]), f(b[2 * h]), f(a[2 * h + 1]), f(b[2 * h + 1])};
+        } else {
+          *reinterpret_cast<float2*>(at) = {f(a[2 * h]), f(a[2 * h + 1])};
+          *reinterpret_cast<float2*>(at + 8) = {f(b[2 * h]), f(b[2 * h + 1])};
+        }
+      }
+    }
+  }
+
   /// c += A x B^T over `bytes` of K, a multiple of 64. A: M rows, lda bytes apart; B: row n at b + n * ldb; both in
   /// shared memory, lines padded so that eight rows of 16 bytes meet no bank twice.
   template <class T, int M, int N>
@@ -139,8 +169,12 @@ struct Products : Basics {
     const std::uint32_t from_a = shared_address(a) + lane() % 16 * lda + lane() / 16 * 16;
     const std::uint32_t from_b =
         shared_address(b) + (wave_index() * A::kJ * 8 + lane() % 8) * static_cast<int>(ldb) + lane() / 8 * 16;
-    FAULTLINE_UNROLL_LOADS
-    for (int k = 0; k < bytes; k += 64) {
+    // One tile a warp would be one chain of instructions that wait for each other: it becomes two.
+    constexpr bool kTwoChains = A::kI * A::kJ == 1;
+    A other;
+    if constexpr (kTwoChains) zero(other);
+    A& high_sums = kTwoChains ? other : c;
+    _Pragma("unroll 3") for (int k = 0; k < bytes; k += 64) {
       std::uint32_t fb[A::kJ][4];
       FAULTLINE_UNROLL
       for (int j = 0; j < A::kJ; ++j) load_matrices(fb[j], from_b + j * 8 * static_cast<int>(ldb) + k);
@@ -152,10 +186,11 @@ struct Products : Basics {
         FAULTLINE_UNROLL
         for (int j = 0; j < A::kJ; ++j) {
           mma16x8<T>(c.v[i][j], low[0], low[1], low[2], low[3], fb[j][0], fb[j][1]);
-          mma16x8<T>(c.v[i][j], high[0], high[1], high[2], high[3], fb[j][2], fb[j][3]);
+          mma16x8<T>(high_sums.v[i][j], high[0], high[1], high[2], high[3], fb[j][2], fb[j][3]);
         }
       }
     }
+    if constexpr (kTwoChains) fold(c, other, [](int, int) { return 1.0F; });
   }
 
   /// c += A x B. A: M x P in shared memory, rows lda bytes apart, columns in the order of probability_at; B: P rows of
@@ -293,33 +328,9 @@ struct Products : Basics {
       copies_commit();
     }
     if constexpr (kPromote) {
-      // Up to 64 rows two blocks share a multiprocessor: one multiplies while the other adds. 128 rows do both
-      // themselves, four steps at a time; no product is under way where the loop turns, because the compiler would copy
-      // its accumulators there.
-      int s = 0;
-      for (; M > 64 && s + 4 <= steps; s += 4) {
-        float even[J][4], odd[J][4], third[J][4], last_part[J][4];
-        advance(s);
-        multiply(even);
-        const int stage0 = before;
-        advance(s + 1);
-        multiply(odd);
-        const int stage1 = before;
-        wgmma_wait<1>();
-        add_part(even, stage0);
-        advance(s + 2);
-        multiply(third);
-        const int stage2 = before;
-        wgmma_wait<1>();
-        add_part(odd, stage1);
-        advance(s + 3);
-        multiply(last_part);
-        wgmma_wait<1>();
-        add_part(third, stage2);
-        wgmma_wait<0>();
-        add_part(last_part, before);
-      }
-      for (; s < steps; ++s) {
+      // One product at a time: up to 64 rows another block multiplies meanwhile; with 128 rows, products kept under way
+      // over several steps cost registers that the compiler then spills, and were slower.
+      for (int s = 0; s < steps; ++s) {
         float part[J][4];
         advance(s);
         multiply(part);

@@ -4,6 +4,7 @@
 
 #define FAULTLINE_DEV __attribute__((device, always_inline)) inline
 #define FAULTLINE_KERNEL(name) extern "C" __attribute__((global, amdgpu_flat_work_group_size(256, 256))) void fl_##name
+#define FAULTLINE_KERNEL_BEGIN
 #define FAULTLINE_SHARED(T, name, n) __attribute__((shared, aligned(16))) static T name[n]
 #define FAULTLINE_UNROLL _Pragma("unroll")
 #define FAULTLINE_UNROLL_LOADS _Pragma("unroll 4")  // several loads under way at once

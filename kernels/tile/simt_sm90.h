@@ -6,6 +6,9 @@
 #define FAULTLINE_DEV __device__ __forceinline__
 #define FAULTLINE_KERNEL(name) \
   extern "C" __global__ void __launch_bounds__(256, faultline::kernels::sm90::blocks_each(#name)) fl_##name
+// A kernel's blocks may be placed before the kernel ahead of it in the stream has ended (runtime/gpu.cpp): they wait
+// here for its end and its writes, and then let the next kernel's blocks be placed.
+#define FAULTLINE_KERNEL_BEGIN asm volatile("griddepcontrol.wait; griddepcontrol.launch_dependents;" ::: "memory")
 #define FAULTLINE_SHARED(T, name, n) __shared__ __align__(16) T name[n]
 #define FAULTLINE_UNROLL _Pragma("unroll")
 #define FAULTLINE_UNROLL_LOADS _Pragma("unroll 8")  // several loads under way at once; eight suit this device better
@@ -55,7 +58,8 @@ FAULTLINE_DEV float hw_exp2(float x) {
 }
 FAULTLINE_DEV float hw_rsqrt(float x) { return rsqrtf(x); }
 FAULTLINE_DEV float clamp_fp8(float v) { return v != v ? v : fminf(fmaxf(v, -kFp8Max), kFp8Max); }
-FAULTLINE_DEV std::uint8_t convert_fp8(float v) { return __nv_cvt_float_to_fp8(v, __NV_NOSAT, __NV_E4M3); }
+// One instruction. Values are clamped before; without __NV_SATFINITE the header converts in software, through doubles.
+FAULTLINE_DEV std::uint8_t convert_fp8(float v) { return __nv_cvt_float_to_fp8(v, __NV_SATFINITE, __NV_E4M3); }
 FAULTLINE_DEV float expand_fp8(std::uint8_t v) { return __half2float(__half(__nv_cvt_fp8_to_halfraw(v, __NV_E4M3))); }
 FAULTLINE_DEV float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 

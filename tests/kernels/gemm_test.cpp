@@ -86,7 +86,7 @@ TEST(Gemm, Fp8PerRowEqualsTheReferenceOnRaggedShapes) {
 
 TEST(Gemm, ARowHasTheSameBitsInEveryBatchAndWithPartsInBlocksOrInALoop) {
   test::Random random(11);
-  const Problem big{200, 256, 2048};  // K in parts: see gemm_splits
+  const Problem big{200, 256, 4096};  // K in parts: see gemm_splits
   ASSERT_GT(gemm_splits(big.n, big.k), 1);
   const auto a = test::random_codes(random, static_cast<std::size_t>(big.m) * big.k),
              w = test::random_codes(random, static_cast<std::size_t>(big.n) * big.k);
@@ -123,6 +123,48 @@ TEST(Gemm, TheTallTileHasTheSameBitsAsTheLowOne) {
     const std::vector<float> scales(as.end() - 3, as.end());
     const auto got = run_ptpc(*device, {3, p.n, p.k}, rows, w, scales, ws, false);
     ASSERT_EQ(0, std::memcmp(got.data(), whole.data() + static_cast<std::size_t>(p.m - 3) * p.n, got.size() * 4));
+  }
+}
+
+// Block scales, bf16 out; a_scale has a row of scales for every 128 of K.
+std::vector<std::uint16_t> run_blocks(Device& device, const Problem& p, const std::vector<std::uint8_t>& a,
+                                      const Buffer& w, const std::vector<float>& as, const Buffer& ws) {
+  auto da = Buffer::of(device, a);
+  auto das = Buffer::of(device, as);
+  Buffer out(device, static_cast<std::size_t>(p.m) * p.n * 2), partial(device, gemm_partial_floats(p.m, p.n, p.k) * 4);
+  GemmArgs args{};
+  args.a = da.data(), args.w = w.data(), args.a_scale = das.data<float>(), args.w_scale = ws.data<float>();
+  args.out = out.data(), args.partial = partial.data<float>();
+  args.m = p.m, args.n = p.n, args.k_bytes = p.k, args.lda = p.k, args.ldo = p.n;
+  require(gemm_fp8_blocks(device, args));
+  return out.read<std::uint16_t>();
+}
+
+// Shapes large enough for what only a GPU chooses: tall tiles with K whole and in parts, and the columns of a nearly
+// empty last wave cut into parts. Rows of the large problem against the same rows alone.
+TEST(Gemm, RowsOfLargeProblemsOnAGpuHaveTheirBitsAlone) {
+  const auto device = test::wanted_gpu();
+  if (device == nullptr) GTEST_SKIP() << "FAULTLINE_GPU is not 1";
+  test::Random random(15);
+  for (const Problem& p : {Problem{1000, 3456, 256}, {1000, 7168, 4096}, {1000, 2112, 4096}, {4096, 2112, 4096}}) {
+    SCOPED_TRACE(testing::Message() << "seed " << test::run_seed() << " m " << p.m << " n " << p.n << " k " << p.k);
+    const auto a = test::random_codes(random, static_cast<std::size_t>(p.m) * p.k);
+    const int groups = p.k / 128;
+    const auto as = random_scales(random, groups * p.m);
+    const auto w =
+        Buffer::of(*device, shuffle_weights(test::random_codes(random, static_cast<std::size_t>(p.n) * p.k), p.n, p.k));
+    const auto ws = Buffer::of(*device, random_scales(random, (p.n + 127) / 128 * groups));
+    const auto whole = run_blocks(*device, p, a, w, as, ws);
+    for (const auto& [first, count] : {std::pair{0, 3}, {127, 2}, {250, 33}, {p.m - 70, 70}}) {
+      const std::vector<std::uint8_t> rows(a.begin() + static_cast<std::ptrdiff_t>(first) * p.k,
+                                           a.begin() + static_cast<std::ptrdiff_t>(first + count) * p.k);
+      std::vector<float> scales;
+      for (int g = 0; g < groups; ++g)
+        scales.insert(scales.end(), as.begin() + g * p.m + first, as.begin() + g * p.m + first + count);
+      const auto got = run_blocks(*device, {count, p.n, p.k}, rows, w, scales, ws);
+      ASSERT_EQ(0, std::memcmp(got.data(), whole.data() + static_cast<std::size_t>(first) * p.n, got.size() * 2))
+          << first << " + " << count;
+    }
   }
 }
 
