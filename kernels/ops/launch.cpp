@@ -70,9 +70,10 @@ Outcome<> launch_gemm(Device& device, GemmArgs a, int batches, const GemmKernels
   const int rows = a.m > tall_from ? 128 : a.m > 32 ? 64 : 32;
   const Kernel kernel = rows == 128 ? kernels.tall : rows == 64 ? kernels.middle : kernels.low;
   const int blocks = columns * tiles(a.m, rows) * batches;
-  // Parts in blocks of their own cost a pass over all sums: only where whole tiles would leave a quarter of the units
-  // idle.
-  a.parallel = a.splits > 1 && batches == 1 && a.partial != nullptr && 4 * blocks <= 3 * fill ? 1 : 0;
+  // Parts in blocks of their own cost a pass over all sums: with tall tiles, where that is most, only if whole tiles
+  // would leave a quarter of the units idle.
+  const bool few = rows == 128 ? 4 * blocks <= 3 * fill : blocks < fill;
+  a.parallel = a.splits > 1 && batches == 1 && a.partial != nullptr && few ? 1 : 0;
   // Tiles of the same weights run side by side, so that they read them from cache.
   const Grid grid{tiles(a.m, rows), columns, a.parallel != 0 ? a.splits : batches};
   if (auto done = device.launch(kernel, grid, a); !done || a.parallel == 0) return done;
