@@ -34,9 +34,7 @@ void VerbsTransport::Engine::take_control() {
       } else if (const auto* down = std::get_if<EndpointDown>(&events[i])) {
         lose(down->peer, down->cause, down->cause);  // no effect if it was given up before
         const auto end = ending_.find(down->peer);
-        if (end == ending_.end()) continue;
-        book_.went_down(down->peer, end->second.first, end->second.second);
-        ending_.erase(end);
+        if (end != ending_.end()) end->second.control_gone = true;
       }
     }
   }

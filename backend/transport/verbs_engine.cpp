@@ -66,6 +66,7 @@ VerbsTransport::Engine::~Engine() {
   thread_.join();
   control_.reset();  // the peer learns of the end here
   peers_.clear();    // queue pairs before regions: nothing may move when the memory is the owner's again
+  retired_.clear();
   regions_.clear();
 }
 
@@ -82,6 +83,7 @@ TransportLimits VerbsTransport::Engine::limits() const {
 VerbsCounters VerbsTransport::Engine::counters() const {
   const std::lock_guard lock(mutex_);
   VerbsCounters counters = counters_;
+  for (const auto& [id, count] : retiring_) counters.queue_pairs += count;
   for (const auto& [id, peer] : peers_) {
     for (const Link& link : peer.links) {
       counters.queue_pairs += link.queues.size();

@@ -115,6 +115,8 @@ class VerbsTransport::Engine {
   void chain_done(Peer& peer, OpId op);
   void take_async(std::size_t rail);
   void deadlines();
+  void destroy_retired();
+  void finish_endings();
   void wake();
 
   // verbs_control.cpp
@@ -134,7 +136,7 @@ class VerbsTransport::Engine {
   void step_fence(Peer& peer, std::size_t rail);
   void resolve(Peer& peer, std::size_t rail);
   void step_links(Peer& peer, Time now);
-  void forget_queues(std::size_t rail, Link& link);
+  void forget_queues(EndpointId peer, std::size_t rail, Link& link);
   bool post_receive(Queue& queue, std::uint32_t count);
   void flush_waiting(EndpointId peer, std::size_t rail, std::size_t queue);
   void lose(EndpointId peer, Cause op_cause, Cause down_cause);
@@ -156,8 +158,17 @@ class VerbsTransport::Engine {
   std::map<RegionId, RemoteKeys> remote_keys_;
   std::map<EndpointId, Peer> peers_;
   std::map<OpId, Operation> operations_;
-  std::map<EndpointId, std::pair<Cause, Cause>>
-      ending_;  // given up; EndpointDown follows that of the control connection
+  /// A peer that was given up. Its operations end once its queue pairs are destroyed and the control connection is
+  /// gone.
+  struct Ending {
+    Cause of_operations, of_peer;
+    bool control_gone = false;
+  };
+  std::map<EndpointId, Ending> ending_;
+  /// Destroying a queue pair can take seconds (rxe waits for its references): the progress thread does it without the
+  /// mutex. `retiring_` counts those of a peer that are not destroyed yet.
+  std::vector<std::pair<EndpointId, QpHandle>> retired_;
+  std::map<EndpointId, std::size_t> retiring_;
   std::set<EndpointId> notifies_due_;
   std::vector<ibv_send_wr> requests_;  // scratch of flush_waiting()
   std::vector<ibv_sge> sges_;

@@ -35,7 +35,7 @@ bool VerbsTransport::Engine::Link::busy() const {
 bool VerbsTransport::Engine::start_link(Peer& peer, std::size_t rail, std::uint32_t epoch) {
   Rail& device = rails_[rail];
   Link& link = peer.links[rail];
-  forget_queues(rail, link);
+  forget_queues(peer.id, rail, link);
   link = Link{};
   link.state = Link::State::connecting;
   link.epoch = epoch;
@@ -62,7 +62,7 @@ void VerbsTransport::Engine::connect_link(Peer& peer, std::size_t rail, std::uin
   if (again) {
     if (rails_[rail].port_down) return;  // their attempt ends by itself
     if (!start_link(peer, rail, epoch)) {
-      forget_queues(rail, link);
+      forget_queues(peer.id, rail, link);
       link.state = Link::State::paused;
       return;
     }
@@ -119,11 +119,16 @@ bool VerbsTransport::Engine::post_receive(Queue& queue, std::uint32_t count) {
   return true;
 }
 
-void VerbsTransport::Engine::forget_queues(std::size_t rail, Link& link) {
+/// From here on nothing is taken from or given to the link's queue pairs; the progress thread destroys them.
+void VerbsTransport::Engine::forget_queues(EndpointId peer, std::size_t rail, Link& link) {
   for (Queue& queue : link.queues) {
-    if (queue.qp) rails_[rail].by_qp.erase(queue.qp->qp_num);
+    if (!queue.qp) continue;
+    rails_[rail].by_qp.erase(queue.qp->qp_num);
+    retired_.emplace_back(peer, std::move(queue.qp));
+    ++retiring_[peer];
   }
   link.queues.clear();
+  if (!retired_.empty()) wake();
 }
 
 /// A queue of a rail that is up; the next in turn. nullptr if no rail is.
@@ -190,8 +195,11 @@ void VerbsTransport::Engine::step_fence(Peer& peer, std::size_t rail) {
     for (Queue& queue : link.queues) {
       counts.push_back(queue.notifies_in & kCounterMask);
       rails_[rail].by_qp.erase(queue.qp->qp_num);
-      queue.qp.reset();
+      retired_.emplace_back(peer.id,
+                            std::move(queue.qp));  // in the error state and empty: nothing of it lands any more
+      ++retiring_[peer.id];
     }
+    wake();
     link.fenced_here = true;
     say(peer, Say::fenced, rail, counts.data(), counts.size() * sizeof counts[0]);
   }
@@ -277,7 +285,7 @@ void VerbsTransport::Engine::step_links(Peer& peer, Time now) {
         if (start_link(peer, rail, link.epoch + 1)) {
           say(peer, Say::queue_pairs, rail, &link.mine, sizeof link.mine);
         } else {
-          forget_queues(rail, link);
+          forget_queues(id, rail, link);
           link.state = Link::State::paused;
           link.since = now;
         }
@@ -288,16 +296,17 @@ void VerbsTransport::Engine::step_links(Peer& peer, Time now) {
 }
 
 /// First the queue pairs, so that nothing is read or written for this peer any more; then the ends of its operations,
-/// which wait for the control connection to be gone, so that the peer can be opened again when EndpointDown is seen.
+/// which wait for the queue pairs to be destroyed and for the control connection to be gone, so that the peer can be
+/// opened again when EndpointDown is seen.
 void VerbsTransport::Engine::lose(EndpointId id, Cause op_cause, Cause down_cause) {
   const auto it = peers_.find(id);
   if (it == peers_.end()) return;
-  for (std::size_t rail = 0; rail < it->second.links.size(); ++rail) forget_queues(rail, it->second.links[rail]);
+  for (std::size_t rail = 0; rail < it->second.links.size(); ++rail) forget_queues(id, rail, it->second.links[rail]);
   peers_.erase(it);
   std::erase_if(operations_, [id](const auto& entry) { return entry.second.peer == id; });
   std::erase_if(remote_keys_, [id](const auto& entry) { return entry.second.owner == id; });
   book_.closing(id);
-  ending_[id] = {op_cause, down_cause};
+  ending_[id] = {.of_operations = op_cause, .of_peer = down_cause};
   control_->close(id);
   wake();
 }

@@ -45,11 +45,40 @@ void VerbsTransport::Engine::run() {
       std::this_thread::yield();
     }
     for (std::size_t rail = 0; rail < rails_.size(); ++rail) take_async(rail);  // without the mutex where it can block
+    destroy_retired();
     const std::lock_guard lock(mutex_);
     for (std::size_t rail = 0; rail < rails_.size(); ++rail) take_completions(rail);
     take_control();
     deadlines();
+    finish_endings();
   }
+}
+
+// ---- queue pairs of the past
+// ----------------------------------------------------------------------------------------
+
+void VerbsTransport::Engine::destroy_retired() {
+  std::vector<std::pair<EndpointId, QpHandle>> now;
+  {
+    const std::lock_guard lock(mutex_);
+    now.swap(retired_);
+  }
+  if (now.empty()) return;
+  for (auto& [peer, qp] : now) qp.reset();
+  const std::lock_guard lock(mutex_);
+  for (const auto& [peer, qp] : now) {
+    const auto count = retiring_.find(peer);
+    if (--count->second == 0) retiring_.erase(count);
+  }
+}
+
+void VerbsTransport::Engine::finish_endings() {
+  std::erase_if(ending_, [&](const auto& entry) {
+    const auto& [peer, ending] = entry;
+    if (!ending.control_gone || retiring_.contains(peer)) return false;
+    book_.went_down(peer, ending.of_operations, ending.of_peer);
+    return true;
+  });
 }
 
 // ---- completions
