@@ -107,7 +107,7 @@ QpHandle make_qp(ibv_pd* pd, ibv_cq* cq, const VerbsSettings& settings, std::uin
   init.send_cq = init.recv_cq = cq;
   init.qp_type = IBV_QPT_RC;
   init.sq_sig_all = 0;
-  init.cap.max_send_wr = settings.send_queue;
+  init.cap.max_send_wr = settings.send_queue + 1;  // and the mark behind everything, when it is given up
   init.cap.max_recv_wr = receives;
   init.cap.max_send_sge = settings.sge_max;
   init.cap.max_recv_sge = 1;

@@ -33,7 +33,7 @@ VerbsTransport::Engine::Engine(const VerbsSettings& settings)
     settings_.chunk = Bytes{std::min<std::int64_t>(
         settings_.chunk.v, device.port.max_msg_sz * 4LL / 5)};  // a last chunk may be a quarter longer
     settings_.sge_max = std::min(settings_.sge_max, static_cast<std::uint32_t>(device.attributes.max_sge));
-    settings_.send_queue = std::min(settings_.send_queue, static_cast<std::uint32_t>(device.attributes.max_qp_wr));
+    settings_.send_queue = std::min(settings_.send_queue, static_cast<std::uint32_t>(device.attributes.max_qp_wr) - 1);
     if (device.soft) settings_.retry_count = std::min(settings_.retry_count, 6U);
     rail.pd.reset(ibv_alloc_pd(device.context.get()));
     rail.channel.reset(ibv_create_comp_channel(device.context.get()));
@@ -58,15 +58,22 @@ VerbsTransport::Engine::Engine(const VerbsSettings& settings)
   control.ops_in_flight_max = 256;
   control_ = std::make_unique<TcpTransport>(control);
   thread_ = std::thread([this] { run(); });
+  destroyer_ = std::thread([this] { destroy(); });
 }
 
 VerbsTransport::Engine::~Engine() {
-  stop_.store(true);
+  {
+    const std::lock_guard lock(mutex_);  // the destroying thread is either waiting or has yet to look
+    stop_.store(true);
+  }
   wake();
   thread_.join();
+  destroy_wake_.notify_one();
+  destroyer_.join();
   control_.reset();  // the peer learns of the end here
   peers_.clear();    // queue pairs before regions: nothing may move when the memory is the owner's again
   retired_.clear();
+  doomed_.clear();
   regions_.clear();
 }
 
@@ -83,7 +90,7 @@ TransportLimits VerbsTransport::Engine::limits() const {
 VerbsCounters VerbsTransport::Engine::counters() const {
   const std::lock_guard lock(mutex_);
   VerbsCounters counters = counters_;
-  for (const auto& [id, count] : retiring_) counters.queue_pairs += count;
+  counters.queue_pairs += retired_.size() + doomed_.size() + destroying_;
   for (const auto& [id, peer] : peers_) {
     for (const Link& link : peer.links) {
       counters.queue_pairs += link.queues.size();

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <deque>
 #include <map>
 #include <mutex>
@@ -115,9 +116,15 @@ class VerbsTransport::Engine {
   void chain_done(Peer& peer, OpId op);
   void take_async(std::size_t rail);
   void deadlines();
-  void destroy_retired();
-  void finish_endings();
   void wake();
+
+  // verbs_retire.cpp
+  void retire(EndpointId peer, std::size_t rail, Queue& queue);
+  void drained(std::size_t rail, const ibv_wc& wc);
+  void step_retired(Time now);
+  void retired_one(EndpointId peer);
+  void finish_endings();
+  void destroy();  // the destroying thread
 
   // verbs_control.cpp
   void take_control();
@@ -158,17 +165,32 @@ class VerbsTransport::Engine {
   std::map<RegionId, RemoteKeys> remote_keys_;
   std::map<EndpointId, Peer> peers_;
   std::map<OpId, Operation> operations_;
-  /// A peer that was given up. Its operations end once its queue pairs are destroyed and the control connection is
-  /// gone.
+  /// A peer that was given up. Its operations end once its queue pairs are drained and the control connection is gone.
   struct Ending {
     Cause of_operations, of_peer;
     bool control_gone = false;
   };
   std::map<EndpointId, Ending> ending_;
-  /// Destroying a queue pair can take seconds (rxe waits for its references): the progress thread does it without the
-  /// mutex. `retiring_` counts those of a peer that are not destroyed yet.
-  std::vector<std::pair<EndpointId, QpHandle>> retired_;
-  std::map<EndpointId, std::size_t> retiring_;
+  /// A queue pair in the error state. It is drained when all its receives and, behind everything it had to send, a mark
+  /// have come back: then it touches no memory any more.
+  struct Retired {
+    EndpointId peer;
+    std::size_t rail = 0;
+    QpHandle qp;
+    std::uint32_t receives = 0;
+    bool mark = false;       // posted and not back
+    bool drainable = false;  // else only destroying it ends it
+    Time since;
+  };
+  std::vector<Retired> retired_;
+  std::map<EndpointId, std::size_t> retiring_;  // queue pairs of a peer that are neither drained nor destroyed
+  struct Doomed {
+    QpHandle qp;
+    std::optional<EndpointId> waits;  // the peer whose end waits for it, because it could not be drained
+  };
+  std::vector<Doomed> doomed_;  // for the destroying thread
+  std::size_t destroying_ = 0;
+  std::condition_variable destroy_wake_;
   std::set<EndpointId> notifies_due_;
   std::vector<ibv_send_wr> requests_;  // scratch of flush_waiting()
   std::vector<ibv_sge> sges_;
@@ -177,7 +199,7 @@ class VerbsTransport::Engine {
   std::uint64_t control_ops_ = 0;
 
   std::atomic<bool> stop_{false};
-  std::thread thread_;
+  std::thread thread_, destroyer_;
 };
 
 }  // namespace faultline::transport

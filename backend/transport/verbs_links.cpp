@@ -119,16 +119,12 @@ bool VerbsTransport::Engine::post_receive(Queue& queue, std::uint32_t count) {
   return true;
 }
 
-/// From here on nothing is taken from or given to the link's queue pairs; the progress thread destroys them.
+/// From here on nothing is taken from or given to the link's queue pairs.
 void VerbsTransport::Engine::forget_queues(EndpointId peer, std::size_t rail, Link& link) {
   for (Queue& queue : link.queues) {
-    if (!queue.qp) continue;
-    rails_[rail].by_qp.erase(queue.qp->qp_num);
-    retired_.emplace_back(peer, std::move(queue.qp));
-    ++retiring_[peer];
+    if (queue.qp) retire(peer, rail, queue);
   }
   link.queues.clear();
-  if (!retired_.empty()) wake();
 }
 
 /// A queue of a rail that is up; the next in turn. nullptr if no rail is.
@@ -194,12 +190,8 @@ void VerbsTransport::Engine::step_fence(Peer& peer, std::size_t rail) {
     std::vector<std::uint32_t> counts;
     for (Queue& queue : link.queues) {
       counts.push_back(queue.notifies_in & kCounterMask);
-      rails_[rail].by_qp.erase(queue.qp->qp_num);
-      retired_.emplace_back(peer.id,
-                            std::move(queue.qp));  // in the error state and empty: nothing of it lands any more
-      ++retiring_[peer.id];
+      retire(peer.id, rail, queue);
     }
-    wake();
     link.fenced_here = true;
     say(peer, Say::fenced, rail, counts.data(), counts.size() * sizeof counts[0]);
   }
@@ -296,7 +288,7 @@ void VerbsTransport::Engine::step_links(Peer& peer, Time now) {
 }
 
 /// First the queue pairs, so that nothing is read or written for this peer any more; then the ends of its operations,
-/// which wait for the queue pairs to be destroyed and for the control connection to be gone, so that the peer can be
+/// which wait for the queue pairs to be drained and for the control connection to be gone, so that the peer can be
 /// opened again when EndpointDown is seen.
 void VerbsTransport::Engine::lose(EndpointId id, Cause op_cause, Cause down_cause) {
   const auto it = peers_.find(id);

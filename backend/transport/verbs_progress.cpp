@@ -45,40 +45,12 @@ void VerbsTransport::Engine::run() {
       std::this_thread::yield();
     }
     for (std::size_t rail = 0; rail < rails_.size(); ++rail) take_async(rail);  // without the mutex where it can block
-    destroy_retired();
     const std::lock_guard lock(mutex_);
     for (std::size_t rail = 0; rail < rails_.size(); ++rail) take_completions(rail);
     take_control();
     deadlines();
-    finish_endings();
+    step_retired(steady_clock::now());
   }
-}
-
-// ---- queue pairs of the past
-// ----------------------------------------------------------------------------------------
-
-void VerbsTransport::Engine::destroy_retired() {
-  std::vector<std::pair<EndpointId, QpHandle>> now;
-  {
-    const std::lock_guard lock(mutex_);
-    now.swap(retired_);
-  }
-  if (now.empty()) return;
-  for (auto& [peer, qp] : now) qp.reset();
-  const std::lock_guard lock(mutex_);
-  for (const auto& [peer, qp] : now) {
-    const auto count = retiring_.find(peer);
-    if (--count->second == 0) retiring_.erase(count);
-  }
-}
-
-void VerbsTransport::Engine::finish_endings() {
-  std::erase_if(ending_, [&](const auto& entry) {
-    const auto& [peer, ending] = entry;
-    if (!ending.control_gone || retiring_.contains(peer)) return false;
-    book_.went_down(peer, ending.of_operations, ending.of_peer);
-    return true;
-  });
 }
 
 // ---- completions
@@ -103,7 +75,10 @@ void VerbsTransport::Engine::take_completions(std::size_t rail) {
 void VerbsTransport::Engine::completion(std::size_t rail, const ibv_wc& wc) {
   ++counters_.completions;
   const auto owner = rails_[rail].by_qp.find(wc.qp_num);
-  if (owner == rails_[rail].by_qp.end()) return;  // of a queue pair that is gone
+  if (owner == rails_[rail].by_qp.end()) {
+    drained(rail, wc);
+    return;
+  }
   Peer& peer = peers_.at(owner->second);
   Link& link = peer.links[rail];
   const auto at = std::find_if(link.queues.begin(), link.queues.end(),
