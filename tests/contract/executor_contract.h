@@ -27,6 +27,24 @@ class ExecutorWorld {
   virtual Instant now() = 0;
 };
 
+/// Work for an executor of two data-parallel ranks.
+class TwoRankExecutorWorld : public ExecutorWorld {
+ public:
+  PrefillStep prefill() override {
+    return {.items = {{.rank = 0, .chunk_tokens = 512, .context_before = 0}}, .decode = {}};
+  }
+  DecodeRun decode(std::int64_t steps_max) override {
+    return {.loads = std::vector<model::RankLoad>(2, {.sequences = 4, .context_tokens = 400}), .steps_max = steps_max};
+  }
+  std::vector<Step> misshapen(OpId op) override {
+    DecodeRun narrow = decode(1);
+    narrow.loads.pop_back();
+    PrefillStep stranger = prefill();
+    stranger.items[0].rank = 2;
+    return {{op, decode(0)}, {op, narrow}, {op, PrefillStep{}}, {op, stranger}};
+  }
+};
+
 namespace executor_clauses_detail {
 
 inline constexpr Duration kWait{30'000'000'000};

@@ -74,22 +74,9 @@ class InprocMessengerWorld final : public MessengerWorld {
 // ---------------------------------------------------------------------------------------------------------
 
 template <class ClockType>
-class PacedExecutorWorld final : public ExecutorWorld {
+class PacedExecutorWorld final : public TwoRankExecutorWorld {
  public:
   Executor& executor() override { return executor_; }
-  PrefillStep prefill() override {
-    return {.items = {{.rank = 0, .chunk_tokens = 512, .context_before = 0}}, .decode = {}};
-  }
-  DecodeRun decode(std::int64_t steps_max) override {
-    return {.loads = std::vector<model::RankLoad>(2, {.sequences = 4, .context_tokens = 400}), .steps_max = steps_max};
-  }
-  std::vector<Step> misshapen(OpId op) override {
-    DecodeRun narrow = decode(1);
-    narrow.loads.pop_back();
-    PrefillStep stranger = prefill();
-    stranger.items[0].rank = 2;
-    return {{op, decode(0)}, {op, narrow}, {op, PrefillStep{}}, {op, stranger}};
-  }
   void fail_device() override { executor_.fail_device(); }
   bool run_until(const std::function<bool()>& done, Duration budget) override {
     if constexpr (std::is_same_v<ClockType, inproc::ManualClock>) {

@@ -4,36 +4,20 @@
 
 #include "core/metrics/summary.h"
 #include "tests/sim/driver/scenario.h"
+#include "tests/sim/driver/tiny_fleet.h"
 
 namespace faultline {
 namespace {
 
-/// Two instances of 2P2D on tiny nodes. The leader is on the first prefill node, so that a fault of the decode side
-/// leaves it alive and one of its own node leaves decode running without it.
+/// The leader is on the first prefill node, so that a fault of the decode side leaves it alive and one of its own node
+/// leaves decode running without it.
 std::string fleet(const char* fault, const char* extra) {
-  return fmt::format(R"(
-name: conservation
-seed: 5
-topology:
-  name: tiny
-  nodes: 8
-  hosts: 2
-  node: {{from: ../../topologies/nodes/mi300x-8gpu.yaml, name: 2x MI300X, gpus: 2, nics: 2}}
-  fabric: {{from: ../../topologies/fabrics/rail-optimised.yaml, nodes_per_leaf: 4}}
-  racks: {{nodes_per_rack: 2, racks_per_feed: 2}}
-model: ../../topologies/models/qwen3-235b-a22b.yaml
-device: ../../topologies/devices/mi300x.yaml
-engine: ../../topologies/engines/ideal.yaml
-fleet: {{instances: 2, layout: 2P2D, prefill: {{dp: 4, ep: 4}}, decode: {{dp: 4, ep: 4}}, restart_unit: instance}}
-workload:
-  arrivals: {{kind: poisson, rate: 4}}
-  lengths: {{kind: independent, prompt: {{kind: uniform, min: 20, max: 3000}}, output: {{kind: uniform, min: 1, max: 900}}}}
-  duration: 60 s
-end: 400 s
-faults: [{{id: fault, at: 20 s, {}}}]
-{}
-)",
-                     fault, extra);
+  return test::text_of({.seed = "5",
+                        .rate = "4",
+                        .output_max = 900,
+                        .duration = "60 s",
+                        .end = "400 s",
+                        .rest = fmt::format("faults: [{{id: fault, at: 20 s, {}}}]\n{}", fault, extra)});
 }
 
 constexpr const char* kFaults[] = {

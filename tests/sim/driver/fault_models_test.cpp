@@ -8,36 +8,16 @@
 #include "core/fault/shrink.h"
 #include "sim/faults/support.h"
 #include "tests/sim/driver/scenario.h"
+#include "tests/sim/driver/tiny_fleet.h"
 
 namespace faultline {
 namespace {
 
 using record::Outcome;
 
-/// Two instances of 2P2D on tiny nodes, a fault in the middle. `extra` are further keys of the experiment.
+/// `extra` are further keys of the experiment.
 std::string fleet(const std::string& faults, const std::string& extra = "") {
-  return fmt::format(R"(
-name: tiny
-topology:
-  name: tiny
-  nodes: 8
-  hosts: 2
-  node: {{from: ../../topologies/nodes/mi300x-8gpu.yaml, name: 2x MI300X, gpus: 2, nics: 2}}
-  fabric: {{from: ../../topologies/fabrics/rail-optimised.yaml, nodes_per_leaf: 4}}
-  racks: {{nodes_per_rack: 2, racks_per_feed: 2}}
-model: ../../topologies/models/qwen3-235b-a22b.yaml
-device: ../../topologies/devices/mi300x.yaml
-engine: ../../topologies/engines/ideal.yaml
-fleet: {{instances: 2, layout: 2P2D, prefill: {{dp: 4, ep: 4}}, decode: {{dp: 4, ep: 4}}, restart_unit: instance}}
-workload:
-  arrivals: {{kind: poisson, rate: 8}}
-  lengths: {{kind: independent, prompt: {{kind: uniform, min: 20, max: 3000}}, output: {{kind: uniform, min: 1, max: 200}}}}
-  duration: 100 s
-end: 1000 s
-faults: [{}]
-{}
-)",
-                     faults, extra);
+  return test::text_of({.rest = fmt::format("faults: [{}]\n{}", faults, extra)});
 }
 
 test::Outcome run(const std::string& faults, const std::string& extra = "") {

@@ -8,34 +8,13 @@
 
 #include "tests/sim/driver/promise.h"
 #include "tests/sim/driver/scenario.h"
+#include "tests/sim/driver/tiny_fleet.h"
 
 namespace faultline {
 namespace {
 
 using topology::Kind;
 
-constexpr const char* kFleet = R"(
-name: tiny
-seed: 3
-topology:
-  name: tiny
-  nodes: 12
-  hosts: 2
-  node: {{from: ../../topologies/nodes/mi300x-8gpu.yaml, name: 2x MI300X, gpus: 2, nics: 2}}
-  fabric: {{from: ../../topologies/fabrics/rail-optimised.yaml, nodes_per_leaf: 4}}
-  racks: {{nodes_per_rack: 2, racks_per_feed: 2}}
-model: ../../topologies/models/qwen3-235b-a22b.yaml
-device: ../../topologies/devices/mi300x.yaml
-engine: {{name: quick, peers_die: {peers_die}, restart_process: 5 s, restart_weights: 10 s, restart_graph_capture: 4 s, restart_warmup: 1 s, collective_timeout: 20 s}}
-fleet: {{instances: 2, layout: 2P2D, prefill: {{dp: 4, ep: 4}}, decode: {{dp: 4, ep: 4}}, restart_unit: {unit}, {spares}}}
-router: {{replicas: 2}}
-workload:
-  arrivals: {{kind: poisson, rate: 3}}
-  lengths: {{kind: independent, prompt: {{kind: uniform, min: 20, max: 3000}}, output: {{kind: uniform, min: 1, max: 200}}}}
-  duration: 150 s
-end: 1000 s
-recovery: {recovery}
-)";
 // The fault ends 25 s after its beginning; the longest waits after that: a back-off of 20 s, a spare node's 10 s, a
 // restart.
 constexpr double kServesAgain = 110;
@@ -67,8 +46,16 @@ constexpr Way kWays[] = {
 };
 
 std::string fleet_of(const Way& way) {
-  return fmt::format(kFleet, fmt::arg("peers_die", way.peers_die), fmt::arg("unit", way.unit),
-                     fmt::arg("spares", way.spares), fmt::arg("recovery", way.recovery));
+  return test::text_of(
+      {.seed = "3",
+       .nodes = 12,
+       .engine = fmt::format("{{name: quick, peers_die: {}, restart_process: 5 s, restart_weights: 10 s, "
+                             "restart_graph_capture: 4 s, restart_warmup: 1 s, collective_timeout: 20 s}}",
+                             way.peers_die),
+       .fleet = fmt::format("restart_unit: {}, {}", way.unit, way.spares),
+       .rate = "3",
+       .duration = "150 s",
+       .rest = fmt::format("router: {{replicas: 2}}\nrecovery: {}", way.recovery)});
 }
 
 /// Faults by kind; every target of each.

@@ -10,6 +10,7 @@
 #include "sim/faults/support.h"
 #include "tests/sim/driver/promise.h"
 #include "tests/sim/driver/scenario.h"
+#include "tests/sim/driver/tiny_fleet.h"
 
 namespace faultline {
 namespace {
@@ -17,29 +18,6 @@ namespace {
 using fault::FaultKind;
 using topology::Kind;
 
-// Two instances, EP4 groups over two nodes of two GPUs, so that a group spans the fabric.
-constexpr const char* kFleet = R"(
-name: tiny
-seed: 3
-topology:
-  name: tiny
-  nodes: 8
-  hosts: 2
-  node: {{from: ../../topologies/nodes/mi300x-8gpu.yaml, name: 2x MI300X, gpus: 2, nics: 2}}
-  fabric: {{from: ../../topologies/fabrics/rail-optimised.yaml, nodes_per_leaf: 4}}
-  racks: {{nodes_per_rack: 2, racks_per_feed: 2}}
-model: ../../topologies/models/qwen3-235b-a22b.yaml
-device: ../../topologies/devices/mi300x.yaml
-engine: ../../topologies/engines/ideal.yaml
-fleet: {{instances: 2, layout: 2P2D, prefill: {{dp: 4, ep: 4, redundant_experts: {0}}}, decode: {{dp: 4, ep: 4, redundant_experts: {0}}}, restart_unit: {1}}}
-router: {{replicas: 2}}
-workload:
-  arrivals: {{kind: poisson, rate: 3}}
-  lengths: {{kind: independent, prompt: {{kind: uniform, min: 20, max: 3000}}, output: {{kind: uniform, min: 1, max: 200}}}}
-  duration: 150 s
-end: 1000 s
-recovery: {{policy: {2}, elastic: {{rank_start: 5 s}}}}
-)";
 constexpr std::int64_t kRepairedAfter = 25;  // s
 constexpr double kServesAgain = 110;         // s: repair, the longest wait between two restart attempts, one restart
 
@@ -116,7 +94,14 @@ class SingleFault : public ::testing::TestWithParam<Recovery> {};
 
 TEST_P(SingleFault, NothingIsLostAndTheFleetServesAgain) {
   const Recovery& recovery = GetParam();
-  const std::string fleet = fmt::format(kFleet, recovery.redundant_experts, recovery.unit, recovery.policy);
+  const std::string fleet = test::text_of(
+      {.seed = "3",
+       .group = fmt::format("redundant_experts: {}", recovery.redundant_experts),
+       .fleet = fmt::format("restart_unit: {}", recovery.unit),
+       .rate = "3",
+       .duration = "150 s",
+       .rest = fmt::format("router: {{replicas: 2}}\nrecovery: {{policy: {}, elastic: {{rank_start: 5 s}}}}",
+                           recovery.policy)});
   std::set<std::string> kinds;
   int runs = 0;
   std::size_t retried = 0;

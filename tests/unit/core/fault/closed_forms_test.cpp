@@ -14,29 +14,13 @@
 #include "core/fault/schedule.h"
 #include "core/stats/sample.h"
 #include "core/stats/stopping.h"
+#include "tests/unit/core/fault/nodes.h"
 
 namespace faultline::fault {
 namespace {
 
-constexpr std::int64_t kHour = 3'600'000'000'000;
-Instant hours(double h) { return Instant{static_cast<std::int64_t>(h * static_cast<double>(kHour))}; }
-
-/// `count` nodes, `group` of them in one rack.
-Candidates nodes(std::uint32_t count, std::uint32_t group = 1) {
-  return {.resolve =
-              [](std::string_view name) {
-                return ComponentId{static_cast<std::uint32_t>(std::stoul(std::string(name.substr(5))))};
-              },
-          .kind_of = [](std::string_view, ComponentId) { return TargetKind::node; },
-          .names =
-              [count](TargetKind kind) {
-                std::vector<std::string> out;
-                for (std::uint32_t i = 0; kind == TargetKind::node && i < count; ++i)
-                  out.push_back("node-" + std::to_string(i));
-                return out;
-              },
-          .group_of = [group](GroupKind, ComponentId id) -> std::optional<std::uint32_t> { return id.v / group; }};
-}
+using testing::hours;
+using testing::nodes;
 
 FaultSpec crashes(double rate_per_hour, double repair_hours, double spread = 0) {
   FaultSpec f;

@@ -8,27 +8,13 @@
 
 #include "core/fault/outages.h"
 #include "core/stats/sample.h"
+#include "tests/unit/core/fault/nodes.h"
 
 namespace faultline::fault {
 namespace {
 
-constexpr std::int64_t kHour = 3'600'000'000'000;
-Instant hours(double h) { return Instant{static_cast<std::int64_t>(h * static_cast<double>(kHour))}; }
-
-Candidates nodes(std::uint32_t count) {
-  return {.resolve =
-              [](std::string_view name) {
-                return ComponentId{static_cast<std::uint32_t>(std::stoul(std::string(name.substr(5))))};
-              },
-          .kind_of = [](std::string_view, ComponentId) { return TargetKind::node; },
-          .names =
-              [count](TargetKind kind) {
-                std::vector<std::string> out;
-                for (std::uint32_t i = 0; kind == TargetKind::node && i < count; ++i)
-                  out.push_back("node-" + std::to_string(i));
-                return out;
-              }};
-}
+using testing::hours;
+using testing::nodes;
 
 FaultSpec crashes(std::string id, std::string target, double rate_per_hour, double repair_hours) {
   FaultSpec f;
