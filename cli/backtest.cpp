@@ -5,6 +5,7 @@
 #include "cli/experiment_files.h"
 #include "cli/replica_work.h"
 #include "cli/run.h"
+#include "core/experiment/fleets.h"
 #include "core/plan/backtest.h"
 #include "core/report/text.h"
 
@@ -21,6 +22,7 @@ struct Options {
 
 int run(const Options& o) {
   const experiment::ExperimentSpec base = load_experiment(o.experiment).spec;
+  experiment::needs_one_fleet(base, "faultline backtest");
   std::vector<plan::Incident> incidents;
   for (const std::string& file : o.incidents) {
     const auto more = plan::load_incidents(must_read_file(file), file, read_text);

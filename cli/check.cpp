@@ -3,6 +3,7 @@
 
 #include "cli/experiment_files.h"
 #include "core/experiment/deployment.h"
+#include "core/experiment/fleets.h"
 
 namespace faultline::cli {
 namespace {
@@ -19,7 +20,7 @@ const Registration kCheck{{.order = 20,
                                const LoadedExperiment loaded = load_experiment(*o);
                                const auto deployment = experiment::deploy(loaded.spec);
                                config::Diagnostics diagnostics;
-                               workload::make_source(loaded.spec.workload, loaded.spec.seed, read_text, diagnostics);
+                               experiment::make_arrivals(loaded.spec, read_text, diagnostics);
                                diagnostics.throw_if_any();
                                if (*resolved) {
                                  fmt::print("{}", experiment::resolved(loaded.spec));

@@ -13,6 +13,7 @@
 #include "cli/replica_work.h"
 #include "cli/run.h"
 #include "core/base/hash.h"
+#include "core/experiment/fleets.h"
 #include "core/report/cost_model.h"
 #include "sim/engine/flow_net_module.h"
 
@@ -36,6 +37,7 @@ Planner::Planner(const PlanOptions& options) : o_(options) {
   experiment::Overrides overrides;
   overrides.set = o_.set;
   base_ = experiment::load(must_read_file(plan_.experiment), plan_.experiment, overrides, read_text);
+  experiment::needs_one_fleet(base_, "faultline plan");
   if (!o_.profiles.empty()) plan_.profiles = o_.profiles;
   if (o_.target > 0) plan_.target = o_.target;
   if (o_.seeds > 0) plan_.seeds = o_.seeds;

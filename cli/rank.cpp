@@ -3,6 +3,7 @@
 
 #include "cli/fluid_run.h"
 #include "cli/profiles.h"
+#include "core/experiment/fleets.h"
 #include "core/plan/rank.h"
 #include "core/report/cost_model.h"
 #include "core/report/text.h"
@@ -25,6 +26,7 @@ std::string interval(const plan::Interval& i) {
 
 int run(const Options& o) {
   const experiment::ExperimentSpec spec = load_experiment(o.experiment).spec;
+  experiment::needs_one_fleet(spec, "faultline rank");
   const auto profiles = load_profiles(o.profiles);
   const fluid::Prices prices = load_prices(o.prices, spec);
   fluid::Load load = fluid::load_of(spec, read_text);

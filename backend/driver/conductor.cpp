@@ -12,6 +12,7 @@
 
 #include "backend/transport/net.h"
 #include "core/base/hash.h"
+#include "core/experiment/fleets.h"
 
 namespace faultline::live {
 namespace {
@@ -65,6 +66,7 @@ Conductor::Conductor(const experiment::ExperimentSpec& spec, const std::string& 
       clock_(options.speed),
       truth_(spec.seed) {
   board_ = map_board(board_fd_.get());
+  experiment::needs_one_fleet(spec, "a live run");
   ClusterSettings settings;
   settings.experiment = resolved;
   settings.secret = new_secret();

@@ -362,14 +362,14 @@ void FleetManager::carry_out(Instant now, std::uint32_t i, Commands& out) {
   const std::vector<std::uint32_t> dead = dead_nodes(x);
   const std::vector<std::uint32_t> spares = spares_for(dead);
   const RecoveryPlan plan =
-      policy_.plan({.groups = &x.groups,
-                    .failed = x.failed | x.waiting,
-                    .leader_lost = x.leader_lost,
-                    .rank_known = x.rank != kUnknownRank,
-                    .dead_nodes = dead,
-                    .spare_nodes = static_cast<std::size_t>(
-                        std::count_if(spares.begin(), spares.end(), [](std::uint32_t s) { return s != kUnknownRank; })),
-                    .standby_instance = find_standby() != kUnknownRank});
+      policy_of(i).plan({.groups = &x.groups,
+                         .failed = x.failed | x.waiting,
+                         .leader_lost = x.leader_lost,
+                         .rank_known = x.rank != kUnknownRank,
+                         .dead_nodes = dead,
+                         .spare_nodes = static_cast<std::size_t>(std::count_if(
+                             spares.begin(), spares.end(), [](std::uint32_t s) { return s != kUnknownRank; })),
+                         .standby_instance = find_standby(fleet_of(i)) != kUnknownRank});
   Duration delay{0};
   if (plan.replace_nodes) {
     for (std::size_t k = 0; k < dead.size(); ++k) {
@@ -388,7 +388,7 @@ void FleetManager::carry_out(Instant now, std::uint32_t i, Commands& out) {
   if (!plan.rank_only) x.fenced |= plan.scope;
   x.failed = 0;
   tell_routers(i, out);
-  x.waiting = blocked(x, plan.scope);
+  x.waiting = blocked(i, plan.scope);
   if (plan.scope == mask_of_all(x.groups.size())) forget_switch(i, out);
   if (const GroupMask ready = plan.scope & ~x.waiting)
     start(now, i, ready, delay, false, plan.rank_only ? x.rank : kUnknownRank, out);

@@ -36,6 +36,10 @@ struct FleetSetup {
     std::uint32_t leader_node = 0;
     bool serving = true;  // false: standby (spare, or not yet scaled up)
     bool warm = true;     // standby whose workers already run
+    /// Instances of one fleet serve one model: a standby takes the place of its own fleet's only. Spare nodes are
+    /// everybody's: what runs there loads its own weights.
+    std::uint32_t fleet = 0;
+    std::optional<RestartUnit> restart_unit{};  // none: that of all, below
   };
   std::vector<Instance> instances;
   std::vector<std::uint32_t> spare_nodes;
@@ -126,7 +130,7 @@ class FleetManager final : public Controller {
   StartGroup start_of(const Instance& x, std::uint32_t i, std::uint32_t g, Epoch epoch) const;
   /// Of `groups`, those that cannot start now: they, or groups that restart with them, have a rank on a dead node, or
   /// the leader that they need has no node.
-  GroupMask blocked(const Instance& x, GroupMask groups) const;
+  GroupMask blocked(std::uint32_t i, GroupMask groups) const;
   /// Starts those of the waiting groups that have all they need.
   void unblock(Instant now, std::uint32_t i, Commands& out);
   void promote_standby(Instant now, std::uint32_t failed, Commands& out);
@@ -140,7 +144,12 @@ class FleetManager final : public Controller {
   /// For each dead node a spare that the substitution rule allows, or kUnknownRank; no spare twice.
   std::vector<std::uint32_t> spares_for(const std::vector<std::uint32_t>& dead) const;
   bool can_serve(const Instance& x) const;
-  std::uint32_t find_standby() const;
+  std::uint32_t find_standby(std::uint32_t fleet) const;
+  std::uint32_t fleet_of(std::uint32_t i) const { return setup_.instances[i].fleet; }
+  /// With the restart unit of the instance.
+  RecoveryPolicy policy_of(std::uint32_t i) const {
+    return {setup_.recovery, setup_.instances[i].restart_unit.value_or(setup_.restart_unit)};
+  }
 
   // fleet_elastic.cpp
   /// Carries the incident out on the survivors. False: not with this policy, or not with what is left.

@@ -179,17 +179,19 @@ bool FleetManager::maintained(const Instance& x) const {
 std::vector<std::uint32_t> FleetManager::rebuild_parked(std::vector<GroupMask>& failed, Commands& out) {
   std::vector<std::uint32_t> to_serve;
   if (setup_.autoscaler.enabled) return to_serve;  // it starts what the load needs
-  std::int64_t vacant = 0;
+  std::map<std::uint32_t, std::int64_t> vacant;    // by fleet
   for (std::uint32_t i = 0; i < instances_.size(); ++i) {
     const Instance& x = instances_[i];
-    vacant += setup_.instances[i].serving;
-    vacant -= x.serving || x.scaling_up;
-    vacant += x.replacement != kUnknownRank;  // its standby serves, or is about to, for it
+    std::int64_t& places = vacant[fleet_of(i)];
+    places += setup_.instances[i].serving;
+    places -= x.serving || x.scaling_up;
+    places += x.replacement != kUnknownRank;  // its standby serves, or is about to, for it
   }
-  for (std::uint32_t i = 0; i < instances_.size() && vacant > 0; ++i) {
+  for (std::uint32_t i = 0; i < instances_.size(); ++i) {
     Instance& x = instances_[i];
+    if (vacant[fleet_of(i)] <= 0) continue;
     if (!setup_.instances[i].serving || x.serving || x.scaling_up) continue;
-    --vacant;
+    --vacant[fleet_of(i)];
     // What runs of it was stopped on purpose: there is nothing to recover.
     x.warm = false;
     x.up = failed[i] = 0;
@@ -237,7 +239,7 @@ void FleetManager::rebuild(Instant now, Commands& out) {
       if (!x.serving || (!failed[i] && x.stage == Stage::none)) continue;
       for (std::uint32_t s = 0; s < instances_.size(); ++s) {
         const Instance& r = instances_[s];
-        const bool stands_in = s != i && !setup_.instances[s].serving &&
+        const bool stands_in = s != i && fleet_of(s) == fleet_of(i) && !setup_.instances[s].serving &&
                                (r.scaling_up || (r.serving && !failed[s] && r.stage == Stage::none));
         if (!stands_in || !taken.insert(s).second) continue;
         x.replacement = s;

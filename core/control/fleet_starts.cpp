@@ -25,20 +25,21 @@ void FleetManager::fence(std::uint32_t i, GroupMask groups, Commands& out) const
 
 Epoch FleetManager::newest_epoch(const Instance& x) { return *std::max_element(x.epochs.begin(), x.epochs.end()); }
 
-GroupMask FleetManager::blocked(const Instance& x, GroupMask groups) const {
+GroupMask FleetManager::blocked(std::uint32_t i, GroupMask groups) const {
+  const Instance& x = instances_[i];
   const std::vector<std::uint32_t> dead = dead_nodes(x);
   // Whoever has lost its leader needs one, and a leader needs a node.
   if (x.leader_lost && detector_.level(x.leader_node) == FailureDetector::Level::red) return groups;
   GroupMask lacking = 0;
   for (const std::uint32_t node : dead) lacking |= groups_on(x, node);
   lacking &= groups;
-  return lacking ? groups & policy_.unit_of(x.groups, lacking) : 0;
+  return lacking ? groups & policy_of(i).unit_of(x.groups, lacking) : 0;
 }
 
 void FleetManager::unblock(Instant now, std::uint32_t i, Commands& out) {
   Instance& x = instances_[i];
   if (x.stage != Stage::waiting && x.stage != Stage::starting) return;
-  const GroupMask ready = x.waiting & ~blocked(x, x.waiting);
+  const GroupMask ready = x.waiting & ~blocked(i, x.waiting);
   if (!ready) return;
   x.waiting &= ~ready;
   x.failed &= ~ready;
@@ -49,7 +50,7 @@ void FleetManager::unblock(Instant now, std::uint32_t i, Commands& out) {
 
 void FleetManager::give_up_start(Instant now, std::uint32_t i, GroupMask groups, Commands& out) {
   Instance& x = instances_[i];
-  const GroupMask given_up = x.starting & policy_.unit_of(x.groups, groups);
+  const GroupMask given_up = x.starting & policy_of(i).unit_of(x.groups, groups);
   const bool armed = x.waiting != 0;
   x.starting &= ~given_up;
   x.waiting |= given_up;
@@ -185,18 +186,18 @@ void FleetManager::group_started(Instant now, const GroupStarted& started, Comma
   tell_routers(i, out);
 }
 
-std::uint32_t FleetManager::find_standby() const {
+std::uint32_t FleetManager::find_standby(std::uint32_t fleet) const {
   for (std::uint32_t s = 0; s < instances_.size(); ++s) {
     const Instance& x = instances_[s];
-    if (!x.serving && !x.scaling_up && !x.parked && x.stage == Stage::none && (!x.warm || can_serve(x)) &&
-        dead_nodes(x).empty())
+    if (fleet_of(s) == fleet && !x.serving && !x.scaling_up && !x.parked && x.stage == Stage::none &&
+        (!x.warm || can_serve(x)) && dead_nodes(x).empty())
       return s;
   }
   return kUnknownRank;
 }
 
 void FleetManager::promote_standby(Instant now, std::uint32_t failed, Commands& out) {
-  const std::uint32_t s = find_standby();
+  const std::uint32_t s = find_standby(fleet_of(failed));
   if (s == kUnknownRank) return;
   instances_[failed].replacement = s;
   out.push_back(NotePhase{.phase = Phase::replace, .instance = InstanceId{failed}});
@@ -227,7 +228,8 @@ void FleetManager::scale(Instant now, Commands& out) {
       ++starting;
     }
   }
-  standby = find_standby() != kUnknownRank ? 1 : 0;
+  const std::uint32_t next = find_standby(0);  // there is one fleet where instances come and go with the load
+  standby = next != kUnknownRank ? 1 : 0;
   const int change = autoscaler_.decide({.now = now,
                                          .active = active,
                                          .accepting = accepting,
@@ -235,7 +237,7 @@ void FleetManager::scale(Instant now, Commands& out) {
                                          .standby = standby,
                                          .outstanding_tokens = tokens});
   if (change > 0) {
-    bring_up(now, find_standby(), out);
+    bring_up(now, next, out);
   } else if (change < 0) {
     for (auto i = static_cast<std::uint32_t>(instances_.size()); i-- > 0;) {
       Instance& x = instances_[i];

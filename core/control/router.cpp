@@ -15,6 +15,23 @@ Router::Router(RouterSetup setup) : setup_(std::move(setup)) {
     views_[i].accepting = views_[i].serving = setup_.accepting[i];
     digest_.add(hash_of(i, views_[i]));
   }
+  const std::size_t fleets = std::max<std::size_t>(1, setup_.replays_of_fleet.size());
+  for (std::size_t k = 0; k < fleets; ++k) held_.emplace_back(3 + (std::uint64_t{k} << 32));
+}
+
+std::uint32_t Router::fleet_of(const RequestArrived& request) const {
+  return request.slo_class < setup_.fleet_of_class.size() ? setup_.fleet_of_class[request.slo_class] : 0;
+}
+std::uint32_t Router::fleet_of(std::size_t instance) const {
+  return instance < setup_.fleet_of_instance.size() ? setup_.fleet_of_instance[instance] : 0;
+}
+bool Router::replays(const Entry& entry) const {
+  return setup_.replays_of_fleet.empty() ? setup_.replays : setup_.replays_of_fleet[fleet_of(entry.request)];
+}
+std::size_t Router::held_count() const {
+  std::size_t n = 0;
+  for (const auto& held : held_) n += held.size();
+  return n;
 }
 
 std::uint64_t Router::hash_of(const Entry& e) const {
@@ -43,7 +60,7 @@ std::uint64_t Router::full_digest() const {
   Digest d;
   for (const auto& [id, entry] : entries_) d.add(hash_of(entry));  // a sum: the order does not matter
   for (std::size_t i = 0; i < views_.size(); ++i) d.add(hash_of(i, views_[i]));
-  held_.add_to(d);
+  for (const auto& held : held_) held.add_to(d);
   for (const auto& [when, id] : wake_ups_) d.add(entry_hash(4, when.ns, id.v));
   return whole(d);
 }
@@ -116,16 +133,17 @@ void Router::arrive(Instant now, const RequestArrived& request, Commands& out) {
   const auto [it, fresh] = entries_.emplace(request.request, Entry{.request = request, .due = now});
   FAULTLINE_ASSERT(fresh, "request={}", request.request.v);
   digest_.add(hash_of(it->second));
-  if (sheds(now, request.slo_class)) finish(request.request, Cause::overload, true, 0, out);
+  if (sheds(now, request)) finish(request.request, Cause::overload, true, 0, out);
   else place(now, request.request, out);
 }
 
-bool Router::sheds(Instant now, std::uint8_t slo_class) const {
+bool Router::sheds(Instant now, const RequestArrived& request) const {
+  const std::uint8_t slo_class = request.slo_class;
   if (slo_class >= setup_.spec.shed_above.size() || setup_.spec.shed_above[slo_class] == 0) return false;
   std::int64_t tokens = 0, instances = 0;
-  for (const View& v : views_) {
-    if (!usable(now, v)) continue;
-    tokens += load(v);
+  for (std::size_t i = 0; i < views_.size(); ++i) {
+    if (fleet_of(i) != fleet_of(request) || !usable(now, views_[i])) continue;
+    tokens += load(views_[i]);
     ++instances;
   }
   return tokens > setup_.spec.shed_above[slo_class] * instances || instances == 0;
@@ -144,11 +162,13 @@ std::uint32_t Router::choose(Instant now, const Entry& entry) const {
   const auto count = static_cast<std::uint32_t>(views_.size());
   // Not where the last attempt was lost, as long as there is another: an instance that loses requests quickly looks
   // idle.
+  const std::uint32_t fleet = fleet_of(entry.request);
+  const auto serves = [&](std::uint32_t i) { return fleet_of(i) == fleet && usable(now, views_[i]); };
   std::uint32_t avoid = kUnknownRank;
   for (std::uint32_t i = 0; entry.retrying && i < count && avoid == kUnknownRank; ++i) {
-    if (i != entry.instance && usable(now, views_[i])) avoid = entry.instance;
+    if (i != entry.instance && serves(i)) avoid = entry.instance;
   }
-  const auto fits = [&](std::uint32_t i) { return i != avoid && usable(now, views_[i]); };
+  const auto fits = [&](std::uint32_t i) { return i != avoid && serves(i); };
   const auto least = [&] {
     std::uint32_t best = kUnknownRank;
     // Ties go round by request, so that an idle fleet is not filled from instance 0.
@@ -201,7 +221,7 @@ void Router::place(Instant now, RequestId id, Commands& out) {
   Entry& entry = entries_.at(id);
   const std::uint32_t instance = choose(now, entry);
   if (instance == kUnknownRank) {
-    if (held_.size() >= static_cast<std::size_t>(setup_.spec.queue_max)) {
+    if (held_count() >= static_cast<std::size_t>(setup_.spec.queue_max)) {
       give_up(id, Cause::no_capacity, entry.attempts > 0, out);
       return;
     }
@@ -209,9 +229,9 @@ void Router::place(Instant now, RequestId id, Commands& out) {
       e.state = State::held;
       e.due = now + setup_.spec.queue_timeout;
     });
-    held_.push_back(id, digest_);
+    held_[fleet_of(entry.request)].push_back(id, digest_);
     wake_at(entry.due, id);
-    wake_after_cooldown(now, id);
+    wake_after_cooldown(now, entry);
     return;
   }
   change(entry, [&](Entry& e) {
@@ -230,27 +250,33 @@ void Router::place(Instant now, RequestId id, Commands& out) {
 }
 
 /// A cool-down ends without any message.
-void Router::wake_after_cooldown(Instant now, RequestId id) {
+void Router::wake_after_cooldown(Instant now, const Entry& entry) {
   Instant first = kNever;
-  for (const View& v : views_) {
-    if (v.accepting && !v.lost && v.cooldown_until > now) first = std::min(first, v.cooldown_until);
+  for (std::size_t i = 0; i < views_.size(); ++i) {
+    const View& v = views_[i];
+    if (fleet_of(i) == fleet_of(entry.request) && v.accepting && !v.lost && v.cooldown_until > now)
+      first = std::min(first, v.cooldown_until);
   }
-  if (first != kNever) wake_at(first, id);
+  if (first != kNever) wake_at(first, entry.request.request);
 }
 
 void Router::release_held(Instant now, Commands& out) {
-  for (std::size_t n = held_.size(); n > 0; --n) {
-    const RequestId id = held_.front();
+  for (auto& held : held_) release_held(now, held, out);
+}
+
+void Router::release_held(Instant now, DigestQueue<RequestId>& held, Commands& out) {
+  for (std::size_t n = held.size(); n > 0; --n) {
+    const RequestId id = held.front();
     const auto it = entries_.find(id);
     if (it == entries_.end() || it->second.state != State::held) {
-      held_.pop_front(digest_);
+      held.pop_front(digest_);
       continue;
     }
     if (choose(now, it->second) == kUnknownRank) {  // first come, first served
-      wake_after_cooldown(now, id);
+      wake_after_cooldown(now, it->second);
       return;
     }
-    held_.pop_front(digest_);
+    held.pop_front(digest_);
     forget_wake_up(wake_ups_.find({it->second.due, id}));
     place(now, id, out);
   }
@@ -304,7 +330,7 @@ void Router::lose_attempt(Instant now, RequestId id, Cause cause, std::int32_t p
       e.kept = std::min(e.kept + produced, e.request.output - 1);
       e.cut = 0;
     });
-  } else if (!setup_.replays) {
+  } else if (!replays(entry)) {
     finish(id, cause, false, 0, out);
     return;
   }

@@ -26,6 +26,10 @@ struct RouterSetup {
   std::uint32_t index = 0;
   std::uint64_t seed = 0;
   std::vector<bool> accepting;  // [instances]; false: standby until an InstanceUpdate
+  /// Several fleets, each with a model of its own: a request's SLO class says which model it is for, and only instances
+  /// of that fleet get it. Empty: there is one fleet.
+  std::vector<std::uint32_t> fleet_of_instance, fleet_of_class;
+  std::vector<bool> replays_of_fleet;  // in place of `replays`
 };
 
 class Router final : public Controller {
@@ -63,14 +67,20 @@ class Router final : public Controller {
   void lose_instance(Instant now, std::uint32_t instance, Commands& out);
   /// `produced`: tokens of the lost attempt that the client has.
   void lose_attempt(Instant now, RequestId id, Cause cause, std::int32_t produced, Commands& out);
-  bool sheds(Instant now, std::uint8_t slo_class) const;
+  bool sheds(Instant now, const RequestArrived& request) const;
   /// Sends, or holds, or rejects.
   void place(Instant now, RequestId id, Commands& out);
   void release_held(Instant now, Commands& out);
-  void wake_after_cooldown(Instant now, RequestId id);
+  void wake_after_cooldown(Instant now, const Entry& entry);
+  void release_held(Instant now, DigestQueue<RequestId>& held, Commands& out);
+  std::size_t held_count() const;
   void give_up(RequestId id, Cause cause, bool served, Commands& out);
   void finish(RequestId id, Cause cause, bool rejected, std::int32_t delivered, Commands& out);
   std::uint32_t choose(Instant now, const Entry& entry) const;  // kUnknownRank where none accepts
+  /// Fleets: 0 where there is only one.
+  std::uint32_t fleet_of(const RequestArrived& request) const;
+  std::uint32_t fleet_of(std::size_t instance) const;
+  bool replays(const Entry& entry) const;
   bool usable(Instant now, const View& view) const;
   std::int64_t load(const View& view) const;
   void set_timer(Instant now, Commands& out);
@@ -91,7 +101,8 @@ class Router final : public Controller {
   RouterSetup setup_;
   std::unordered_map<RequestId, Entry> entries_;
   std::vector<View> views_;
-  DigestQueue<RequestId> held_{3};
+  /// By fleet: those that wait for one model do not hold up the others.
+  std::vector<DigestQueue<RequestId>> held_;
   std::set<std::pair<Instant, RequestId>> wake_ups_;  // ends of back-offs, queue time-outs and cool-downs; may be stale
   Instant armed_ = kNever;
   std::uint32_t next_ = 0;  // round robin

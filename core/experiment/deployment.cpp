@@ -9,6 +9,7 @@
 #include "core/calibration/fitted_cost.h"
 #include "core/control/ships.h"
 #include "core/experiment/candidates.h"
+#include "core/experiment/fleets.h"
 #include "core/model/roofline.h"
 
 namespace faultline::experiment {
@@ -160,23 +161,18 @@ topology::PlacementSpec placement_of(const ExperimentSpec& spec) {
   place.routers = static_cast<std::uint32_t>(spec.router.replicas);
   place.router_placement = fleet.router_placement;
   place.rule = fleet.placement;
+  for (const FleetMember& m : spec.other_fleets) {
+    const InstanceLayout& l = m.fleet.layout;
+    place.further.push_back({m.fleet.instances, l.prefill, l.decode, l.mixed, m.fleet.spare_instances});
+  }
   return place;
 }
 
-std::unique_ptr<Deployment> deploy(const ExperimentSpec& spec) {
-  config::Diagnostics diagnostics;
-  auto d = std::make_unique<Deployment>();
-  topology::TopologySpec hardware = spec.topology;
-  if (spec.recovery.degraded_rail) hardware.node.nic_failover = true;
-  d->topology = topology::build(hardware);
+namespace {
+
+/// What a fleet by itself asks of policies and fidelity. `spec`: as if it were the only one.
+void check_fleet(const ExperimentSpec& spec, config::Diagnostics& diagnostics) {
   const FleetSpec& fleet = spec.fleet;
-  d->placement = topology::place(d->topology, placement_of(spec), spec.fleet_mark, diagnostics);
-  if (fleet.layout.mixed > 0) {
-    d->both = make_role(spec, "both", fleet.both, fleet.layout.mixed, diagnostics);
-  } else {
-    d->prefill = make_role(spec, "prefill", fleet.prefill, fleet.layout.prefill, diagnostics);
-    d->decode = make_role(spec, "decode", fleet.decode, fleet.layout.decode, diagnostics);
-  }
   if (spec.autoscaler.enabled && static_cast<std::uint32_t>(spec.autoscaler.instances_min) > fleet.instances) {
     diagnostics.error(spec.fleet_mark, fmt::format("autoscaler.instances_min is {}, but the fleet has {} instances",
                                                    spec.autoscaler.instances_min, fleet.instances));
@@ -200,60 +196,132 @@ std::unique_ptr<Deployment> deploy(const ExperimentSpec& spec) {
   if (spec.fidelity == Fidelity::fluid && spec.recovery.replicate_kv.enabled) {
     diagnostics.error(spec.fleet_mark, "fluid fidelity has no copies of KV on neighbours", "use fidelity: step");
   }
-  if (spec.recovery.policy == control::RecoveryAction::spare_instance && fleet.spare_instances == 0 &&
-      !spec.autoscaler.enabled) {
-    diagnostics.error(spec.fleet_mark, "recovery.policy is spare_instance, but the fleet has no spare instance",
-                      "set fleet.spare_instances, or another policy");
-  }
-  diagnostics.throw_if_any();
+}
 
+/// What several fleets cannot have together.
+void check_fleets(const ExperimentSpec& spec, config::Diagnostics& diagnostics) {
+  if (spec.fidelity == Fidelity::fluid) {
+    diagnostics.error(spec.fleet_mark, "fluid fidelity has one fleet, this experiment has several",
+                      "use fidelity: step");
+  }
+  if (spec.autoscaler.enabled) {
+    diagnostics.error(spec.fleet_mark, "the autoscaler looks at the load of one fleet, this experiment has several",
+                      "set autoscaler.enabled: false");
+  }
+}
+
+/// Everything that is one fleet's: its roles, and the set-up of each of its instances.
+struct FleetParts {
+  std::unique_ptr<Deployment::Role> prefill, decode, both;
+  std::vector<const Deployment::Role*> group_roles;
+  Bytes kv_bytes_per_token;
+};
+
+void make_roles(FleetParts& d, const ExperimentSpec& spec, config::Diagnostics& diagnostics) {
+  const FleetSpec& fleet = spec.fleet;
+  if (fleet.layout.mixed > 0) {
+    d.both = make_role(spec, "both", fleet.both, fleet.layout.mixed, diagnostics);
+  } else {
+    d.prefill = make_role(spec, "prefill", fleet.prefill, fleet.layout.prefill, diagnostics);
+    d.decode = make_role(spec, "decode", fleet.decode, fleet.layout.decode, diagnostics);
+  }
+}
+
+void list_groups(FleetParts& d, const ExperimentSpec& spec, config::Diagnostics& diagnostics) {
   std::uint32_t groups = 0;
-  for (const auto* role : {d->prefill.get(), d->decode.get(), d->both.get()}) {
+  for (const auto* role : {d.prefill.get(), d.decode.get(), d.both.get()}) {
     if (role == nullptr) continue;
     groups += role->groups;
-    d->group_roles.insert(d->group_roles.end(), role->groups, role);
+    d.group_roles.insert(d.group_roles.end(), role->groups, role);
   }
   if (groups > control::kGroupsMax) {
     diagnostics.error(spec.fleet_mark,
                       fmt::format("an instance has {} groups, at most {} are supported", groups, control::kGroupsMax),
                       "use wider groups or smaller instances");
-    diagnostics.throw_if_any();
   }
+  const Deployment::Role& sender = d.prefill ? *d.prefill : *d.both;
+  d.kv_bytes_per_token = sender.pricer->kv_bytes(Tokens{1});
+}
+
+control::InstanceSetup make_instance(const FleetParts& d, const ExperimentSpec& spec,
+                                     const topology::InstanceNodes& nodes, std::uint32_t index, bool warm) {
+  control::InstanceSetup s;
+  s.id = InstanceId{index};
+  s.engine = spec.engine;
+  s.restart_unit = control::effective_unit(spec.fleet.restart_unit, spec.engine);
+  const bool survive = spec.recovery.keeps_survivors();
+  if (d.prefill) add_groups(s.groups, *d.prefill, GroupRole::prefill, nodes.prefill, survive);
+  if (d.decode) add_groups(s.groups, *d.decode, GroupRole::decode, nodes.decode, survive);
+  if (d.both) add_groups(s.groups, *d.both, GroupRole::both, nodes.mixed, survive);
+  s.kv_bytes_per_token = d.kv_bytes_per_token;
+  s.routers = static_cast<std::uint32_t>(spec.router.replicas);
+  s.signal_interval = spec.router.signal_interval;
+  s.report_to_fleet = spec.autoscaler.enabled;
+  s.replication = spec.recovery.replicate_kv;
+  s.up = warm;
+  return s;
+}
+
+}  // namespace
+
+std::unique_ptr<Deployment> deploy(const ExperimentSpec& spec) {
+  config::Diagnostics diagnostics;
+  auto d = std::make_unique<Deployment>();
+  topology::TopologySpec hardware = spec.topology;
+  if (spec.recovery.degraded_rail) hardware.node.nic_failover = true;
+  d->topology = topology::build(hardware);
+  d->placement = topology::place(d->topology, placement_of(spec), spec.fleet_mark, diagnostics);
+  const std::size_t fleets = fleet_count(spec);
+  std::vector<ExperimentSpec> each;
+  for (std::size_t k = 0; fleets > 1 && k < fleets; ++k) each.push_back(one_fleet(spec, k));
+  const auto alone = [&](std::size_t k) -> const ExperimentSpec& { return each.empty() ? spec : each[k]; };
+  std::vector<FleetParts> parts(fleets);
+  std::uint32_t spare_instances = 0;
+  for (std::size_t k = 0; k < fleets; ++k) {
+    make_roles(parts[k], alone(k), diagnostics);
+    check_fleet(alone(k), diagnostics);
+    spare_instances += fleet_of(spec, k).spare_instances;
+  }
+  if (fleets > 1) check_fleets(spec, diagnostics);
+  if (spec.recovery.policy == control::RecoveryAction::spare_instance && spare_instances == 0 &&
+      !spec.autoscaler.enabled) {
+    diagnostics.error(spec.fleet_mark, "recovery.policy is spare_instance, but the fleet has no spare instance",
+                      "set fleet.spare_instances, or another policy");
+  }
+  diagnostics.throw_if_any();
+  for (std::size_t k = 0; k < fleets; ++k) list_groups(parts[k], alone(k), diagnostics);
+  diagnostics.throw_if_any();
   add_background(*d, spec, diagnostics);
   diagnostics.throw_if_any();
-  const Deployment::Role& sender = d->prefill ? *d->prefill : *d->both;
-  d->kv_bytes_per_token = sender.pricer->kv_bytes(Tokens{1});
 
-  const bool reports = spec.autoscaler.enabled;
-  std::uint32_t index = 0;
-  const auto add_instance = [&](const topology::InstanceNodes& nodes, bool serving, bool warm) {
-    control::InstanceSetup s;
-    s.id = InstanceId{index++};
-    s.engine = spec.engine;
-    s.restart_unit = control::effective_unit(fleet.restart_unit, spec.engine);
-    const bool survive = spec.recovery.keeps_survivors();
-    if (d->prefill) add_groups(s.groups, *d->prefill, GroupRole::prefill, nodes.prefill, survive);
-    if (d->decode) add_groups(s.groups, *d->decode, GroupRole::decode, nodes.decode, survive);
-    if (d->both) add_groups(s.groups, *d->both, GroupRole::both, nodes.mixed, survive);
-    s.kv_bytes_per_token = d->kv_bytes_per_token;
-    s.routers = static_cast<std::uint32_t>(spec.router.replicas);
-    s.signal_interval = spec.router.signal_interval;
-    s.report_to_fleet = reports;
-    s.replication = spec.recovery.replicate_kv;
-    s.up = warm;
+  const auto add_instance = [&](std::size_t k, const topology::InstanceNodes& nodes, bool serving, bool warm) {
+    const auto index = static_cast<std::uint32_t>(d->instances.size());
+    control::InstanceSetup s = make_instance(parts[k], alone(k), nodes, index, warm);
     control::FleetSetup::Instance f;
     f.groups = s.groups;
     f.leader_node = s.groups.front().nodes.front();
     f.serving = serving;
     f.warm = warm;
+    if (fleets > 1) {
+      f.fleet = static_cast<std::uint32_t>(k);
+      f.restart_unit = s.restart_unit;
+      d->fleet_of.push_back(f.fleet);
+    }
     d->instances.push_back(std::move(s));
     d->fleet.instances.push_back(std::move(f));
   };
-  for (std::size_t i = 0; i < d->placement.instances.size(); ++i) {
-    const bool starts = !reports || i < static_cast<std::size_t>(spec.autoscaler.instances_min);
-    add_instance(d->placement.instances[i], starts, starts);
+  std::size_t placed = 0;
+  for (std::size_t k = 0; k < fleets; ++k) {
+    for (std::uint32_t i = 0; i < fleet_of(spec, k).instances; ++i) {
+      const bool starts = !spec.autoscaler.enabled || placed < static_cast<std::size_t>(spec.autoscaler.instances_min);
+      add_instance(k, d->placement.instances[placed++], starts, starts);
+    }
   }
-  for (const auto& nodes : d->placement.spare_instances) add_instance(nodes, false, spec.recovery.spare_instance_warm);
+  placed = 0;
+  for (std::size_t k = 0; k < fleets; ++k) {
+    for (std::uint32_t i = 0; i < fleet_of(spec, k).spare_instances; ++i)
+      add_instance(k, d->placement.spare_instances[placed++], false, spec.recovery.spare_instance_warm);
+  }
 
   for (const NodeId n : d->placement.spare_nodes) d->fleet.spare_nodes.push_back(n.v);
   d->fleet.routers = static_cast<std::uint32_t>(spec.router.replicas);
@@ -262,14 +330,32 @@ std::unique_ptr<Deployment> deploy(const ExperimentSpec& spec) {
     d->fleet.rack_of.push_back(n / std::max<std::uint32_t>(1, hardware.racks.nodes_per_rack));
     d->fleet.fabric_of.push_back(n / std::max<std::uint32_t>(1, d->topology.layout.nodes_per_leaf));
   }
-  d->fleet.restart_unit = control::effective_unit(fleet.restart_unit, spec.engine);
+  d->fleet.restart_unit = control::effective_unit(spec.fleet.restart_unit, spec.engine);
   d->fleet.detector = spec.detector;
   d->fleet.recovery = spec.recovery;
   d->fleet.autoscaler = spec.autoscaler;
   d->router.spec = spec.router;
   d->router.replays = spec.engine.gateway_replays;
+  if (fleets > 1) {
+    d->router.fleet_of_instance = d->fleet_of;
+    for (std::size_t k = 0; k < fleets; ++k) {
+      d->router.fleet_of_class.insert(d->router.fleet_of_class.end(), workload_of(spec, k).slo.size(),
+                                      static_cast<std::uint32_t>(k));
+      d->router.replays_of_fleet.push_back(alone(k).engine.gateway_replays);
+    }
+  }
   d->agent.detector = spec.detector;
   d->agent.transfer = spec.transfer;
+  d->prefill = std::move(parts[0].prefill);
+  d->decode = std::move(parts[0].decode);
+  d->both = std::move(parts[0].both);
+  d->group_roles = std::move(parts[0].group_roles);
+  d->kv_bytes_per_token = parts[0].kv_bytes_per_token;
+  for (std::size_t k = 1; k < fleets; ++k) {
+    FleetParts& p = parts[k];
+    d->further.push_back(
+        {std::move(p.prefill), std::move(p.decode), std::move(p.both), std::move(p.group_roles), p.kv_bytes_per_token});
+  }
 
   if (const auto& c = spec.calibration)
     d->cost_model = {c->name, c->hardware, calibration::content_hash(*c), c->software_date, {}};
@@ -285,7 +371,7 @@ void reseed(Deployment& d, const ExperimentSpec& spec) {
   fault::ExpandOptions options;
   options.seed = spec.seed;
   if (spec.end) options.run_end = Instant{spec.end->v};
-  else if (spec.workload.duration) options.run_end = Instant{spec.workload.duration->v};
+  else if (const auto duration = load_duration(spec)) options.run_end = Instant{duration->v};
   fault::Sample drawn = fault::sample(spec.faults, spec.sampling, options, candidates, diagnostics);
   d.faults = std::move(drawn.schedule);
   d.weight = drawn.weight;
@@ -307,22 +393,41 @@ record::RunRecord Deployment::describe_run(const ExperimentSpec& spec) const {
   run.seed = spec.seed;
   run.instances = static_cast<std::int32_t>(placement.instances.size());
   const auto gpus = static_cast<std::int32_t>(topology.layout.gpus);
-  const auto& l = spec.fleet.layout;
-  run.gpus = run.instances * static_cast<std::int32_t>(l.prefill + l.decode + l.mixed) * gpus;
-  run.spare_gpus = static_cast<std::int32_t>(placement.spare_nodes.size() +
-                                             placement.spare_instances.size() * (l.prefill + l.decode + l.mixed)) *
-                   gpus;
-  run.prefill_nodes = run.instances * static_cast<std::int32_t>(l.prefill + l.mixed);
-  run.decode_nodes = run.instances * static_cast<std::int32_t>(l.decode + l.mixed);
-  for (const auto& c : spec.workload.slo) {
-    run.slo_class_names.push_back(c.name);
-    run.slo_ttft.push_back(c.ttft);
-    run.slo_tpot.push_back(c.tpot);
+  run.spare_gpus = static_cast<std::int32_t>(placement.spare_nodes.size()) * gpus;
+  for (std::size_t k = 0; k < fleet_count(spec); ++k) {
+    const FleetSpec& f = experiment::fleet_of(spec, k);
+    const InstanceLayout& l = f.layout;
+    const auto serving = static_cast<std::int32_t>(f.instances), spares = static_cast<std::int32_t>(f.spare_instances);
+    const auto nodes = static_cast<std::int32_t>(l.prefill + l.decode + l.mixed);
+    record::FleetPart part;
+    part.name = fleet_name(spec, k);
+    part.model = model_of(spec, k).name;
+    part.instances = serving;
+    part.gpus = serving * nodes * gpus;
+    part.spare_gpus = spares * nodes * gpus;
+    part.prefill_nodes = serving * static_cast<std::int32_t>(l.prefill + l.mixed);
+    part.decode_nodes = serving * static_cast<std::int32_t>(l.decode + l.mixed);
+    part.first_class = static_cast<std::int32_t>(run.slo_class_names.size());
+    run.gpus += part.gpus;
+    run.spare_gpus += part.spare_gpus;
+    run.prefill_nodes += part.prefill_nodes;
+    run.decode_nodes += part.decode_nodes;
+    for (const auto& c : workload_of(spec, k).slo) {
+      run.slo_class_names.push_back(spec.other_fleets.empty() ? c.name : part.name + "/" + c.name);
+      run.slo_ttft.push_back(c.ttft);
+      run.slo_tpot.push_back(c.tpot);
+    }
+    if (!spec.other_fleets.empty()) run.fleets.push_back(std::move(part));
   }
+  run.fleet_of = fleet_of;
   run.warnings = warnings;
   run.cost_model = cost_model;
-  for (const std::string& note : control::not_shipped(spec.engine, spec.recovery, spec.router))
-    run.warnings.push_back(note);
+  for (std::size_t k = 0; k < fleet_count(spec); ++k) {
+    const control::EngineSpec& engine = k == 0 ? spec.engine : spec.other_fleets[k - 1].engine;
+    for (const std::string& note : control::not_shipped(engine, spec.recovery, spec.router)) {
+      if (std::find(run.warnings.begin(), run.warnings.end(), note) == run.warnings.end()) run.warnings.push_back(note);
+    }
+  }
   return run;
 }
 

@@ -38,17 +38,29 @@ struct Deployment {
     /// Expert-parallel roles whose experts may move; else null.
     std::unique_ptr<control::ExpertPlanner> experts;
   };
-  std::unique_ptr<Role> prefill, decode, both;  // those that the layout has
+  std::unique_ptr<Role> prefill, decode, both;  // those that the layout has; of several fleets, the first's
 
   std::vector<control::InstanceSetup> instances;  // serving, then spare
-  std::vector<const Role*> group_roles;           // by group index
+  std::vector<const Role*> group_roles;           // by group index; of several fleets, the first's
+  /// Roles of further fleets (core/experiment/fleets.h), and the fleet of each instance (empty: there is one fleet).
+  struct FurtherFleet {
+    std::unique_ptr<Role> prefill, decode, both;
+    std::vector<const Role*> group_roles;
+    Bytes kv_bytes_per_token;
+  };
+  std::vector<FurtherFleet> further;
+  std::vector<std::uint32_t> fleet_of;
+  const std::vector<const Role*>& roles_of(std::uint32_t instance) const {
+    const std::uint32_t k = fleet_of.empty() ? 0 : fleet_of[instance];
+    return k == 0 ? group_roles : further[k - 1].group_roles;
+  }
   control::FleetSetup fleet;
   control::RouterSetup router;
   control::NodeAgentSetup agent;
   Bytes kv_bytes_per_token;
   fault::FaultSchedule faults;
   record::CostModelUse cost_model;  // who prices the steps; which operations are extrapolated depends on the load
-  double weight = 1;  // of a run with these faults among runs of other seeds (core/fault/rare.h)
+  double weight = 1;                // of a run with these faults among runs of other seeds (core/fault/rare.h)
   /// Links of the fabric that others use, too: what is left of each, in (0, 1). By component.
   struct Background {
     ComponentId link;

@@ -7,6 +7,7 @@
 #include "core/base/assert.h"
 #include "core/experiment/calendar.h"
 #include "core/experiment/campaign.h"
+#include "core/experiment/fleets.h"
 
 namespace faultline::experiment {
 
@@ -131,6 +132,96 @@ void describe(Fields& f, CampaignRef& s) {
   s.mark = f.mark("campaign");
 }
 
+/// The spare nodes of all fleets, and how instances and routers are placed.
+struct PoolSpec {
+  std::uint32_t spare_nodes = 0;
+  topology::PlacementRule placement = topology::PlacementRule::pack;
+  topology::RouterPlacement router_placement = topology::RouterPlacement::hosts;
+};
+void describe(Fields& f, PoolSpec& s) {
+  f.field("spare_nodes", s.spare_nodes, {.min = 0, .max = 100'000});
+  f.field("placement", s.placement);
+  f.field("router_placement", s.router_placement);
+}
+
+struct MemberIo {
+  FleetMember member;
+  std::string folder;
+  const config::FileReader* reader = nullptr;
+};
+void describe(Fields& f, MemberIo& io) {
+  static const config::FileReader none = [](const std::string&) { return std::nullopt; };
+  const config::FileReader& reader = io.reader ? *io.reader : none;
+  FleetMember& s = io.member;
+  f.required("name", s.name);
+  if (f.reading() && (s.name.empty() || s.name.find('/') != std::string::npos))
+    f.error("name", fmt::format("the name of a fleet is not empty and has no '/', got '{}'", s.name));
+  part(f, "model", s.model, io.folder, reader, true);
+  part(f, "engine", s.engine, io.folder, reader, false);
+  s.mark = f.mark("fleet");
+  f.object("fleet", s.fleet, true);
+  f.object("workload", s.workload, true);
+  const FleetSpec usual;
+  if (s.fleet.spare_nodes != 0 || s.fleet.placement != usual.placement ||
+      s.fleet.router_placement != usual.router_placement) {
+    f.error("fleet", "spare_nodes, placement and router_placement are common to all fleets", "write them under 'pool'");
+  }
+}
+
+/// `fleets:`, of which the first becomes the experiment's own.
+void read_fleets(Fields& f, ExperimentSpec& s, const config::FileReader& reader) {
+  for (const char* key : {"model", "fleet", "workload"}) {
+    if (f.has(key)) f.error(key, fmt::format("'{}' beside 'fleets'", key), "each entry of 'fleets' has its own");
+    f.raw(key);
+  }
+  PoolSpec pool;
+  f.object("pool", pool);
+  const YAML::Node list = f.raw("fleets");
+  if (!list.IsSequence() || list.size() == 0) {
+    f.error("fleets", "fleets: expected a list of at least one fleet");
+    return;
+  }
+  std::size_t classes = 0;
+  std::vector<FleetMember> members;
+  for (std::size_t k = 0; k < list.size(); ++k) {
+    MemberIo io{.member = {}, .folder = s.folder, .reader = &reader};
+    io.member.engine = s.engine;  // the common one, unless it has its own
+    config::read(f.document(), list[k], fmt::format("fleets[{}]", k), io, f.diagnostics());
+    if (!list[k].IsMap()) f.error("fleets", fmt::format("fleets[{}]: expected a mapping", k));
+    for (const FleetMember& other : members) {
+      if (other.name == io.member.name)
+        f.error("fleets", fmt::format("fleets[{}]: there is a fleet '{}' already", k, other.name));
+    }
+    classes += io.member.workload.slo.size();
+    members.push_back(std::move(io.member));
+  }
+  if (classes > 256) f.error("fleets", fmt::format("{} SLO classes in all, at most 256 are told apart", classes));
+  FleetMember& first = members.front();
+  s.fleet_name = first.name;
+  s.model = std::move(first.model);
+  s.engine = std::move(first.engine);
+  s.workload = std::move(first.workload);
+  s.fleet = first.fleet;
+  s.fleet.spare_nodes = pool.spare_nodes;
+  s.fleet.placement = pool.placement;
+  s.fleet.router_placement = pool.router_placement;
+  s.fleet_mark = first.mark;
+  s.other_fleets.assign(std::make_move_iterator(members.begin() + 1), std::make_move_iterator(members.end()));
+}
+
+void write_fleets(Fields& f, ExperimentSpec& s) {
+  PoolSpec pool{s.fleet.spare_nodes, s.fleet.placement, s.fleet.router_placement};
+  f.object("pool", pool);
+  const FleetSpec usual;
+  std::vector<MemberIo> members(1);
+  members[0].member = {s.fleet_name, s.model, s.engine, s.fleet, s.workload, {}};
+  members[0].member.fleet.spare_nodes = usual.spare_nodes;
+  members[0].member.fleet.placement = usual.placement;
+  members[0].member.fleet.router_placement = usual.router_placement;
+  for (const FleetMember& m : s.other_fleets) members.push_back({m, {}, nullptr});
+  f.list("fleets", members);
+}
+
 struct Reading {
   ExperimentSpec& spec;
   const config::FileReader* reader = nullptr;
@@ -177,15 +268,22 @@ void describe(Fields& f, Reading& r) {
   } else {
     f.write_object("topology", s.topology);
   }
-  part(f, "model", s.model, s.folder, reader, true);
+  const bool several = f.reading() ? f.has("fleets") : !s.fleet_name.empty();
+  if (!several) part(f, "model", s.model, s.folder, reader, true);
   part(f, "device", s.device, s.folder, reader, true);
   if (f.reading() ? f.has("calibration") : s.calibration.has_value()) {
     if (!s.calibration) s.calibration.emplace();
     part(f, "calibration", *s.calibration, s.folder, reader, false);
   }
-  part(f, "engine", s.engine, s.folder, reader, false);
-  s.fleet_mark = f.mark("fleet");
-  f.object("fleet", s.fleet, true);
+  if (!several || f.reading()) part(f, "engine", s.engine, s.folder, reader, false);
+  if (!several) {
+    s.fleet_mark = f.mark("fleet");
+    f.object("fleet", s.fleet, true);
+  } else if (f.reading()) {
+    read_fleets(f, s, reader);
+  } else {
+    write_fleets(f, s);
+  }
   part(f, "experts", s.experts, s.folder, reader, false);
   f.object("router", s.router);
   f.object("timing", s.timing);
@@ -195,7 +293,7 @@ void describe(Fields& f, Reading& r) {
   f.object("recovery", s.recovery);
   f.field("router_restart", s.router_restart, config::kNotNegative);
   f.object("autoscaler", s.autoscaler);
-  f.object("workload", s.workload, true);
+  if (!several) f.object("workload", s.workload, true);
   if (const YAML::Node faults = f.reading() ? f.raw("faults") : YAML::Node();
       f.reading() && faults.IsDefined() && faults.IsMap()) {
     config::read(f.document(), faults, "faults", r.campaign, f.diagnostics());
@@ -205,7 +303,7 @@ void describe(Fields& f, Reading& r) {
   if (f.reading() && f.has("maintenance")) {
     MaintenanceSpec maintenance;
     f.object("maintenance", maintenance);
-    const Duration end = s.end.value_or(s.workload.duration.value_or(kForever));
+    const Duration end = s.end.value_or(load_duration(s).value_or(kForever));
     r.maintenance = maintenance_faults(maintenance, s.folder, s.topology.nodes, end, reader, f.diagnostics());
   }
   f.object("sampling", s.sampling);
@@ -227,12 +325,20 @@ ExperimentSpec load(const std::string& text, const std::string& file, const Over
   spec.folder = slash == std::string::npos ? "" : file.substr(0, slash);
   Reading reading{spec, &reader};
   config::read(document, document.root(), "", reading, diagnostics);
-  if (overrides.trace) {
+  const auto beside = [&](workload::WorkloadSpec& load) {
+    if (load.trace && !load.trace->path.starts_with('/') && !spec.folder.empty())
+      load.trace->path = spec.folder + "/" + load.trace->path;
+  };
+  if (overrides.trace && !spec.other_fleets.empty()) {
+    diagnostics.error(spec.fleet_mark, "--trace does not say which of the fleets it is for",
+                      "write it as the 'trace' of a fleet's workload");
+  } else if (overrides.trace) {
     if (!spec.workload.trace) spec.workload.trace.emplace();
     spec.workload.trace->path = *overrides.trace;
-  } else if (spec.workload.trace && !spec.workload.trace->path.starts_with('/') && !spec.folder.empty()) {
-    spec.workload.trace->path = spec.folder + "/" + spec.workload.trace->path;
+  } else {
+    beside(spec.workload);
   }
+  for (FleetMember& m : spec.other_fleets) beside(m.workload);
   if (overrides.seed) spec.seed = *overrides.seed;
   if (!reading.campaign.file.empty() && diagnostics.ok()) read_campaign(spec, reading.campaign, reader, diagnostics);
   else fault::finish_list(spec.faults, diagnostics);

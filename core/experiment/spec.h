@@ -12,6 +12,14 @@
 //   workload: {arrivals: {kind: poisson, rate: 8}, lengths: {kind: azure_conversation}, duration: 300 s}
 //   faults: [{kind: switch.down, target: leaf-0, at: 60 s, duration: 60 s}]
 //   recovery: {policy: restart}
+//
+// Several models on the same hardware, with one pool of spare nodes (core/experiment/fleets.h), instead of model, fleet
+// and workload:
+//
+//   pool: {spare_nodes: 2}
+//   fleets:
+//     - {name: chat, model: …, fleet: {…}, workload: {…}}
+//     - {name: code, model: …, engine: …, fleet: {…}, workload: {…}}
 #pragma once
 
 #include <array>
@@ -53,6 +61,16 @@ struct FleetSpec {
   std::uint32_t spare_instances = 0;
   topology::PlacementRule placement = topology::PlacementRule::pack;
   topology::RouterPlacement router_placement = topology::RouterPlacement::hosts;
+};
+
+/// One of several fleets that share hardware and spare nodes: what it serves, with what, for whom.
+struct FleetMember {
+  std::string name;
+  model::ModelShape model;
+  control::EngineSpec engine;
+  FleetSpec fleet;  // without spare nodes: these are the pool's
+  workload::WorkloadSpec workload;
+  config::Mark mark;
 };
 
 /// Traffic of others on links of the fabric: what it takes, KV transfers and expert exchange do not have.
@@ -133,6 +151,10 @@ struct ExperimentSpec {
   fault::SamplingSpec sampling;  // how random faults are drawn
   RiskGroups risk;               // shared-risk groups that the topology does not state
   CostSpec cost;
+  /// Of `fleets:`, the first is this spec's own model, engine, fleet and workload (its fleet holds the pool, too), and
+  /// the others follow here. Empty name and list: the file has one `fleet:`.
+  std::string fleet_name;
+  std::vector<FleetMember> other_fleets;
   // Where the parts came from, for reports and errors.
   std::string folder;  // of the experiment file, "" for none; relative paths start there
   config::Mark fleet_mark;

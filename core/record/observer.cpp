@@ -96,6 +96,10 @@ void Observer::note(Instant now, const control::Command& command) {
     if (!phase->instance.valid()) return;
     if (phase->phase == Phase::role_switch) ++run_.role_switches;
     const std::uint32_t i = phase->instance.v;
+    if (phase->phase == Phase::replace) {
+      run_.spares_taken.push_back(
+          {now, phase->instance, phase->node == control::kUnknownRank ? -1 : static_cast<std::int32_t>(phase->node)});
+    }
     record::FaultRecord* f = fault(i);
     if (f == nullptr) return;
     record::FaultPhases& p = f->phases;

@@ -59,6 +59,10 @@ class Archive {
   }
   void one(CostModelUse& c) { (*this)(c.name, c.hardware, c.hash, c.software_date, c.extrapolated); }
   void one(CostModelUse::Extrapolated& e) { (*this)(e.op, e.share, e.why); }
+  void one(FleetPart& p) {
+    (*this)(p.name, p.model, p.instances, p.gpus, p.spare_gpus, p.prefill_nodes, p.decode_nodes, p.first_class);
+  }
+  void one(SpareTaken& t) { (*this)(t.at, t.instance, t.node); }
   void one(ThroughputBin& b) { (*this)(b.output_tokens, b.prefill_tokens); }
   template <class T>
   void one(T& v) {
@@ -73,8 +77,8 @@ void archive(A& a, RunRecord& r) {
   a(r.experiment, r.seed, r.begin, r.end, r.gpus, r.spare_gpus, r.prefill_nodes, r.decode_nodes, r.instances,
     r.slo_class_names, r.slo_ttft, r.slo_tpot, r.requests, r.capacity, r.faults, r.throughput, r.tokens_degraded,
     r.rebalances, r.rebalance_bytes, r.replica_bytes, r.replica_bytes_written, r.replica_resumes,
-    r.replica_tokens_again, r.role_switches, r.warnings, r.cost_model, s.wall_s, s.cpu_s, s.events, s.flows,
-    s.controller_steps, s.decode_steps, s.peak_rss_bytes, s.log_hash, s.fidelity);
+    r.replica_tokens_again, r.role_switches, r.fleets, r.fleet_of, r.spares_taken, r.warnings, r.cost_model, s.wall_s,
+    s.cpu_s, s.events, s.flows, s.controller_steps, s.decode_steps, s.peak_rss_bytes, s.log_hash, s.fidelity);
 }
 
 }  // namespace

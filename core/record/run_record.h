@@ -115,6 +115,22 @@ struct SimulatorStats {
   std::string fidelity;        // "step"
 };
 
+/// One of several fleets of a run.
+struct FleetPart {
+  std::string name, model;
+  std::int32_t instances = 0, gpus = 0;  // serving
+  std::int32_t spare_gpus = 0;           // of its own spare instances; the pool of spare nodes is nobody's
+  std::int32_t prefill_nodes = 0, decode_nodes = 0;
+  std::int32_t first_class = 0;  // SLO classes from here to the next fleet's are its own
+};
+
+/// A spare that took a place: a node of the pool, or a standby instance.
+struct SpareTaken {
+  Instant at = kNever;
+  InstanceId instance;     // whose place
+  std::int32_t node = -1;  // -1: a standby instance took the whole place
+};
+
 struct RunRecord {
   std::string experiment;
   std::uint64_t seed = 0;
@@ -134,8 +150,12 @@ struct RunRecord {
   /// Copies of the KV of decoding sequences: bytes that their leaders know to be there, that the network delivered for
   /// them, requests that went on from a copy, and the tokens that these made again.
   std::int64_t replica_bytes = 0, replica_bytes_written = 0, replica_resumes = 0, replica_tokens_again = 0;
-  std::int64_t role_switches = 0;     // groups that took over the other role, there and back
-  std::vector<std::string> warnings;  // "prices extrapolated beyond …", each once
+  std::int64_t role_switches = 0;  // groups that took over the other role, there and back
+  /// Of a run with several fleets (else empty): they, and the fleet of every instance, spare ones included.
+  std::vector<FleetPart> fleets;
+  std::vector<std::uint32_t> fleet_of;
+  std::vector<SpareTaken> spares_taken;  // in order of time
+  std::vector<std::string> warnings;     // "prices extrapolated beyond …", each once
   CostModelUse cost_model;
   SimulatorStats stats;
 };

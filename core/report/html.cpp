@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/metrics/fleets.h"
 #include "core/metrics/series.h"
 #include "core/report/cost_model.h"
 #include "core/report/style.h"
@@ -278,6 +279,35 @@ std::string requests_section(const Report& report) {
   return out + "</section>\n";
 }
 
+/// Each of several fleets, and who took the spares; "" where the run has one.
+std::string fleets_section(const Report& report) {
+  const auto all = metrics::fleet_figures(*report.run, report.options);
+  if (all.empty()) return {};
+  std::string out = "<section>\n<h2>Fleets</h2>\n";
+  Table t({"Fleet", "model", "instances", "GPUs", "arrived", "failed", "rejected", "within SLO", "output tokens/s",
+           "TTFT p99", "TPOT p99", "spare nodes taken", "spare instances taken"});
+  for (const metrics::FleetFigures& f : all) {
+    const metrics::Summary& s = f.summary;
+    const auto& n = s.requests;
+    t.row({f.name, f.model, with_commas(s.instances), with_commas(s.gpus), with_commas(n.arrived),
+           with_commas(n.failed), with_commas(n.rejected),
+           n.arrived > 0 ? percent(static_cast<double>(s.throughput.goodput_requests) / static_cast<double>(n.arrived))
+                         : "–",
+           number(s.throughput.output_tokens_per_s), s.ttft.count > 0 ? time_text(s.ttft.p99) : "–",
+           s.tpot.count > 0 ? time_text(s.tpot.p99) : "–", with_commas(f.spare_nodes_taken),
+           with_commas(f.standbys_taken)});
+  }
+  out += t.html();
+  Table spares({"Spare taken", "at", "for", "of"});
+  const auto uses = metrics::spare_uses(*report.run);
+  for (const metrics::SpareUse& u : uses) {
+    spares.row({u.node < 0 ? "a spare instance" : fmt::format("node-{}", u.node), time_text(u.at - report.run->begin),
+                fmt::format("inst-{}", u.instance.v), u.fleet});
+  }
+  if (!uses.empty()) out += spares.html();
+  return out + "</section>\n";
+}
+
 std::string cost_section(const metrics::Summary& s) {
   const metrics::Cost& c = s.cost;
   std::string out = "<section>\n<h2>Throughput and cost</h2>\n";
@@ -373,6 +403,7 @@ std::string html_text(const Report& report, const std::string& extra_sections) {
   for (const FaultImpact& f : report.impacts.faults) body += fault_section(report, f);
   body += extra_sections;
   body += requests_section(report);
+  body += fleets_section(report);
   body += cost_section(report.summary);
   body += list_section("Warnings", report.summary.warnings);
   body += list_section("Notes", report.impacts.notes);

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "core/metrics/fleets.h"
 #include "core/report/cost_model.h"
 
 namespace faultline::report {
@@ -155,6 +156,45 @@ Json fault(const Report& report, const FaultImpact& f) {
   return out;
 }
 
+/// Of several fleets that share hardware and spares; absent from the summary of a run with one.
+Json fleets(const Report& report) {
+  Json out = Json::array();
+  for (const metrics::FleetFigures& f : metrics::fleet_figures(*report.run, report.options)) {
+    const metrics::Summary& s = f.summary;
+    std::int64_t met = 0;
+    for (const metrics::SloClass& c : s.slo_classes) met += c.met;
+    out.push_back(
+        {{"name", f.name},
+         {"model", f.model},
+         {"gpus", s.gpus},
+         {"spare_gpus", s.spare_gpus},
+         {"instances", s.instances},
+         {"requests", requests(s.requests)},
+         {"attainment", s.requests.arrived > 0
+                            ? Json(static_cast<double>(met) / static_cast<double>(s.requests.arrived))
+                            : Json(nullptr)},
+         {"latency",
+          {{"ttft_s", distribution(s.ttft)}, {"tpot_s", distribution(s.tpot)}, {"e2e_s", distribution(s.latency)}}},
+         {"throughput", throughput(s.throughput)},
+         {"tokens_recomputed", s.tokens_recomputed},
+         {"tokens_lost", s.tokens_lost},
+         {"spare_nodes_taken", f.spare_nodes_taken},
+         {"standbys_taken", f.standbys_taken}});
+  }
+  return out;
+}
+
+Json spares_taken(const Report& report) {
+  Json out = Json::array();
+  for (const metrics::SpareUse& u : metrics::spare_uses(*report.run)) {
+    out.push_back({{"at_s", seconds_or_null(u.at)},
+                   {"fleet", u.fleet},
+                   {"instance", u.instance.v},
+                   {"node", u.node < 0 ? Json(nullptr) : Json(u.node)}});
+  }
+  return out;
+}
+
 }  // namespace
 
 nlohmann::ordered_json summary_json(const Report& report) {
@@ -175,7 +215,7 @@ nlohmann::ordered_json summary_json(const Report& report) {
                        {"goodput_tokens_per_s", c.goodput_tokens_per_s}});
   }
   for (const Source& source : report.sources) sources.push_back({{"what", source.what}, {"source", source.source}});
-  return {
+  Json out{
       {"schema_version", kSummarySchemaVersion},
       {"experiment", s.experiment},
       {"fleet",
@@ -225,6 +265,11 @@ nlohmann::ordered_json summary_json(const Report& report) {
       {"sources", std::move(sources)},
       {"warnings", Json(s.warnings)},
       {"violations", Json(s.violations)}};
+  if (!report.run->fleets.empty()) {
+    out["fleets"] = fleets(report);
+    out["spares_taken"] = spares_taken(report);
+  }
+  return out;
 }
 
 std::string summary_text(const Report& report) {

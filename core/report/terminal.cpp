@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/metrics/fleets.h"
 #include "core/metrics/series.h"
 #include "core/report/cost_model.h"
 #include "core/report/text.h"
@@ -120,6 +121,36 @@ void head(Page& page, const Report& report) {
                                  number(*c.per_1m_output_tokens), printable(c.currency), number(*c.per_1m_all_tokens),
                                  with_commas(c.gpus_serving + c.gpus_spare), number(*c.gpu_price_per_hour),
                                  printable(c.currency)));
+  }
+}
+
+/// Each of several fleets, and who took the spares.
+void fleets(Page& page, const Report& report) {
+  for (const metrics::FleetFigures& f : metrics::fleet_figures(*report.run, report.options)) {
+    const metrics::Summary& s = f.summary;
+    page.blank();
+    page.row(printable(f.name),
+             fmt::format("{} · {} on {} GPUs{} · {} arrived · {} completed · {} failed · {} rejected",
+                         printable(f.model), plural(s.instances, "instance"), with_commas(s.gpus),
+                         s.spare_gpus > 0 ? fmt::format(" + {} spare", s.spare_gpus) : "",
+                         with_commas(s.requests.arrived), with_commas(s.requests.completed),
+                         with_commas(s.requests.failed), with_commas(s.requests.rejected)));
+    const metrics::Throughput& t = s.throughput;
+    const double within = static_cast<double>(t.goodput_requests) / static_cast<double>(s.requests.arrived);
+    page.row("", fmt::format("{} tokens/s out · {} of requests within SLO · TTFT p99 {} · TPOT p99 {}",
+                             number(t.output_tokens_per_s), s.requests.arrived > 0 ? percent(within) : "–",
+                             s.ttft.count > 0 ? time_text(s.ttft.p99) : "–",
+                             s.tpot.count > 0 ? time_text(s.tpot.p99) : "–"));
+    if (f.spare_nodes_taken + f.standbys_taken > 0)
+      page.row("", fmt::format("took {} and {}", plural(f.spare_nodes_taken, "spare node"),
+                               plural(f.standbys_taken, "spare instance")));
+  }
+  const auto uses = metrics::spare_uses(*report.run);
+  if (!uses.empty()) page.blank();
+  for (const metrics::SpareUse& u : uses) {
+    page.row("spare", fmt::format("{}: {} for inst-{} of {}", time_text(u.at - report.run->begin),
+                                  u.node < 0 ? "a spare instance" : fmt::format("node-{}", u.node), u.instance.v,
+                                  printable(u.fleet)));
   }
 }
 
@@ -294,6 +325,7 @@ void fault(Page& page, const Report& report, const FaultImpact& f) {
 std::string terminal_text(const Report& report, const TerminalOptions& options) {
   Page page(options);
   head(page, report);
+  fleets(page, report);
   if (report.impacts.faults.empty()) throughput_chart(page, report, nullptr);
   for (const FaultImpact& f : report.impacts.faults) fault(page, report, f);
   const auto list = [&](const std::vector<std::string>& lines, std::string_view label, bool alarming) {

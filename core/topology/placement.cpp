@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "core/base/assert.h"
+
 namespace faultline::topology {
 namespace {
 
@@ -62,6 +64,32 @@ InstanceNodes divide(const std::vector<NodeId>& nodes, const PlacementSpec& s) {
   return out;
 }
 
+PlacementSpec shape_of(const FurtherInstances& f) {
+  PlacementSpec shape;
+  shape.prefill_nodes = f.prefill_nodes;
+  shape.decode_nodes = f.decode_nodes;
+  shape.mixed_nodes = f.mixed_nodes;
+  return shape;
+}
+
+/// With further fleets: their instances, then the spare ones of all, the first's included.
+bool place_further(Taker& taker, const PlacementSpec& spec, std::vector<InstanceNodes>& placed) {
+  std::vector<NodeId> taken;
+  const auto add = [&](std::uint32_t count, const PlacementSpec& shape) {
+    for (std::uint32_t k = 0; k < count; ++k) {
+      if (!taker.take(shape.nodes_per_instance(), taken)) return false;
+      placed.push_back(divide(taken, shape));
+    }
+    return true;
+  };
+  for (const FurtherInstances& f : spec.further) {
+    if (!add(f.instances, shape_of(f))) return false;
+  }
+  if (!add(spec.spare_instances, spec)) return false;
+  return std::all_of(spec.further.begin(), spec.further.end(),
+                     [&](const FurtherInstances& f) { return add(f.spare_instances, shape_of(f)); });
+}
+
 std::optional<std::uint32_t> number_after(std::string_view text, std::string_view prefix) {
   if (!text.starts_with(prefix) || text.size() == prefix.size()) return std::nullopt;
   const std::string_view digits = text.substr(prefix.size());
@@ -107,10 +135,19 @@ Placement place(const Topology& topology, const PlacementSpec& spec, const confi
   Placement out;
   const std::uint32_t have = topology.layout.nodes, per = spec.nodes_per_instance();
   const std::uint32_t least = std::max(1U, spec.instances);
-  const std::uint64_t need = (std::uint64_t{least} + spec.spare_instances) * per + spec.spare_nodes;
+  std::uint64_t need = (std::uint64_t{least} + spec.spare_instances) * per + spec.spare_nodes;
+  for (const FurtherInstances& f : spec.further) {
+    FAULTLINE_ASSERT(spec.instances > 0 && f.instances > 0, "instances={} further={}", spec.instances, f.instances);
+    need += (std::uint64_t{f.instances} + f.spare_instances) * shape_of(f).nodes_per_instance();
+  }
   if (need > have) {
     std::string parts =
         fmt::format("{} of {} ({} each)", count_of(least, "instance"), shape_name(spec), count_of(per, "node"));
+    for (const FurtherInstances& f : spec.further) {
+      const PlacementSpec shape = shape_of(f);
+      parts += fmt::format(", {} of {} ({} each)", count_of(f.instances + f.spare_instances, "instance"),
+                           shape_name(shape), count_of(shape.nodes_per_instance(), "node"));
+    }
     if (spec.spare_instances > 0) parts += ", " + count_of(spec.spare_instances, "spare instance");
     if (spec.spare_nodes > 0) parts += ", " + count_of(spec.spare_nodes, "spare node");
     diagnostics.error(mark, fmt::format("the placement needs {}, the topology has {}", count_of(need, "node"), have),
@@ -128,9 +165,9 @@ Placement place(const Topology& topology, const PlacementSpec& spec, const confi
   // With an open number of instances the spare ones keep their room: they are placed last but counted first.
   const std::uint32_t most = spec.instances > 0 ? spec.instances : have;
   std::vector<InstanceNodes> placed;
-  while (placed.size() < std::size_t{most} + spec.spare_instances && taker.take(per, taken))
-    placed.push_back(divide(taken, spec));
-  const std::size_t wanted = std::size_t{least} + spec.spare_instances;
+  const std::uint32_t spare_now = spec.further.empty() ? spec.spare_instances : 0;
+  while (placed.size() < std::size_t{most} + spare_now && taker.take(per, taken)) placed.push_back(divide(taken, spec));
+  const std::size_t wanted = std::size_t{least} + spare_now;
   if (placed.size() < wanted) {
     diagnostics.error(
         mark,
@@ -141,7 +178,16 @@ Placement place(const Topology& topology, const PlacementSpec& spec, const confi
                     count_of(have - spec.spare_nodes - placed.size() * per, "node")));
     return out;
   }
-  const auto split = placed.end() - spec.spare_instances;
+  if (!spec.further.empty() && !place_further(taker, spec, placed)) {
+    diagnostics.error(mark,
+                      fmt::format("rule {}: the instances of all fleets do not fit on {} nodes",
+                                  enum_names(&spec.rule)[static_cast<std::size_t>(spec.rule)], have),
+                      "an instance begins a new rack where the rest of one is too small");
+    return out;
+  }
+  std::uint32_t spare_instances = spec.spare_instances;
+  for (const FurtherInstances& f : spec.further) spare_instances += f.spare_instances;
+  const auto split = placed.end() - spare_instances;
   out.instances.assign(placed.begin(), split);
   out.spare_instances.assign(split, placed.end());
   for (std::uint32_t i = 0; i < spec.spare_nodes; ++i) out.spare_nodes.push_back({have - spec.spare_nodes + i});

@@ -28,8 +28,8 @@ struct NodeUse {
 };
 
 struct Placement {
-  std::vector<InstanceNodes> instances;        // inst-0 …
-  std::vector<InstanceNodes> spare_instances;  // spare-inst-0 …
+  std::vector<InstanceNodes> instances;        // inst-0 …; of several fleets, one after the other
+  std::vector<InstanceNodes> spare_instances;  // spare-inst-0 …; likewise
   std::vector<NodeId> spare_nodes;             // spare-0 …
   std::vector<ComponentId> routers;            // router-0 …: a host, or a node where routers stand beside workers
   std::vector<NodeUse> use;                    // by NodeId

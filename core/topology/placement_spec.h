@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <string_view>
+#include <vector>
 
 #include "core/config/fields.h"
 
@@ -24,6 +25,13 @@ enum class RouterPlacement : std::uint8_t {
 };
 constexpr std::array<std::string_view, 2> enum_names(const RouterPlacement*) { return {"hosts", "nodes"}; }
 
+/// Instances of another shape on the same topology: another fleet, which serves another model.
+struct FurtherInstances {
+  std::uint32_t instances = 1;
+  std::uint32_t prefill_nodes = 2, decode_nodes = 2, mixed_nodes = 0;
+  std::uint32_t spare_instances = 0;
+};
+
 struct PlacementSpec {
   std::uint32_t instances = 0;  // 0: as many as fit beside the spares
   /// Nodes of one instance by role, written xPyD; a mixed node does both (1PD).
@@ -35,6 +43,9 @@ struct PlacementSpec {
   std::uint32_t routers = 1;
   RouterPlacement router_placement = RouterPlacement::hosts;
   PlacementRule rule = PlacementRule::pack;
+  /// Placed after those above, which then must be counted (instances > 0); the spare instances of all come last, in the
+  /// same order. Spare nodes and routers are common to all.
+  std::vector<FurtherInstances> further{};
 
   constexpr std::uint32_t nodes_per_instance() const { return prefill_nodes + decode_nodes + mixed_nodes; }
 };

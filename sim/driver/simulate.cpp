@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#include "core/experiment/fleets.h"
 #include "sim/driver/world.h"
 
 namespace faultline::sim {
@@ -20,7 +21,7 @@ record::RunRecord simulate(const experiment::ExperimentSpec& spec, const experim
                            const config::FileReader& reader, const SimulateOptions& options) {
   const double wall = clock_seconds(CLOCK_MONOTONIC), cpu = clock_seconds(CLOCK_PROCESS_CPUTIME_ID);
   config::Diagnostics diagnostics;
-  const auto arrivals = workload::make_source(spec.workload, spec.seed, reader, diagnostics);
+  const auto arrivals = experiment::make_arrivals(spec, reader, diagnostics);
   diagnostics.throw_if_any();
 
   record::RunRecord run = d.describe_run(spec);
@@ -31,16 +32,19 @@ record::RunRecord simulate(const experiment::ExperimentSpec& spec, const experim
   setup.fleet = d.fleet;
   setup.router = d.router;
   setup.agent = d.agent;
-  for (const auto* role : d.group_roles) {
-    setup.groups.push_back({role->pricer.get(), static_cast<std::uint32_t>(role->plan.tp),
-                            static_cast<std::uint32_t>(spec.model.layers), role->experts.get(), role->price});
+  for (std::size_t k = 0; k < experiment::fleet_count(spec); ++k) {
+    auto& shapes = setup.fleets.emplace_back();
+    for (const auto* role : k == 0 ? d.group_roles : d.further[k - 1].group_roles) {
+      shapes.push_back({role->pricer.get(), static_cast<std::uint32_t>(role->plan.tp),
+                        static_cast<std::uint32_t>(experiment::model_of(spec, k).layers), role->experts.get(),
+                        role->price});
+    }
   }
-  setup.engine = spec.engine;
+  setup.fleet_of = d.fleet_of;
   setup.timing = spec.timing;
   setup.retransmission_budget = spec.network.retransmission_budget();
   setup.elastic = spec.recovery.elastic;
   setup.router_restart = spec.router_restart;
-  setup.kv_bytes_per_token = d.kv_bytes_per_token;
   if (options.with_faults) setup.faults = d.faults;
   setup.background = d.background;
   if (options.placebo) {

@@ -79,36 +79,44 @@ World::World(WorldSetup setup, record::RunRecord& run)
     add_entity({Role::node, n}, std::make_unique<control::NodeAgent>(s), topology.node(NodeId{n}));
   }
 
-  groups_per_instance_ = static_cast<std::uint32_t>(setup_.groups.size());
-  for (const auto& shape : setup_.groups) {
-    samples_.emplace_back(*shape.pricer, static_cast<double>(std::size_t{shape.gpus_per_rank} *
-                                                             static_cast<std::size_t>(shape.pricer->ranks())));
+  std::vector<std::uint32_t> first_shape;  // by fleet
+  for (const auto& fleet : setup_.fleets) {
+    first_shape.push_back(static_cast<std::uint32_t>(shapes_.size()));
+    for (const auto& shape : fleet) {
+      shapes_.push_back(&shape);
+      samples_.emplace_back(*shape.pricer, static_cast<double>(std::size_t{shape.gpus_per_rank} *
+                                                               static_cast<std::size_t>(shape.pricer->ranks())));
+    }
   }
   for (const auto& i : setup_.fleet.instances) counted_.push_back(i.serving);
   groups_on_node_.resize(topology.layout.nodes);
   for (std::uint32_t i = 0; i < setup_.instances.size(); ++i) {
-    for (std::uint32_t k = 0; k < groups_per_instance_; ++k) {
+    first_group_.push_back(static_cast<std::uint32_t>(groups_.size()));
+    for (std::uint32_t k = 0; k < setup_.fleets[fleet_of(i)].size(); ++k) {
       const control::GroupSetup& s = setup_.instances[i].groups[k];
       Group g;
-      g.exec = std::make_unique<GroupExecutor>(*setup_.groups[k].pricer);
-      g.exec->count_in(samples_[k]);
+      g.shape = first_shape[fleet_of(i)] + k;
+      g.exec = std::make_unique<GroupExecutor>(*shape_of(g).pricer);
+      g.exec->count_in(samples_[g.shape]);
       g.nodes = s.nodes;
       g.instance = i;
       g.index = k;
+      g.number = static_cast<std::uint32_t>(groups_.size());
       g.role = s.role;
       g.ranks = static_cast<std::uint32_t>(s.ranks);
-      g.gpus_per_rank = setup_.groups[k].gpus_per_rank;
+      g.gpus_per_rank = shape_of(g).gpus_per_rank;
       g.first_gpu = control::first_gpu(setup_.instances[i].groups, k);
       g.workers = setup_.instances[i].up;
       g.head = g.nodes.front();
-      if (const auto* experts = setup_.groups[k].experts) {
+      if (const auto* experts = shape_of(g).experts) {
         g.placement =
             std::shared_ptr<const model::ExpertPlacement>(std::shared_ptr<const void>(), &experts->initial().placement);
       }
-      for (const std::uint32_t n : g.nodes) groups_on_node_[n].push_back(static_cast<std::uint32_t>(groups_.size()));
+      for (const std::uint32_t n : g.nodes) groups_on_node_[n].push_back(g.number);
       groups_.push_back(std::move(g));
     }
   }
+  first_group_.push_back(static_cast<std::uint32_t>(groups_.size()));
   for (const auto& b : setup_.background) {
     truth_.set_link_factor(b.link, kBackground, b.left);
     for (const topology::LinkIndex l : topology.graph.links_of(b.link)) shared_links_.set_factor(l, b.left);
@@ -123,11 +131,11 @@ World::World(WorldSetup setup, record::RunRecord& run)
     writes_.emplace(static_cast<WriteEngine::Owner&>(*this), *net_, paths_, truth_.links(),
                     setup_.retransmission_budget);
   }
-  for (const auto& shape : setup_.groups) {  // one clock for all groups: popularity belongs to the load
-    if (shape.experts == nullptr) continue;
-    if (const Duration d = shape.experts->popularity_spec().drift_period; d.v > 0)
+  for (const auto* shape : shapes_) {  // one clock for all groups: popularity belongs to the load
+    if (shape->experts == nullptr) continue;
+    if (const Duration d = shape->experts->popularity_spec().drift_period; d.v > 0)
       queue_.push(now_ + d, kExpertDrift, 0, 0);
-    if (const Duration d = shape.experts->balance().rebalance_period; d.v > 0) queue_.push(now_ + d, kRebalance, 0, 0);
+    if (const Duration d = shape->experts->balance().rebalance_period; d.v > 0) queue_.push(now_ + d, kRebalance, 0, 0);
     break;
   }
   for (std::uint32_t f = 0; f < setup_.faults.size(); ++f) {
@@ -464,7 +472,7 @@ void World::execute(std::uint32_t index, control::Command& command) {
             const std::uint32_t blamed = observer_.fault_of(c.instance.v);
             if (blamed != kNoFault)
               run_.faults[blamed].kv_bytes_lost +=
-                  (setup_.kv_bytes_per_token * (std::int64_t{c.prefilled} + c.produced)).v;
+                  (setup_.instances[c.instance.v].kv_bytes_per_token * (std::int64_t{c.prefilled} + c.produced)).v;
           }
           if constexpr (std::is_same_v<C, control::NotePhase>) {
             using control::Phase;

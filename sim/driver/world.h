@@ -57,13 +57,13 @@ struct WorldSetup {
     const control::ExpertPlanner* experts = nullptr;  // null: the experts never move
     std::function<std::unique_ptr<model::StepPricer>(const model::ParallelPlan&)> price;
   };
-  std::vector<GroupShape> groups;  // by group index, the same for every instance
-  control::EngineSpec engine;
+  /// By group index, the same for every instance of a fleet; the fleets one after the other.
+  std::vector<std::vector<GroupShape>> fleets;
+  std::vector<std::uint32_t> fleet_of;  // by instance; empty: there is one fleet
   control::TimingSpec timing;
   Duration retransmission_budget;  // a broken RDMA path is reported this long after the break
   control::ElasticSpec elastic;
   Duration router_restart;  // a crashed router process is back after this
-  Bytes kv_bytes_per_token;
   fault::FaultSchedule faults;
   std::vector<experiment::Deployment::Background> background;  // links that others use, too
   workload::ArrivalSource* arrivals = nullptr;
@@ -137,6 +137,8 @@ class World final : public fault::FaultActuator,
     std::vector<std::uint32_t> nodes;
     control::GroupRole role = control::GroupRole::both;
     std::uint32_t instance = 0, index = 0;
+    std::uint32_t number = 0;  // among all groups
+    std::uint32_t shape = 0;   // index into shapes_
     std::uint32_t ranks = 1, gpus_per_rank = 1;
     std::uint32_t first_gpu = 0;  // on each of its nodes
     control::Epoch epoch = 0;
@@ -229,7 +231,15 @@ class World final : public fault::FaultActuator,
   void vanished(ports::Member, ports::Member) override {}  // heartbeats tell
 
   // world_groups.cpp: steps and workers
-  Group& group(std::uint32_t instance, std::uint32_t g) { return groups_[instance * groups_per_instance_ + g]; }
+  Group& group(std::uint32_t instance, std::uint32_t g) { return groups_[first_group_[instance] + g]; }
+  std::uint32_t group_count(std::uint32_t instance) const {
+    return first_group_[instance + 1] - first_group_[instance];
+  }
+  const WorldSetup::GroupShape& shape_of(const Group& g) const { return *shapes_[g.shape]; }
+  const control::EngineSpec& engine_of(std::uint32_t instance) const { return setup_.instances[instance].engine; }
+  std::uint32_t fleet_of(std::uint32_t instance) const {
+    return setup_.fleet_of.empty() ? 0 : setup_.fleet_of[instance];
+  }
   void submit_step(std::uint32_t agent, const control::SubmitStep& s);
   void end_step(Group& g, Cause cause, std::uint32_t rank);
   void schedule_end(Group& g);
@@ -325,7 +335,8 @@ class World final : public fault::FaultActuator,
 
   WorldSetup setup_;
   record::RunRecord& run_;
-  std::vector<model::StepSamples> samples_;  // by group index, of all instances
+  std::vector<const WorldSetup::GroupShape*> shapes_;  // of all fleets
+  std::vector<model::StepSamples> samples_;            // by shape, of all instances
   Observer observer_;
   Truth truth_;
   topology::PathTable paths_;
@@ -336,7 +347,7 @@ class World final : public fault::FaultActuator,
   ports::MessageNet<control::Message> messages_;
   std::vector<Entity> entities_;
   std::uint32_t routers_ = 0, fleet_ = 0, first_instance_ = 0, first_node_ = 0;
-  std::uint32_t groups_per_instance_ = 0;
+  std::vector<std::uint32_t> first_group_;     // by instance, and the number of all groups at the end
   std::vector<bool> counted_;                  // by instance: its GPUs are capacity that the fleet is to have
   std::vector<std::uint32_t> to_be_replaced_;  // instances whose standby is not there yet
   std::vector<Group> groups_;
@@ -374,7 +385,7 @@ class World final : public fault::FaultActuator,
   std::int64_t bad_rollouts_ = 0;  // in force
   double storage_slowdown_ = 1;
   bool stop_ = false;
-  /// By group index, absent GPUs, absent nodes, imbalance in 1/256.
+  /// By shape, absent GPUs, absent nodes, imbalance in 1/256.
   std::map<std::array<std::int64_t, 4>, std::unique_ptr<model::StepPricer>> pricers_;
 };
 

@@ -35,7 +35,7 @@ void World::launch_survivors(Launch l) {
   if (s.kind == StartGroup::Kind::join) {
     time += setup_.elastic.rank_start;
   } else if (s.kind == StartGroup::Kind::restore) {
-    const control::ExpertPlanner* experts = setup_.groups[s.group].experts;
+    const control::ExpertPlanner* experts = shape_of(g).experts;
     FAULTLINE_ASSERT(experts != nullptr && g.placement != nullptr, "group {} has no experts", s.group);
     const std::vector<bool> gone = by_gpu(g, by_rank(g, s.absent));
     l.checked = experts->can_repair(gone);  // enough slots are left
@@ -44,7 +44,7 @@ void World::launch_survivors(Launch l) {
   } else {
     // A step that waits on the dead has not failed yet where heartbeats are quicker than the transport: it ends here.
     if (g.exec->busy()) end_step(g, Cause::canceled, control::kUnknownRank);
-    const control::ExpertPlanner* experts = setup_.groups[s.group].experts;
+    const control::ExpertPlanner* experts = shape_of(g).experts;
     FAULTLINE_ASSERT(experts != nullptr && g.placement != nullptr, "group {} has no experts", s.group);
     g.launching = std::max(g.launching, s.epoch);
     g.waiting = true;
@@ -100,7 +100,7 @@ void World::experts_restored(std::uint32_t index) {
 
 /// The group's ranks are on these nodes from now on.
 void World::move_group(Group& g, const std::vector<std::uint32_t>& nodes) {
-  const std::uint32_t index = g.instance * groups_per_instance_ + g.index;
+  const std::uint32_t index = g.number;
   for (const std::uint32_t n : g.nodes) std::erase(groups_on_node_[n], index);
   g.nodes = nodes;
   for (const std::uint32_t n : g.nodes) groups_on_node_[n].push_back(index);
@@ -144,7 +144,7 @@ void World::begin_whole(Group& g) {
   g.waiting = g.rebalancing = false;
   g.missing = 0;
   g.staged.reset();
-  if (const auto* experts = setup_.groups[g.index].experts) {
+  if (const auto* experts = shape_of(g).experts) {
     auto change = experts->reform(*g.placement, std::vector<bool>(std::size_t{g.ranks} * g.gpus_per_rank), now_, true);
     set_experts(g, std::make_shared<const model::ExpertPlacement>(std::move(change.placement)), change.imbalance);
   }
@@ -152,7 +152,7 @@ void World::begin_whole(Group& g) {
 
 void World::set_experts(Group& g, std::shared_ptr<const model::ExpertPlacement> placement, double imbalance) {
   g.placement = std::move(placement);
-  const auto& shape = setup_.groups[g.index];
+  const auto& shape = shape_of(g);
   // In steps of 1/256, so that drift does not price every group anew each time.
   const auto steps = static_cast<std::int64_t>(imbalance * 256 + 0.5);
   const model::ParallelPlan plan = shape.experts->plan_of(by_gpu(g, g.absent), static_cast<double>(steps) / 256);
@@ -162,7 +162,7 @@ void World::set_experts(Group& g, std::shared_ptr<const model::ExpertPlacement> 
   if (as_built) {
     g.exec->set_pricer(now_, *shape.pricer);
   } else {
-    auto& pricer = pricers_[{static_cast<std::int64_t>(g.index), plan.absent_gpus, plan.absent_nodes, steps}];
+    auto& pricer = pricers_[{static_cast<std::int64_t>(g.shape), plan.absent_gpus, plan.absent_nodes, steps}];
     if (!pricer) pricer = shape.price(plan);
     g.exec->set_pricer(now_, *pricer);
   }
@@ -173,7 +173,7 @@ void World::set_experts(Group& g, std::shared_ptr<const model::ExpertPlacement> 
 void World::expert_drift() {
   Duration period{0};
   for (Group& g : groups_) {
-    const auto* experts = setup_.groups[g.index].experts;
+    const auto* experts = shape_of(g).experts;
     if (experts == nullptr) continue;
     period = experts->popularity_spec().drift_period;
     set_experts(g, g.placement, experts->imbalance(*g.placement, by_gpu(g, g.absent), now_));
@@ -186,7 +186,7 @@ void World::rebalance() {
   Duration period{0};
   for (std::uint32_t k = 0; k < groups_.size(); ++k) {
     Group& g = groups_[k];
-    const auto* experts = setup_.groups[g.index].experts;
+    const auto* experts = shape_of(g).experts;
     if (experts == nullptr) continue;
     period = experts->balance().rebalance_period;
     const std::vector<bool> gone = by_gpu(g, g.absent);
@@ -211,7 +211,7 @@ void World::rebalanced(std::uint32_t index, std::uint64_t generation) {
   Group& g = groups_[index];
   if (!g.rebalancing || g.rebalance != generation) return;
   g.rebalancing = false;
-  const auto* experts = setup_.groups[g.index].experts;
+  const auto* experts = shape_of(g).experts;
   set_experts(g, g.placement, experts->imbalance(*g.placement, by_gpu(g, g.absent), now_));
   refresh(g);
 }

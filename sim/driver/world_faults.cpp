@@ -58,8 +58,8 @@ void World::count_event(fault::CausalEvent event, std::uint32_t instance) {
                f.component.valid()) {
       const NodeId node = setup_.topology->node_of(f.component);
       bool member = !node.valid();
-      for (std::uint32_t k = 0; k < groups_per_instance_ && !member; ++k) {
-        const auto& nodes = groups_[instance * groups_per_instance_ + k].nodes;
+      for (std::uint32_t k = 0; k < group_count(instance) && !member; ++k) {
+        const auto& nodes = group(instance, k).nodes;
         member = std::find(nodes.begin(), nodes.end(), node.v) != nodes.end();
       }
       if (!member) continue;
@@ -101,7 +101,7 @@ void World::touch_affected(std::uint32_t fault) {
       return std::binary_search(nodes.begin(), nodes.end(), NodeId{n});
     });
     if (!member) continue;
-    for (std::uint32_t k = 0; k < groups_per_instance_; ++k) group(x.instance, k).blame = fault;
+    for (std::uint32_t k = 0; k < group_count(x.instance); ++k) group(x.instance, k).blame = fault;
     observer_.touch(now_, x.instance, fault);
   }
 }

@@ -30,8 +30,7 @@ void World::submit_step(std::uint32_t, const control::SubmitStep& s) {
 void World::schedule_end(Group& g) {
   const Instant end = g.exec->end();
   g.generation = ++generation_;
-  if (end != kNever)
-    queue_.push(std::max(now_, end), kGroupEnd, g.instance * groups_per_instance_ + g.index, g.generation);
+  if (end != kNever) queue_.push(std::max(now_, end), kGroupEnd, g.number, g.generation);
 }
 
 void World::group_end(std::uint32_t index, std::uint64_t generation) {
@@ -94,7 +93,7 @@ void World::fail_later(Group& g, Duration after, Cause cause, std::uint32_t rank
   g.fail_cause = cause;
   g.fail_rank = rank;
   g.fail_generation = ++generation_;
-  queue_.push(now_ + after, kGroupFail, g.instance * groups_per_instance_ + g.index, g.fail_generation);
+  queue_.push(now_ + after, kGroupFail, g.number, g.fail_generation);
 }
 
 void World::kill_group(std::uint32_t instance, std::uint32_t index, control::Epoch epoch) {
@@ -116,7 +115,7 @@ void World::launch(std::uint32_t agent, const control::StartGroup& start) {
   Group& g = group(start.instance.v, start.group);
   kill_group(start.instance.v, start.group, start.epoch);
   g.launching = std::max(g.launching, start.epoch);
-  const control::EngineSpec& engine = setup_.engine;
+  const control::EngineSpec& engine = engine_of(start.instance.v);
   launches_.push_back({start, agent, incarnation(agent), false, {}});
   // A first check of the hardware once the processes are up; then the rest of the start.
   queue_.push(now_ + start.delay + (start.warm ? Duration{0} : engine.restart_process), kLaunch,
@@ -170,6 +169,7 @@ void World::launch_step(std::uint32_t index) {
   if (s.kind == control::StartGroup::Kind::restore) return experts_restored(index);
   if (s.kind != control::StartGroup::Kind::whole) return survivors_formed(index);
   Group& g = group(s.instance.v, s.group);
+  const control::EngineSpec& engine = engine_of(g.instance);
   std::uint32_t bad = bad_node_of(s.nodes, true, g, {});
   // A leader that is to start with these workers needs its node too.
   if (bad == control::kUnknownRank && !alive(first_instance_ + s.instance.v) &&
@@ -197,10 +197,10 @@ void World::launch_step(std::uint32_t index) {
       for (std::uint32_t k = 0; k < g.ranks * g.gpus_per_rank / static_cast<std::uint32_t>(s.nodes.size()); ++k)
         truth_.clear_hang(setup_.topology->gpu(nth_gpu(g, n, k)));
     }
-    Duration rest = s.warm ? Duration{0} : setup_.engine.restart_total() - setup_.engine.restart_process;
-    if (!s.warm && s.keep_weights) rest = rest - setup_.engine.restart_weights;
+    Duration rest = s.warm ? Duration{0} : engine.restart_total() - engine.restart_process;
+    if (!s.warm && s.keep_weights) rest = rest - engine.restart_weights;
     if (!s.warm && !s.keep_weights && storage_slowdown_ > 1) {
-      rest += duration_from_seconds(seconds(setup_.engine.restart_weights) * (storage_slowdown_ - 1));
+      rest += duration_from_seconds(seconds(engine.restart_weights) * (storage_slowdown_ - 1));
     }
     queue_.push(now_ + rest, kLaunch, index, 0);
     return;
@@ -277,12 +277,13 @@ World::Health World::health_of(const Group& g) {
   const std::uint32_t per_node = g.ranks * g.gpus_per_rank / static_cast<std::uint32_t>(g.nodes.size());
   bool slow = false;
   h.silent = !agent_listens(g);
+  const control::EngineSpec& engine = engine_of(g.instance);
   if (g.dead) {
     h.stalled = true;
     h.workers_dead = g.dead_cause == Cause::device_lost;
     h.cause = g.dead_cause;
     h.rank = g.dead_rank;
-    h.notice = h.workers_dead ? setup_.engine.process_exit_notice : setup_.retransmission_budget;
+    h.notice = h.workers_dead ? engine.process_exit_notice : setup_.retransmission_budget;
     return h;
   }
   for (std::uint32_t k = 0; k < g.nodes.size(); ++k) {
@@ -306,11 +307,11 @@ World::Health World::health_of(const Group& g) {
         h.rank = h.node_lost || (h.workers_dead && h.rank != rank) ? control::kUnknownRank : rank;
         h.workers_dead = h.stalled = true;
         h.cause = Cause::device_lost;
-        h.notice = setup_.engine.process_exit_notice;
+        h.notice = engine.process_exit_notice;
       } else if (truth_.hung(gpu) && !h.workers_dead) {
         h.stalled = true;
         h.cause = Cause::timeout;
-        h.notice = setup_.engine.collective_timeout;
+        h.notice = engine.collective_timeout;
       }
       slow |= truth_.slow(gpu) != 1;
     }
@@ -342,7 +343,7 @@ World::Health World::health_of(const Group& g) {
           if (!topology.spec.node.xgmi_transit) {
             h.stalled = true;
             h.cause = Cause::device_lost;
-            h.notice = setup_.engine.process_exit_notice;
+            h.notice = engine.process_exit_notice;
             h.workers_dead = true;
           } else {
             h.xgmi = std::min(h.xgmi, 0.5);  // two flows share each link of the detour
@@ -435,9 +436,11 @@ void World::count_places(const control::InstanceUpdate& update) {
   if (update.accepting) {
     counted_[i] = true;
     std::erase(to_be_replaced_, i);
-    if (!before && !to_be_replaced_.empty()) {
-      const std::uint32_t replaced = to_be_replaced_.front();
-      to_be_replaced_.erase(to_be_replaced_.begin());
+    const auto place = std::find_if(to_be_replaced_.begin(), to_be_replaced_.end(),
+                                    [&](std::uint32_t lost) { return fleet_of(lost) == fleet_of(i); });
+    if (!before && place != to_be_replaced_.end()) {
+      const std::uint32_t replaced = *place;
+      to_be_replaced_.erase(place);
       counted_[replaced] = false;
       account_instance(replaced);
     }
@@ -453,8 +456,8 @@ double World::usable_of(const Group& g) const {
   if (!g.workers || g.waiting || g.exec->stalled()) return 0;
   if (!alive(first_instance_ + g.instance)) return 0;  // its leader is gone: nothing is asked of it
   bool prefill = false, decode = false;
-  for (std::uint32_t k = 0; k < groups_per_instance_; ++k) {
-    const Group& x = groups_[g.instance * groups_per_instance_ + k];
+  for (std::uint32_t n = first_group_[g.instance]; n < first_group_[g.instance + 1]; ++n) {
+    const Group& x = groups_[n];
     if (!x.workers || x.waiting || x.exec->stalled()) continue;
     prefill |= x.role != control::GroupRole::decode;
     decode |= x.role != control::GroupRole::prefill;
@@ -464,7 +467,7 @@ double World::usable_of(const Group& g) const {
 }
 
 void World::account_instance(std::uint32_t instance) {
-  for (std::uint32_t k = 0; k < groups_per_instance_; ++k) account_usable(group(instance, k));
+  for (std::uint32_t k = 0; k < group_count(instance); ++k) account_usable(group(instance, k));
 }
 
 void World::account_usable(Group& g) { set_usable(g, usable_of(g)); }

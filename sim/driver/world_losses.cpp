@@ -17,8 +17,8 @@ std::int64_t World::unreported_steps(std::uint32_t instance, std::uint32_t index
 
 /// What the leader of an instance holds at this instant, the steps that it has not been told of included.
 control::Commands World::held_by(std::uint32_t instance) {
-  std::vector<std::int64_t> more(groups_per_instance_);
-  for (std::uint32_t g = 0; g < groups_per_instance_; ++g) more[g] = unreported_steps(instance, g);
+  std::vector<std::int64_t> more(group_count(instance));
+  for (std::uint32_t g = 0; g < more.size(); ++g) more[g] = unreported_steps(instance, g);
   control::Commands notes;
   leader(instance).account_loss(more, notes);
   return notes;
@@ -32,15 +32,15 @@ void World::give_up(Group& g, OpId op, std::int64_t steps) {
 /// The leader forgets sequences in the middle of a run: what they had by now is lost, not what it knew of.
 void World::step_that_may_lose(std::uint32_t e, const control::Event& event) {
   const std::uint32_t i = entities_[e].address.index;
-  std::vector<OpId> op(groups_per_instance_);
-  std::vector<std::int64_t> steps(groups_per_instance_);
-  for (std::uint32_t k = 0; k < groups_per_instance_; ++k) {
+  std::vector<OpId> op(group_count(i));
+  std::vector<std::int64_t> steps(group_count(i));
+  for (std::uint32_t k = 0; k < op.size(); ++k) {
     op[k] = leader(i).running(k);
     steps[k] = unreported_steps(i, k);
   }
   control::Commands held = held_by(i);
   entities_[e].controller->step(now_, event, commands_);
-  for (std::uint32_t k = 0; k < groups_per_instance_; ++k) {
+  for (std::uint32_t k = 0; k < op.size(); ++k) {
     if (!op[k].valid() || leader(i).running(k) == op[k]) continue;
     // Survivors of a group that keeps them do the steps again that nobody reported.
     const bool redone = leader(i).decoding(k) > 0;
@@ -107,7 +107,7 @@ void World::crash(std::uint32_t index, bool process_only) {
       post_local(router->second.router,
                  control::StreamCut{held.request, run_.requests[held.request.v].attempts - 1U, held.produced});
     }
-    for (std::uint32_t k = 0; k < groups_per_instance_; ++k) {
+    for (std::uint32_t k = 0; k < group_count(e.address.index); ++k) {
       const OpId op = leader(e.address.index).running(k);
       if (op.valid()) give_up(group(e.address.index, k), op, unreported_steps(e.address.index, k));
     }

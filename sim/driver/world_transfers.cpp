@@ -42,7 +42,7 @@ void World::post_write(std::uint32_t agent, const control::PostWrite& w) {
   if (computing) {
     transfers_of_step_[w.push.step].push_back(index);
     if (from.exec->end() != kNever) {
-      wait = (from.exec->end() - from.exec->began()) / std::max(1U, setup_.groups[w.push.from_group].layers);
+      wait = (from.exec->end() - from.exec->began()) / std::max(1U, shape_of(from).layers);
     }
   } else {
     t.step_done = true;
@@ -71,7 +71,7 @@ bool World::choose_path(Transfer& t, std::vector<topology::LinkIndex>& path, Byt
     if (s > 0) path.swap(other_path_);
   }
   bytes = t.push.bytes / shards;
-  const std::int64_t layers = std::max(1U, setup_.groups[t.push.from_group].layers);
+  const std::int64_t layers = std::max(1U, shape_of(from).layers);
   t.tail = path.empty() ? Duration{0}
                         : Duration{static_cast<std::int64_t>(static_cast<double>((bytes / layers).v) * 1e9 /
                                                              static_cast<double>(worst.v))} +

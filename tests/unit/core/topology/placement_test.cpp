@@ -43,6 +43,27 @@ TEST(Placement, PackFillsRackAfterRackInRoleOrder) {
   EXPECT_EQ(p.use[9].role, NodeRole::unused);
 }
 
+TEST(Placement, FurtherFleetsFollowTheFirstAndAllSpareInstancesComeLast) {
+  const Topology t = cluster(20);
+  const Placement p = place_ok(t, {.instances = 2,
+                                   .prefill_nodes = 1,
+                                   .decode_nodes = 2,
+                                   .spare_nodes = 2,
+                                   .spare_instances = 1,
+                                   .further = {{.instances = 3, .prefill_nodes = 1, .decode_nodes = 1}}});
+  ASSERT_EQ(p.instances.size(), 5U);
+  ASSERT_EQ(p.spare_instances.size(), 1U);
+  EXPECT_THAT(numbers(p.instances[1].all()), ElementsAre(3, 4, 5));
+  EXPECT_THAT(numbers(p.instances[2].all()), ElementsAre(6, 7));
+  EXPECT_THAT(numbers(p.instances[4].all()), ElementsAre(10, 11));
+  EXPECT_THAT(numbers(p.spare_instances[0].all()), ElementsAre(12, 13, 14));
+  EXPECT_THAT(numbers(p.spare_nodes), ElementsAre(18, 19));
+  EXPECT_EQ(p.use[11].instance, 4U);
+  EXPECT_EQ(p.use[12].instance, 5U) << "spare instances count on after all instances";
+  EXPECT_EQ(Names(t, p).by_use(t.node(NodeId{11})), "inst-4.d-0");
+  EXPECT_EQ(Names(t, p).by_use(t.node(NodeId{13})), "spare-inst-0.d-0");
+}
+
 TEST(Placement, SpreadPutsTheNodesOfAnInstanceIntoDifferentRacks) {
   const Topology t = cluster(11);  // racks of 4, 4 and 3
   const Placement p =
