@@ -192,6 +192,8 @@ class InstanceController final : public Controller {
   // instance_replicas.cpp: copies of decoding sequences on neighbours
   void place_replica(Slot& slot);
   void drop_replica(Slot& slot);
+  /// True where `blocks` are free on the rank, or are after copies that it holds gave way.
+  bool make_room(std::size_t group, std::size_t rank, std::int32_t blocks);
   void drop_replicas(std::uint32_t g, const std::vector<bool>& gone);
   void replicate_soon(Commands& out);
   void replicate(std::uint32_t g, Commands& out);

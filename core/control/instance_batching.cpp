@@ -63,8 +63,7 @@ bool InstanceController::admit(std::uint32_t g, std::int32_t r, Slot& slot) {
   Rank& rank = group.ranks[static_cast<std::size_t>(r)];
   const std::int32_t total = blocks_for(std::int64_t{slot.prompt} + slot.output);
   if (group.setup.role == GroupRole::both) {
-    if (rank.blocks_used + total > group.setup.kv_blocks_per_rank || rank.reserved >= setup_.engine.max_num_seqs)
-      return false;
+    if (rank.reserved >= setup_.engine.max_num_seqs || !make_room(g, static_cast<std::size_t>(r), total)) return false;
     change(rank, [&](Rank& x) {
       x.blocks_used += total;
       ++x.reserved;
@@ -96,6 +95,18 @@ bool InstanceController::admit(std::uint32_t g, std::int32_t r, Slot& slot) {
           best_group = static_cast<std::int16_t>(d);
           best_rank = static_cast<std::int16_t>(k);
         }
+      }
+    }
+    // Where no rank has room beside the copies that it holds, these give way to the request.
+    for (std::size_t d = 0; best == nullptr && setup_.replication.enabled && d < groups_.size(); ++d) {
+      Group& candidate = groups_[d];
+      if (candidate.state != GroupState::up || candidate.setup.role == GroupRole::prefill) continue;
+      for (std::size_t k = 0; best == nullptr && k < candidate.ranks.size(); ++k) {
+        Rank& x = candidate.ranks[k];
+        if (x.absent || x.reserved >= setup_.engine.max_num_seqs || !make_room(d, k, total)) continue;
+        best = &x;
+        best_group = static_cast<std::int16_t>(d);
+        best_rank = static_cast<std::int16_t>(k);
       }
     }
     if (best == nullptr) return false;

@@ -4,8 +4,9 @@
 // Every `interval` a group stops at a step boundary, and each of its ranks pushes the whole blocks that are new since
 // the last push: one push a pair of ranks, over the same network as hand-offs. A copy takes KV blocks of the rank that
 // holds it, reserved with the request (as many as the original, so that it can take over in place); where there is no
-// room the request goes without. A sequence that goes on from its copy makes the tokens anew that its last blocks did
-// not hold, one a step like any other; the client has them already.
+// room the request goes without, and a request that finds no other room takes that of copies. A sequence that goes on
+// from its copy makes the tokens anew that its last blocks did not hold, one a step like any other; the client has them
+// already.
 #include <algorithm>
 #include <tuple>
 
@@ -85,6 +86,33 @@ void InstanceController::drop_replica(Slot& slot) {
     s.replica_blocks = s.replicated = 0;
     s.replica_op = OpId{};
   });
+}
+
+/// Those with the fewest tokens go first: they save least. A copy that is being written stays.
+bool InstanceController::make_room(std::size_t g, std::size_t rank_index, std::int32_t blocks) {
+  const Group& group = groups_[g];
+  const Rank& rank = group.ranks[rank_index];
+  std::int64_t lacking = rank.blocks_used + std::int64_t{blocks} - group.setup.kv_blocks_per_rank;
+  if (lacking <= 0) return true;
+  if (rank.copies < lacking) return false;
+  std::vector<std::pair<std::int32_t, std::uint32_t>> held;  // tokens there, slot
+  std::int64_t idle = 0;
+  for (std::uint32_t i = 0; i < slots_.size(); ++i) {
+    const Slot& s = slots_[i];
+    if (s.state == State::free || s.replica_group != static_cast<std::int16_t>(g) ||
+        s.replica_rank != static_cast<std::int16_t>(rank_index) || s.replica_op.valid())
+      continue;
+    held.emplace_back(s.replicated, i);
+    idle += s.replica_blocks;
+  }
+  if (idle < lacking) return false;
+  std::sort(held.begin(), held.end());
+  for (const auto& [tokens, i] : held) {
+    if (lacking <= 0) break;
+    lacking -= slots_[i].replica_blocks;
+    drop_replica(slots_[i]);
+  }
+  return true;
 }
 
 /// Ranks are lost (all of the group where `gone` is empty): with them the pushes from and to them, and the copies that

@@ -105,6 +105,34 @@ TEST_F(Replicas, LosingTheCopysNodeLosesNoRequest) {
   x.check();
 }
 
+TEST_F(Replicas, ACopyGivesWayToARequestThatHasNoOtherRoom) {
+  // Either decode rank has 24 blocks. Two requests of nine blocks (32 + 100 tokens) run on one each, with the copy of
+  // the other beside them; a third finds six free blocks on either.
+  InstanceSetup s = setup();
+  s.groups[0].kv_blocks_per_rank = 1000;
+  InstanceController x(s);
+  decode(x);
+  ASSERT_EQ(pushes_.size(), 1U);
+  const auto admitted = [&](std::uint32_t id) {
+    const Commands c = feed(x, at(2_s), router_at(0), SubmitRequest{RequestId{id}, 0, 32, 100, 0});
+    const auto steps = sent<RunStep>(c);
+    EXPECT_EQ(steps.size(), sent<PushKv>(c).size());
+    if (steps.empty()) return std::uint32_t{0};
+    const PushKv push = sent<PushKv>(c).at(0).second;
+    feed(x, at(2_s), agent_at(0), StepReport{steps[0].second.op, 0, 0, 1});
+    feed(x, at(2_s), agent_at(0), KvReport{push.op, push.slot});
+    x.check();
+    return push.to_node;
+  };
+  const std::uint32_t other = 3 - first_.index;
+  EXPECT_EQ(admitted(1), other);
+  // The first request's copy is being written there and stays; the second's gives way.
+  EXPECT_EQ(admitted(2), first_.index);
+  feed(x, at(3_s), pushes_[0].first, KvReport{pushes_[0].second.op, pushes_[0].second.slot});
+  EXPECT_EQ(admitted(3), other) << "written by now, and in the way of a request";
+  EXPECT_EQ(admitted(4), 0U) << "there is nothing left to give way";
+}
+
 TEST_F(Replicas, WithoutTheSettingNothingIsSent) {
   InstanceController x(setup(false));
   feed(x, at(0_s), Started{});
