@@ -249,6 +249,7 @@ class World final : public fault::FaultActuator,
   void kill_group(std::uint32_t instance, std::uint32_t g, control::Epoch epoch);
   void note_dead_ranks(Group& g);
   void count_places(const control::InstanceUpdate& update);
+  bool maintained(std::uint32_t instance) const;
   void launch(std::uint32_t agent, const control::StartGroup& start);
   void launch_step(std::uint32_t index);
   void refresh(Group& g);

@@ -444,11 +444,24 @@ void World::count_places(const control::InstanceUpdate& update) {
       counted_[replaced] = false;
       account_instance(replaced);
     }
-  } else if (!update.serving) {
+  } else if (!update.serving && !maintained(i)) {
     counted_[i] = false;
     std::erase(to_be_replaced_, i);
   }
   if (counted_[i] != before) account_instance(i);
+}
+
+/// Down for the operator's work, and to serve again afterwards: its place stays one that is to serve.
+bool World::maintained(std::uint32_t instance) const {
+  for (std::uint32_t f = 0; f < setup_.faults.size(); ++f) {
+    if (!active_[f] || setup_.faults[f].kind != fault::FaultKind::node_maintenance) continue;
+    const std::uint32_t node = setup_.topology->node_of(setup_.faults[f].component).v;
+    for (std::uint32_t n = first_group_[instance]; n < first_group_[instance + 1]; ++n) {
+      const auto& nodes = groups_[n].nodes;
+      if (std::find(nodes.begin(), nodes.end(), node) != nodes.end()) return true;
+    }
+  }
+  return false;
 }
 
 double World::usable_of(const Group& g) const {

@@ -155,6 +155,24 @@ TEST(FaultModels, AMaintenanceWithALongDrainRetriesNothingAndAShortOneDoes) {
   EXPECT_GT(retried(crash), 0);
 }
 
+TEST(FaultModels, AMaintenanceTakesCapacityFromTheEndOfTheDrainToTheNextStart) {
+  const test::Outcome o = run("{kind: node.maintenance, target: inst-0.d-0, at: 20 s, drain: 20 s, duration: 20 s}");
+  double lost = 0;
+  Instant first = kNever, last{0};
+  for (const auto& c : o.run.capacity) {
+    EXPECT_EQ(c.instance.v, 0U);
+    lost += (1 - c.usable) * seconds(c.to - c.from);
+    first = std::min(first, c.from);
+    last = std::max(last, c.to);
+  }
+  const double start = seconds(test::spec_of(fleet("")).engine.restart_total());
+  // Eight GPUs: what they have is drained within the 20 s, the node is off from 40 s to 60 s, then all of them start.
+  EXPECT_GT(first.ns, 20'000'000'000);
+  EXPECT_LT(first.ns, 40'000'000'000);
+  EXPECT_NEAR(seconds(last - Instant{60'000'000'000}), start, 1) << "messages and the first look at the node";
+  EXPECT_NEAR(lost, 8 * seconds(last - first), 1e-6);
+}
+
 TEST(FaultModels, AMaintenanceOutlivesTheFleetManagerThatWasToldOfIt) {
   // The fleet manager runs on instance 0's first node and dies with it, twice: while instance 1 is down for the
   // maintenance of a node, and, in the second run, over the end of that.
