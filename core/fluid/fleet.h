@@ -126,6 +126,9 @@ class Fleet {
   // What it costs: fleet_account.cpp.
   double use_of(const Group& g) const;
   void hit(Group& g);
+  /// Counts `n` requests on a group as interrupted, each with `tokens` made so far.
+  void interrupt(const Group& g, double n, double tokens, double prompt);
+  double came_while_hung(const Group& g, Duration after) const;
   void account(std::uint32_t i);
   void advance(Instant to);
   FaultCost* cost(std::uint32_t fault) { return fault == kNone ? nullptr : &result_.costs[fault]; }

@@ -21,23 +21,38 @@ double Fleet::use_of(const Group& g) const {
 
 /// Requests on a group when it stops, by Little's law.
 void Fleet::hit(Group& g) {
-  const Instance& x = owner(g);
   if (!g.up) return;
-  const double n = role(g).held_at(use_of(g));
+  const bool prefill = g.role == GroupRole::prefill;
+  const Load& load = capacity_.load;
+  interrupt(g, role(g).held_at(use_of(g)), prefill ? 0 : load.output_age,
+            prefill ? load.prompt_mean / 2 : load.prompt_mean);
+}
+
+void Fleet::interrupt(const Group& g, double n, double tokens, double prompt) {
+  const Instance& x = owner(g);
   result_.hit += n;
   // Who is in decode at a random moment has longer outputs than who arrives: E[S^2] / E[S].
-  hit_tokens_ += n * (g.role == GroupRole::prefill ? capacity_.load.output_mean : 2 * capacity_.load.output_age);
+  hit_tokens_ += n * (tokens > 0 ? 2 * tokens : capacity_.load.output_mean);
   if (FaultCost* c = cost(x.blame)) c->hit += n;
   if (spec_.engine.gateway_replays) {
     result_.retried += n;
-    const double again = g.role == GroupRole::prefill ? capacity_.load.prompt_mean / 2
-                                                      : capacity_.load.prompt_mean + capacity_.load.output_age;
-    result_.tokens_recomputed += n * again;
+    result_.tokens_recomputed += n * (prompt + tokens);
   } else {
     result_.failed += n;
     if (FaultCost* c = cost(x.blame)) c->failed += n;
-    if (g.role != GroupRole::prefill) result_.tokens_lost += n * capacity_.load.output_age;
+    result_.tokens_lost += n * tokens;
   }
+}
+
+/// Nobody knows that it hangs, so requests are sent there on. Routers that look at the load stop when it is that of the
+/// others, who share its part of all that is in flight meanwhile: held / (instances - 1) more. Round robin goes on.
+double Fleet::came_while_hung(const Group& g, Duration after) const {
+  const double use = use_of(g), all = use * role(g).requests_per_s * seconds(after);
+  if (spec_.router.policy == control::RoutePolicy::round_robin) return all;
+  const auto others = std::count_if(instances_.begin(), instances_.end(), [&](const Instance& x) {
+    return &x != &instances_[g.instance] && x.serving && can_serve(x);
+  });
+  return others > 0 ? std::min(all, role(g).held_at(use) / static_cast<double>(others)) : all;
 }
 
 /// Brings the sums in line with an instance whose state changed.

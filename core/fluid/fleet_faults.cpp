@@ -158,6 +158,8 @@ void Fleet::notice(std::uint32_t id, std::uint32_t generation) {
   if (generation != g.generation || !g.stalled || !g.up) return;
   Instance& x = owner(g);
   if (FaultCost* c = cost(x.blame); c && c->detect_s < 0) c->detect_s = seconds(now_ - x.fault_at);
+  if (x.blame != kNone && d_.faults[x.blame].kind == FaultKind::gpu_hang)
+    interrupt(g, came_while_hung(g, now_ - x.fault_at), 0, capacity_.load.prompt_mean);
   open_incident(g.instance, std::uint64_t{1} << g.index);
 }
 

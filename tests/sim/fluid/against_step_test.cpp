@@ -15,7 +15,7 @@ struct Scenario {
   const char* fault;
   const char* policy;
   const char* unit;
-  /// Of the requests interrupted; 0: not compared (a hung group takes in more requests until it is noticed).
+  /// Of the requests interrupted; 0: not compared.
   double interrupted = 0.3;
 };
 
@@ -74,7 +74,7 @@ INSTANTIATE_TEST_SUITE_P(
         Scenario{"DeadGpuSpareInstance", "{kind: gpu.failstop, target: inst-1.d-0.gpu-3, at: 120 s, repair: 200 s}",
                  "spare_instance", "instance"},
         Scenario{"HangSpareNode", "{kind: gpu.hang, target: inst-1.d-1.gpu-3, at: 120 s, duration: 300 s}",
-                 "spare_node", "instance", 0},
+                 "spare_node", "instance"},
         Scenario{"NodeCrashRestart", "{kind: node.crash, target: inst-1.d-1, at: 120 s, repair: 200 s}", "restart",
                  "instance"},
         Scenario{"NodeCrashSpareNode", "{kind: node.crash, target: inst-1.d-1, at: 120 s, repair: 200 s}", "spare_node",
