@@ -20,7 +20,8 @@ namespace {
 
 struct Entry {
   std::string file, name, question, answer, out;
-  int status = -1;  // of its process; -1: never started
+  bool fluid = false;  // its figures are other ones: it has a report, and no row of the table
+  int status = -1;     // of its process; -1: never started
 };
 
 std::string last_part(const std::string& name) {
@@ -57,7 +58,8 @@ std::vector<Entry> check_all(const RunOptions& options, const std::vector<std::s
         errors += fmt::format("{}: error: the name '{}' is taken by {}\n  outputs go to a folder of that name\n", file,
                               name, at->second);
       }
-      entries.push_back({file, name, loaded.spec.question, loaded.spec.answer, root + "/" + name});
+      entries.push_back({file, name, loaded.spec.question, loaded.spec.answer, root + "/" + name,
+                         loaded.spec.fidelity == experiment::Fidelity::fluid});
     } catch (const config::ConfigError& e) {
       errors += e.what();
     }
@@ -136,7 +138,7 @@ int run_many(const RunOptions& options, const std::vector<std::string>& files) {
   std::vector<report::Variant> variants;
   config::Diagnostics diagnostics;
   for (const Entry& e : entries) {
-    if (e.status != 0 && e.status != 130) continue;
+    if (e.fluid || (e.status != 0 && e.status != 130)) continue;
     const std::string path = e.out + "/summary.json";
     const std::string row =
         (uses[last_part(e.name)] == 1 ? last_part(e.name) : e.name) + (e.status == 130 ? " (part)" : "");
@@ -166,12 +168,14 @@ int run_many(const RunOptions& options, const std::vector<std::string>& files) {
   }
   if (options.json) {
     fmt::print("{}\n", json.dump(2));
-  } else if (!options.quiet) {
+  } else if (!options.quiet && !variants.empty()) {
     fmt::print("\n{}\nwritten: {}/comparison.{{{}json}}, and each run's outputs in {}/<name>\n",
                report::variants_text(title, variants), folder, options.no_html ? "" : "html,", folder);
   }
   int status = 0;
   for (const Entry& e : entries) {
+    if (e.fluid && e.status == 0 && !options.quiet)
+      fmt::print(stderr, "not in the table: {} is fluid; its report is in {}\n", e.name, e.out);
     if (e.status == 0) continue;
     if (e.status > 0 && e.status != 130)
       fmt::print(stderr, "faultline: error: {} failed with status {}\n", e.file, e.status);
