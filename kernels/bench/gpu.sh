@@ -18,7 +18,7 @@ step() { echo "== $1"; shift; local began=$SECONDS; "$@" || failed="$failed $1";
 build() { cmake --preset gpu ${CMAKE_ARGS:-} > "$out/configure.log" 2>&1 && cmake --build --preset gpu > "$out/build.log" 2>&1 || { tail -30 "$out/build.log"; return 1; }; }
 test_all() {
   FAULTLINE_GPU=1 $bin/test_kernels --gtest_filter="${TESTS:-*}" > "$out/test_gpu.log" 2>&1; local rc=$?
-  grep -E "^\[  (PASSED|FAILED|SKIPPED)|tokens compared" "$out/test_gpu.log"; return $rc
+  grep -E "^\[  (PASSED|FAILED|SKIPPED)|tokens (of|each)|prompts (drawn|compared)" "$out/test_gpu.log"; return $rc
 }
 # The sanitizers make kernels tens of times slower: what they run has small shapes, ragged and empty ones among them.
 sanitized="Gemm.*:Mla*:Gqa*:Attention.*:FusedMoe.*:Router.*:Exchange.*:RmsNorm.*:Embed.*:Sample.*Device*:Sample.Not*:Probe.*:Quantize.*:Fp8.EveryDevice*:-*Refused*:*TallTile*:*LargeProblems*"

@@ -15,8 +15,9 @@ inline constexpr float kMasked = -3e38F;
 /// kInside: V is the first part of K's rows (launch.cpp checks that the pointers say so).
 template <class T, int kM, int kDq, int kDv, bool kInside>
 FAULTLINE_DEV void attention(const Block& b, const AttentionArgs& p) {
-  constexpr int kP = kPageTokens, kLineQ = kDq * T::kBytes + kPad, kLineP = kP * T::kBytes + kPad;
-  constexpr int kScratch = kTurnedBytes < kDv >> kM * kP * 4 ? kTurnedBytes<kDv> : kM * kP * 4;
+  constexpr int kP = kPageTokens, kLineQ = kDq * kQueryBytes<T> + kPad, kLineP = kP * kProbabilityBytes<T> + kPad;
+  constexpr int kLineS = kScoreLine<kP>, kParts = kScoreParts<kM>, kScores = kParts * kM * kLineS * 4;
+  constexpr int kScratch = kTurnedBytes < kDv >> kScores ? kTurnedBytes<kDv> : kScores;
   const int group = p.heads / p.kv_heads, head = b.y();
   const int sequence = b.z() / p.splits, split = b.z() % p.splits;
   const int new_tokens = p.q_len[sequence], rows = new_tokens * group, row0 = b.x() * kM;
@@ -48,7 +49,7 @@ FAULTLINE_DEV void attention(const Block& b, const AttentionArgs& p) {
   b.each(kM * kChunks, [&](int e) {
     const int i = e / kChunks, c = e % kChunks, r = row0 + (i < valid_rows ? i : valid_rows - 1);
     const std::uint8_t* from = p.q + (token0 + r / group) * p.q_token + (head * group + r % group) * p.q_head + c * 16;
-    copy16(&q[i * kLineQ + c * 16], from);
+    put_query<T>(q + i * kLineQ, c, from);
   });
   b.each(kM, [&](int i) {
     peak[i] = kMasked;
@@ -91,28 +92,26 @@ FAULTLINE_DEV void attention(const Block& b, const AttentionArgs& p) {
     const auto key = keys;
     const auto value = values;
     if (t0 + kP < end) next = fetch(t0 + kP);  // while this tile is worked on
-    Acc<kM, kP> scores;
+    ScoreAcc<kM, kP> scores;
     b.zero(scores);
-    b.template mma_rows<T>(scores, q, kLineQ, key.rows(p.k), key.stride, kDq * T::kBytes);
+    b.template mma_scores<T>(scores, q, kLineQ, key.rows(p.k), key.stride, kDq * T::kBytes);
     if constexpr (kTurnedBytes < kDv >> 0) b.barrier();  // the last tile's values have been turned: scratch is free
     b.map(scores, [&](int i, int t, float& v) {
       const int seen = sees[i] - t0;
-      score[i * kP + t] = t < there && t < seen ? v * p.score_scale : kMasked;
+      const int part = score_part<kM>();
+      const float hidden = part == 0 ? kMasked : 0.0F;
+      score[(part * kM + i) * kLineS + t] = t < there && t < seen ? v * p.score_scale : hidden;
     });
     b.barrier();
     b.narrow_rows(kM, [&](int i, auto w) {
-      Lds<float> s = score + i * kP;
-      const float before = peak[i], here = w.max_of(kP, [&](int t) { return s[t]; });
+      Lds<float> s = score + i * kLineS;
+      const float before = peak[i], here = w.max_of(kP, [&](int t) {
+        if constexpr (kParts == 2) s[t] += s[t + kM * kLineS];
+        return s[t];
+      });
       const float now = here > before ? here : before;
       const float added = w.sum_of(kP, [&](int t) { return s[t] = exp2(s[t] - now); });
-      w.each(kP, [&](int t) {  // the lane that wrote s[t] reads it
-        const float e = s[t];
-        if constexpr (T::kBytes == 1) {
-          probability[probability_at<T, kLineP>(i, t)] = to_fp8(e * kFp8Target);
-        } else {
-          store_bf16(&probability[probability_at<T, kLineP>(i, t)], e);
-        }
-      });
+      w.each(kP, [&](int t) { put_probability<T>(probability + i * kLineP, t, s[t]); });  // by the lane that wrote s[t]
       const float a = exp2(before - now), old = sum[i];
       w.sync();
       w.once([&] {
@@ -154,38 +153,58 @@ template <int kDv>
 FAULTLINE_DEV void attention_merge(const Block& b, const AttentionArgs& p) {
   const int sequence = b.y(), rows = p.q_len[sequence] * p.heads, row0 = b.x() * 4;
   if (row0 >= rows) return;
-  Lds<float> shares = Block::shared<float, 4 * 16, 0>();
-  b.rows(rows - row0 < 4 ? rows - row0 : 4, [&](int i, Wave w) {
-    const int r = row0 + i, token = r / p.heads, cached = p.kv_len[sequence];
-    const std::size_t at = static_cast<std::size_t>(p.q_start[sequence] + token) * p.heads + r % p.heads;
-    const std::size_t all = static_cast<std::size_t>(p.tokens) * p.heads;
+  constexpr int kShares = 16;  // of a row, kept in LDS; a longer sequence computes the rest again for each value
+  Lds<float> shares = Block::shared<float, 4 * kShares, 0>();
+  Lds<float> peaks = Block::shared<float, 4, 1>(), sums = Block::shared<float, 4, 2>();
+  Lds<int> counts = Block::shared<int, 4, 3>();
+  const std::size_t all = static_cast<std::size_t>(p.tokens) * p.heads;
+  auto place = [&](int i) {  // token and head of row i as one index
+    const int r = row0 + i;
+    return static_cast<std::size_t>(p.q_start[sequence] + r / p.heads) * p.heads + r % p.heads;
+  };
+  const int here = rows - row0 < 4 ? rows - row0 : 4;
+  b.rows(here, [&](int i, Wave w) {
+    const int token = (row0 + i) / p.heads, cached = p.kv_len[sequence];
+    const std::size_t at = place(i);
     int sees = p.causal ? cached - p.q_len[sequence] + token + 1 : cached;
     sees = sees < cached ? sees : cached;
     const int wanted = sees > 0 ? (sees + p.split_tokens - 1) / p.split_tokens : 0;
     const int parts = wanted < p.splits ? wanted : p.splits;
     float peak = kMasked;
+    FAULTLINE_UNROLL_LOADS
     for (int s = 0; s < parts; ++s) {
       const float m = p.peaks[(s * all + at) * 2];
       peak = m > peak || m != m ? m : peak;  // NaN wins, so that it shows in the result
     }
-    constexpr int kShares = 16;  // kept in LDS; a longer sequence computes the rest again for each value
     Lds<float> share = shares + i * kShares;
     w.each(parts < kShares ? parts : kShares, [&](int s) { share[s] = exp2(p.peaks[(s * all + at) * 2] - peak); });
     w.sync();
-    auto share_of = [&](int s) { return s < kShares ? share[s] : exp2(p.peaks[(s * all + at) * 2] - peak); };
     float sum = 0;
-    for (int s = 0; s < parts; ++s) sum = fused(p.peaks[(s * all + at) * 2 + 1], share_of(s), sum);
-    // Four values at a time: their loads are under way together, their sums are formed in the order of the splits.
-    w.each(kDv / 4, [&](int d) {
-      float v[4] = {};
-      const float* from = p.partial + at * kDv + 4 * d;
-      FAULTLINE_UNROLL_LOADS
-      for (int s = 0; s < parts; ++s) {
-        const float f = share_of(s);
-        for (int e = 0; e < 4; ++e) v[e] = fused(from[s * all * kDv + e], f, v[e]);
-      }
-      for (int e = 0; e < 4; ++e) p.out[at * kDv + 4 * d + e] = to_bf16(parts > 0 ? v[e] / sum : 0.0F);
+    FAULTLINE_UNROLL_LOADS
+    for (int s = 0; s < parts; ++s)
+      sum = fused(p.peaks[(s * all + at) * 2 + 1], s < kShares ? share[s] : exp2(p.peaks[(s * all + at) * 2] - peak),
+                  sum);
+    w.once([&] {
+      peaks[i] = peak;
+      sums[i] = sum;
+      counts[i] = parts;
     });
+  });
+  b.barrier();
+  // Four values at a time: their loads are under way together, their sums are formed in the order of the splits.
+  b.each(here * (kDv / 4), [&](int e) {
+    const int i = e / (kDv / 4), d = e % (kDv / 4), parts = counts[i];
+    const std::size_t at = place(i);
+    const float* from = p.partial + at * kDv + 4 * d;
+    float v[4] = {};
+    FAULTLINE_UNROLL_LOADS
+    for (int s = 0; s < parts; ++s) {
+      const float f = s < kShares ? shares[i * kShares + s] : exp2(p.peaks[(s * all + at) * 2] - peaks[i]);
+      float x[4];
+      load_four(from + s * all * kDv, x);
+      for (int c = 0; c < 4; ++c) v[c] = fused(x[c], f, v[c]);
+    }
+    for (int c = 0; c < 4; ++c) p.out[at * kDv + 4 * d + c] = to_bf16(parts > 0 ? v[c] / sums[i] : 0.0F);
   });
 }
 

@@ -76,6 +76,7 @@ inline float from_fp8(std::uint8_t b) {
 }
 
 inline void copy16(std::uint8_t* to, const std::uint8_t* from) { std::memcpy(to, from, 16); }
+inline void load_four(const float* p, float (&v)[4]) { std::memcpy(v, p, sizeof v); }
 inline void store_bf16(std::uint8_t* to, float v) {
   const std::uint16_t h = to_bf16(v);
   std::memcpy(to, &h, 2);
@@ -149,9 +150,33 @@ template <int M, int N>
 using StreamAcc = Acc<M, N>;
 template <class T, int M, int N>
 using ValueAcc = Acc<M, N>;
-template <class T, int kLine>
-inline int probability_at(int i, int t) {
-  return i * kLine + t * T::kBytes;
+template <int M, int N>
+using ScoreAcc = Acc<M, N>;
+template <int M>
+inline constexpr int kScoreParts = 1;
+template <int M>
+inline int score_part() {
+  return 0;
+}
+template <int N>
+inline constexpr int kScoreLine = N;
+template <class T>
+inline constexpr int kQueryBytes = T::kBytes;
+template <class T>
+inline constexpr int kProbabilityBytes = T::kBytes;
+/// Puts 16 bytes of a query at their place in a row of mma_rows' A.
+template <class T>
+inline void put_query(Lds<std::uint8_t> row, int chunk, const std::uint8_t* from) {
+  copy16(&row[chunk * 16], from);
+}
+/// Puts the probability of token t, 0 to 1, into its row of mma_columns' A; FP8: times kFp8Target.
+template <class T>
+inline void put_probability(Lds<std::uint8_t> row, int t, float e) {
+  if constexpr (T::kBytes == 1) {
+    row[t] = to_fp8(e * kFp8Target);
+  } else {
+    store_bf16(&row[2 * t], e);
+  }
 }
 template <int N>
 inline constexpr int kTurnedBytes = 64;  // nothing is turned here
@@ -451,6 +476,11 @@ struct Block {
         multiply_strip(&a[0][0], kSlab, b, count, &c.v[0][n], N, M);
       }
     }
+  }
+
+  template <class T, int M, int N, class PointerA>
+  void mma_scores(Acc<M, N>& c, PointerA a, int lda, const std::uint8_t* b, std::size_t ldb, int bytes) const {
+    mma_rows<T>(c, a, lda, b, ldb, bytes);
   }
 
   template <class T, int M, int N, int P>

@@ -116,6 +116,12 @@ FAULTLINE_DEV Chunk load_chunk(const std::uint8_t* p) { return *reinterpret_cast
 FAULTLINE_DEV void copy16(std::uint8_t* to, const std::uint8_t* from) {
   *reinterpret_cast<Chunk*>(to) = load_chunk(from);
 }
+/// Four floats at a multiple of 16 bytes.
+FAULTLINE_DEV void load_four(const float* p, float (&v)[4]) {
+  const Chunk c = load_chunk(reinterpret_cast<const std::uint8_t*>(p));
+  FAULTLINE_UNROLL
+  for (int i = 0; i < 4; ++i) v[i] = bits_as<float>(static_cast<std::uint32_t>(c[i]));
+}
 FAULTLINE_DEV void store_bf16(std::uint8_t* to, float v) { *reinterpret_cast<std::uint16_t*>(to) = to_bf16(v); }
 
 /// Shared memory (LDS) and operations on accumulators.

@@ -64,10 +64,33 @@ template <int M, int N>
 using StreamAcc = Acc<M, N>;
 template <class T, int M, int N>
 using ValueAcc = Acc<M, N>;
-/// Where the probability of token t stands in row i.
-template <class T, int kLine>
-FAULTLINE_DEV int probability_at(int i, int t) {
-  return i * kLine + t * T::kBytes;
+template <int M, int N>
+using ScoreAcc = Acc<M, N>;
+template <int M>
+inline constexpr int kScoreParts = 1;
+template <int M>
+FAULTLINE_DEV int score_part() {
+  return 0;
+}
+template <int N>
+inline constexpr int kScoreLine = N;
+template <class T>
+inline constexpr int kQueryBytes = T::kBytes;
+template <class T>
+inline constexpr int kProbabilityBytes = T::kBytes;
+/// Puts 16 bytes of a query at their place in a row of mma_rows' A.
+template <class T>
+FAULTLINE_DEV void put_query(Lds<std::uint8_t> row, int chunk, const std::uint8_t* from) {
+  copy16(&row[chunk * 16], from);
+}
+/// Puts the probability of token t, 0 to 1, into its row of mma_columns' A; FP8: times kFp8Target.
+template <class T>
+FAULTLINE_DEV void put_probability(Lds<std::uint8_t> row, int t, float e) {
+  if constexpr (T::kBytes == 1) {
+    row[t] = to_fp8(e * kFp8Target);
+  } else {
+    store_bf16(&row[2 * t], e);
+  }
 }
 /// Rows of the tallest tile of mma_stream_scaled that fits the registers.
 inline constexpr int kTallScaledRows = 64;
@@ -205,6 +228,13 @@ struct Products : Basics {
           c, [&](int r, int chunk) { return *reinterpret_cast<const Chunk*>(&a[r * lda + k + chunk * 16]); },
           [&](int j, int h) { return load_chunk(b + A::operand_column(j) * ldb + k + A::operand_chunk(h) * 16); });
     }
+  }
+
+  /// mma_rows of queries put by put_query.
+  template <class T, int M, int N, class PointerA>
+  FAULTLINE_DEV void mma_scores(Acc<M, N>& c, PointerA a, int lda, const std::uint8_t* b, std::size_t ldb,
+                                int bytes) const {
+    mma_rows<T>(c, a, lda, b, ldb, bytes);
   }
 
   /// c += A x B, A: M x P in LDS, rows lda bytes apart; B: P rows of N in global memory, ldb bytes apart, of which

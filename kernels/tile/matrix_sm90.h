@@ -33,6 +33,29 @@ struct Acc {
   static FAULTLINE_DEV int column(int, int j, int e) { return (wave_index() * kJ + j) * 8 + lane() % 4 * 2 + (e & 1); }
 };
 
+/// Accumulators of mma_scores. Tiles of 16 rows: half of the warps take the first half of K and the others the second,
+/// 16 tokens each, so that the queries, the same for all tokens, are read by half as many warps; the kernel adds the
+/// parts.
+template <int M>
+inline constexpr int kScoreParts = M == 16 ? 2 : 1;
+template <int M>
+FAULTLINE_DEV int score_part() {
+  return kScoreParts<M> == 2 ? wave_index() / (kWaves / 2) : 0;
+}
+template <int M, int N>
+struct ScoreAcc {
+  static constexpr int kI = M / 16, kJ = N / 8 / kWaves * kScoreParts<M>, kElements = 4;
+  static_assert(M % 16 == 0 && N % (8 * kWaves) == 0);
+  float v[kI][kJ][4];
+  static FAULTLINE_DEV int row(int i, int, int e) { return i * 16 + lane() / 4 + (e >> 1) * 8; }
+  static FAULTLINE_DEV int column(int, int j, int e) {
+    return (wave_index() % (kWaves / kScoreParts<M>)*kJ + j) * 8 + lane() % 4 * 2 + (e & 1);
+  }
+};
+/// Floats from one row of scores to the next, so that rows do not start in the same bank.
+template <int N>
+inline constexpr int kScoreLine = N + 8;
+
 /// Accumulators of mma_columns. FP8: turning pairs of bytes puts the even columns of 16 into one tile and the odd ones
 /// into the next.
 template <class T, int M, int N>
@@ -46,11 +69,36 @@ struct ValueAcc {
     return T::kBytes == 1 ? wave_index() * kJ * 8 + j / 2 * 16 + 2 * n + j % 2 : (wave_index() * kJ + j) * 8 + n;
   }
 };
-/// Where the probability of token t stands in row i; FP8: tokens in the order in which turned pairs of values meet
-/// them.
-template <class T, int kLine>
-FAULTLINE_DEV int probability_at(int i, int t) {
-  return i * kLine + (T::kBytes == 1 ? (t & ~15) | (t >> 1 & 3) << 2 | (t >> 3 & 1) << 1 | (t & 1) : 2 * t);
+// Attention of FP8. Below wgmma, sm_90 multiplies FP8 by turning both operands into half floats, which hold every code
+// exactly (the compiler writes that out for mma.sync). Queries are turned once, into shared memory, instead of for
+// every tile; probabilities stay half floats; keys and values are turned as they come.
+template <class T>
+inline constexpr int kQueryBytes = 2;
+template <class T>
+inline constexpr int kProbabilityBytes = 2;
+/// Puts 16 bytes of a query at their place in a row; FP8: sixteen values in the order in which mma_rows meets those of
+/// the keys, four bytes of a key a lane: the lower halves of four words, then the upper ones.
+template <class T>
+FAULTLINE_DEV void put_query(Lds<std::uint8_t> row, int chunk, const std::uint8_t* from) {
+  const Chunk c = load_chunk(from);
+  if constexpr (T::kBytes == 2) {
+    *reinterpret_cast<Chunk*>(row + chunk * 16) = c;
+  } else {
+    Chunk low, high;
+    FAULTLINE_UNROLL
+    for (int i = 0; i < 4; ++i) low[i] = half_of_fp8(c[i]), high[i] = half_of_fp8(c[i] >> 16);
+    *reinterpret_cast<Chunk*>(row + chunk * 32) = low;
+    *reinterpret_cast<Chunk*>(row + chunk * 32 + 16) = high;
+  }
+}
+/// Puts the probability of token t, 0 to 1, into its row; FP8: times kFp8Target.
+template <class T>
+FAULTLINE_DEV void put_probability(Lds<std::uint8_t> row, int t, float e) {
+  if constexpr (T::kBytes == 2) {
+    store_bf16(&row[2 * t], e);
+  } else {
+    *reinterpret_cast<std::uint16_t*>(&row[2 * t]) = convert_half(e * kFp8Target);
+  }
 }
 
 inline constexpr int kTallScaledRows = 128;
@@ -66,6 +114,8 @@ struct NoFold {
 
 /// K or V of two tiles of 64 cached tokens in shared memory, kAfter bytes into the block's dynamic part. A thread
 /// copies the same 16 bytes of every kAtOnce-th row, so that all it computes for a copy is the next row's address.
+/// (Rows by the copy engine, cp.async.bulk, were no faster for MLA decode and slower for prefill: one instruction a row
+/// and lane.)
 template <class T, int kElements, int kAfter>
 struct StagedRows {
   static constexpr int kRowBytes = kElements * T::kBytes, kLine = kRowBytes + kPad, kBytes = kStagedBytes<kRowBytes>;
@@ -82,12 +132,19 @@ struct StagedRows {
       const std::uint8_t* from = base + at + row * row_stride + chunk * 16;
       const std::uint32_t to = shared_address(dynamic_memory()) + offset + row * kLine + chunk * 16;
       const std::size_t step = kAtOnce * row_stride;
-      FAULTLINE_UNROLL
-      for (int q = 0; q * kAtOnce < kPageTokens; ++q) {
-        const int r = row + q * kAtOnce;
-        if ((q + 1) * kAtOnce > kPageTokens && r >= kPageTokens) break;
-        copy_async16(to + q * kAtOnce * kLine, r < there ? from : base, r < there);
-        from += step;
+      auto copy = [&](auto is_there) {
+        FAULTLINE_UNROLL
+        for (int q = 0; q * kAtOnce < kPageTokens; ++q) {
+          const int r = row + q * kAtOnce;
+          if ((q + 1) * kAtOnce > kPageTokens && r >= kPageTokens) break;
+          copy_async16(to + q * kAtOnce * kLine, is_there(r) ? from : base, is_there(r));
+          from += step;
+        }
+      };
+      if (there >= kPageTokens) {
+        copy([](int) { return true; });
+      } else {
+        copy([&](int r) { return r < there; });
       }
     }
     copies_commit();
@@ -169,12 +226,8 @@ struct Products : Basics {
     const std::uint32_t from_a = shared_address(a) + lane() % 16 * lda + lane() / 16 * 16;
     const std::uint32_t from_b =
         shared_address(b) + (wave_index() * A::kJ * 8 + lane() % 8) * static_cast<int>(ldb) + lane() / 8 * 16;
-    // One tile a warp would be one chain of instructions that wait for each other: it becomes two.
-    constexpr bool kTwoChains = A::kI * A::kJ == 1;
-    A other;
-    if constexpr (kTwoChains) zero(other);
-    A& high_sums = kTwoChains ? other : c;
-    _Pragma("unroll 3") for (int k = 0; k < bytes; k += 64) {
+    FAULTLINE_UNROLL
+    for (int k = 0; k < bytes; k += 64) {
       std::uint32_t fb[A::kJ][4];
       FAULTLINE_UNROLL
       for (int j = 0; j < A::kJ; ++j) load_matrices(fb[j], from_b + j * 8 * static_cast<int>(ldb) + k);
@@ -185,16 +238,54 @@ struct Products : Basics {
         load_matrices(high, from_a + i * 16 * lda + k + 32);
         FAULTLINE_UNROLL
         for (int j = 0; j < A::kJ; ++j) {
-          mma16x8<T>(c.v[i][j], low[0], low[1], low[2], low[3], fb[j][0], fb[j][1]);
-          mma16x8<T>(high_sums.v[i][j], high[0], high[1], high[2], high[3], fb[j][2], fb[j][3]);
+          mma16x8<T>(c.v[i][j], low, fb[j][0], fb[j][1]);
+          mma16x8<T>(c.v[i][j], high, fb[j][2], fb[j][3]);
         }
       }
     }
-    if constexpr (kTwoChains) fold(c, other, [](int, int) { return 1.0F; });
   }
 
-  /// c += A x B. A: M x P in shared memory, rows lda bytes apart, columns in the order of probability_at; B: P rows of
-  /// N in shared memory, of which those past the valid ones are zeros.
+  /// scores += A x B^T over `bytes` of B's K, a multiple of 64. A: M rows put by put_query, lda bytes apart; B: row n
+  /// at b + n * ldb; both in shared memory, lines padded so that eight rows of 16 bytes meet no bank twice.
+  template <class T, int M, int N>
+  FAULTLINE_DEV void mma_scores(ScoreAcc<M, N>& c, const std::uint8_t* a, int lda, const std::uint8_t* b,
+                                std::size_t ldb, int bytes) const {
+    using A = ScoreAcc<M, N>;
+    constexpr int kWiden = kQueryBytes<T> / T::kBytes, kProducts = 2 * kWiden;  // of 32 bytes of A each
+    const std::uint32_t from_a = shared_address(a) + lane() % 16 * lda + lane() / 16 * 16;
+    const std::uint32_t from_b = shared_address(b) +
+                                 (A::column(0, 0, 0) - lane() % 4 * 2 + lane() % 8) * static_cast<int>(ldb) +
+                                 lane() / 8 * 16;
+    constexpr int kParts = kScoreParts<M>;
+    const int blocks = bytes / 64, steps = (blocks + kParts - 1) / kParts, begin = score_part<M>() * steps * 64;
+    FAULTLINE_UNROLL
+    for (int step = 0; step < steps; ++step) {
+      const int k = begin + step * 64;
+      if (blocks % kParts != 0 && step + 1 == steps && k >= bytes) break;  // the second part is a block shorter
+      std::uint32_t fb[A::kJ][4];
+      FAULTLINE_UNROLL
+      for (int j = 0; j < A::kJ; ++j) load_matrices(fb[j], from_b + j * 8 * static_cast<int>(ldb) + k);
+      FAULTLINE_UNROLL
+      for (int p = 0; p < kProducts; ++p) {
+        FAULTLINE_UNROLL
+        for (int i = 0; i < A::kI; ++i) {
+          std::uint32_t fa[4];
+          load_matrices(fa, from_a + i * 16 * lda + k * kWiden + p * 32);
+          FAULTLINE_UNROLL
+          for (int j = 0; j < A::kJ; ++j) {
+            if constexpr (T::kBytes == 1) {
+              mma16x8<Half>(c.v[i][j], fa, half_of_fp8(fb[j][p]), half_of_fp8(fb[j][p] >> 16));
+            } else {
+              mma16x8<T>(c.v[i][j], fa, fb[j][2 * p], fb[j][2 * p + 1]);
+            }
+          }
+        }
+      }
+    }
+  }
+
+  /// c += A x B. A: M x P in shared memory, put by put_probability, rows lda bytes apart; B: P rows of N in shared
+  /// memory, of which those past the valid ones are zeros.
   template <class T, int M, int N, int P>
   FAULTLINE_DEV void mma_columns(ValueAcc<T, M, N>& c, const std::uint8_t* a, int lda, const std::uint8_t* b,
                                  std::size_t ldb, int, const std::uint8_t*) const {
@@ -203,33 +294,32 @@ struct Products : Basics {
     const std::uint32_t from_b =
         shared_address(b) + lane() * static_cast<int>(ldb) + wave_index() * A::kJ * 8 * T::kBytes;
     FAULTLINE_UNROLL
-    for (int first = 0; first < P; first += 32) {  // tokens: one instruction of FP8, two of bf16
+    for (int first = 0; first < P; first += 32) {  // tokens: two instructions
       std::uint32_t fa[A::kI][2][4];
       FAULTLINE_UNROLL
       for (int i = 0; i < A::kI; ++i) FAULTLINE_UNROLL
-      for (int h = 0; h < T::kBytes; ++h) load_matrices(fa[i][h], from_a + i * 16 * lda + first * T::kBytes + h * 32);
+      for (int h = 0; h < 2; ++h) load_matrices(fa[i][h], from_a + i * 16 * lda + first * 2 + h * 32);
       FAULTLINE_UNROLL
       for (int j = 0; j < A::kJ; j += 2) {
-        std::uint32_t fb[2][4];
         const std::uint32_t at = from_b + first * static_cast<int>(ldb) + j * 8 * T::kBytes;
-        load_turned(fb[0], at);
-        if constexpr (T::kBytes == 1) {
+        std::uint32_t turned[2][4];
+        load_turned(turned[0], at);
+        if constexpr (T::kBytes == 2) load_turned(turned[1], at + 16);
+        FAULTLINE_UNROLL
+        for (int h = 0; h < 2; ++h) {
           FAULTLINE_UNROLL
-          for (int i = 0; i < A::kI; ++i) {
-            const std::uint32_t(&r)[4] = fb[0];
-            mma16x8<T>(c.v[i][j], fa[i][0][0], fa[i][0][1], fa[i][0][2], fa[i][0][3], __byte_perm(r[0], r[1], 0x6420),
-                       __byte_perm(r[2], r[3], 0x6420));
-            mma16x8<T>(c.v[i][j + 1], fa[i][0][0], fa[i][0][1], fa[i][0][2], fa[i][0][3],
-                       __byte_perm(r[0], r[1], 0x7531), __byte_perm(r[2], r[3], 0x7531));
+          for (int o = 0; o < 2; ++o) {
+            if constexpr (T::kBytes == 1) {  // pairs of bytes were turned: even columns of 16, then odd ones
+              const std::uint32_t bytes = __byte_perm(turned[0][2 * h], turned[0][2 * h + 1], o == 0 ? 0x6420 : 0x7531);
+              const std::uint32_t low = half_of_fp8(bytes), high = half_of_fp8(bytes >> 16);
+              FAULTLINE_UNROLL
+              for (int i = 0; i < A::kI; ++i) mma16x8<Half>(c.v[i][j + o], fa[i][h], low, high);
+            } else {
+              FAULTLINE_UNROLL
+              for (int i = 0; i < A::kI; ++i)
+                mma16x8<T>(c.v[i][j + o], fa[i][h], turned[o][2 * h], turned[o][2 * h + 1]);
+            }
           }
-        } else {
-          load_turned(fb[1], at + 16);
-          FAULTLINE_UNROLL
-          for (int i = 0; i < A::kI; ++i) FAULTLINE_UNROLL
-          for (int h = 0; h < 2; ++h) FAULTLINE_UNROLL
-          for (int o = 0; o < 2; ++o)
-            mma16x8<T>(c.v[i][j + o], fa[i][h][0], fa[i][h][1], fa[i][h][2], fa[i][h][3], fb[o][2 * h],
-                       fb[o][2 * h + 1]);
         }
       }
     }

@@ -18,10 +18,11 @@ template <int kRows>
 inline constexpr int kStreamAllBytes = kStreamStages<kRows>*(kStreamStageBytes<kRows> + kStreamScaleFloats<kRows> * 4);
 
 /// Attention: two tiles of 64 cached tokens, K and (unless it is a part of K) V, rows padded by 16 bytes; then the
-/// scores.
+/// scores, for 16 rows in two parts (ScoreAcc).
 template <int kRowBytes>
 inline constexpr int kStagedBytes = kRowBytes == 0 ? 0 : 2 * 64 * (kRowBytes + 16);
 template <int kRows, int kKeyBytes, int kValueBytes>
-inline constexpr int kAttentionBytes = kStagedBytes<kKeyBytes> + kStagedBytes<kValueBytes> + kRows * 64 * 4;
+inline constexpr int kAttentionBytes = kStagedBytes<kKeyBytes> + kStagedBytes<kValueBytes> +
+                                       (kRows == 16 ? 2 : 1) * kRows*(64 + 8) * 4;
 
 }  // namespace faultline::kernels::sm90

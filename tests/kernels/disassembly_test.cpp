@@ -1,9 +1,11 @@
 // The proof of the hardware path on machines without one: what the compiler made of every kernel for gfx942.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <map>
 #include <sstream>
 #include <string>
@@ -116,6 +118,57 @@ TEST_F(Gfx942, NoKernelSpillsAndLdsFits) {
   }
   EXPECT_EQ(listing_->find("scratch_"), std::string::npos);
 }
+
+// One more than the highest register of a kind ('v' or 'a') that a listing names, as v7, v[4:7], a[0:15].
+int registers_named(const std::string& code, char kind) {
+  int highest = -1;
+  for (std::size_t at = 1; at + 1 < code.size(); ++at) {
+    if (code[at] != kind || (code[at - 1] != ' ' && code[at - 1] != ',')) continue;
+    std::size_t from = at + 1;
+    if (code[from] == '[') {
+      const std::size_t colon = code.find(':', from), close = code.find(']', from);
+      if (colon < close) from = colon + 1;
+    }
+    if (code[from] >= '0' && code[from] <= '9') highest = std::max(highest, std::atoi(code.c_str() + from));
+  }
+  return highest + 1;
+}
+
+TEST_F(Gfx942, TheMetadataCountsTheRegistersThatTheCodeNames) {
+  int checked = 0;
+  for (const CodeObject& object : gfx942_code()) {
+    for (const KernelResources& kernel : read_resources(object.bytes)) {
+      const std::string code = body(*listing_, kernel.name);
+      const int v = registers_named(code, 'v'), a = registers_named(code, 'a');
+      EXPECT_LE(v + a, kernel.vgprs) << kernel.name;
+      // Accumulation registers start behind the others, at a multiple of four.
+      EXPECT_GE((v + 3) / 4 * 4 + a + 8, kernel.vgprs)
+          << kernel.name << ": metadata counts far more than the code names";
+      EXPECT_EQ(a > 0, kernel.agprs > 0) << kernel.name;
+      ++checked;
+    }
+  }
+  EXPECT_EQ(checked, static_cast<int>(kernel_infos().size()));
+}
+
+#if defined(FAULTLINE_SOURCE_DIR)
+// The table of docs/kernels.md, "Registers, LDS, occupancy": as `faultline bench kernels --resources` prints it.
+TEST_F(Gfx942, TheRegisterTableOfTheDocumentationIsThatOfTheCode) {
+  std::ifstream file(FAULTLINE_SOURCE_DIR "/docs/kernels.md");
+  ASSERT_TRUE(file.good());
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  std::string rows;
+  for (const CodeObject& object : gfx942_code()) {
+    for (const KernelResources& k : read_resources(object.bytes)) {
+      std::ostringstream row;
+      row << "| " << k.name << " | " << k.vgprs << " | " << k.agprs << " | " << k.sgprs << " | " << k.lds_bytes << " | "
+          << k.vgpr_spills + k.sgpr_spills << " | " << k.waves_per_simd() << " |\n";
+      if (text.find(row.str()) == std::string::npos) rows += row.str();
+    }
+  }
+  EXPECT_EQ(rows, "") << "rows that docs/kernels.md should have (clang-19 of Debian 12)";
+}
+#endif
 
 }  // namespace
 }  // namespace faultline::kernels

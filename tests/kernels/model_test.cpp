@@ -87,58 +87,125 @@ TEST(Model, DecodeOfATokenAgreesWithItsPrefillInBothCacheFormats) {
   }
 }
 
-// Greedy tokens of every device along the same histories (the first device's), so that one near tie does not hide the
-// rest. Devices differ in the order of float sums alone, but one bf16 rounding that falls the other way moves FP8 codes
-// after it. Each device's logits are within 2.8 % (relative rms, PrefillLogitsEqualTheDoubleReference) of the exact
-// ones; taken as independent, the difference of two logits on two devices has a standard deviation of at most 2 x 2.8 %
-// of their size. A token may differ only where the first device's two largest logits are closer than 2.7 of those.
-constexpr double kNearTie = 0.15;
+// Two devices add the same terms in another order. A bf16 rounding then falls the other way now and then, moves FP8
+// codes after it, and within a few layers the devices walk two quantised paths to the same logits, each within 2.8 %
+// (relative rms, PrefillLogitsEqualTheDoubleReference) of the exact ones: taken as independent, the difference of two
+// logits on two devices has a standard deviation of at most 2 x 2.8 % of their size. Where the first device's two
+// largest logits are closer than four of those, which of the two is greater may differ: a near tie. That holds where
+// every expert serves every token; with routing, a token at a tie of the router changes its expert and then its logits
+// by any amount.
+constexpr double kNearTie = 4 * 2 * 0.028;
 
-TEST(Model, EveryDeviceGeneratesTheSameTokens) {
-  test::Random random(92);
-  std::vector<std::vector<int>> prompts;
-  const bool gpu = test::wanted_gpu() != nullptr;
-  for (int i = 0; i < (gpu ? 100 : test::rounds(3, 12)); ++i) prompts.push_back(prompt(random, random.between(2, 9)));
-  const auto weights = model::seeded_weights(kWeights);
-  const int steps = gpu ? 2 : test::rounds(5, 20), v = tiny().vocabulary;
-  const auto devices = test::all_devices(92);
-  auto first = make_cpu_device();
-  std::vector<std::unique_ptr<Model>> models;
-  for (const auto& device : devices)
-    models.push_back(std::make_unique<Model>(*device, tiny(), *weights, limits(CacheFormat::fp8)));
-  Model leader(*first, tiny(), *weights, limits(CacheFormat::fp8));
-  int compared = 0, near_ties = 0;
-  for (std::size_t i = 0; i < prompts.size(); ++i) {
-    SequenceInput in{prompts[i], 0, {0}};
-    for (int n = 0; n < steps; ++n) {
-      const auto logits = leader.step({in});
-      const int token = leader.greedy()[0];
-      ASSERT_EQ(token, std::max_element(logits.begin(), logits.end()) - logits.begin());
-      float second = -INFINITY;
-      double size = 0;
-      for (int t = 0; t < v; ++t) {
-        if (t != token) second = std::max(second, logits[static_cast<std::size_t>(t)]);
-        size += static_cast<double>(logits[static_cast<std::size_t>(t)]) *
-                static_cast<double>(logits[static_cast<std::size_t>(t)]);
-      }
-      const double gap = static_cast<double>(logits[static_cast<std::size_t>(token)] - second) / std::sqrt(size / v);
-      for (auto& m : models) {
-        m->prepare({in});
-        require(m->launch());
-        ++compared;
-        if (m->greedy()[0] == token) continue;
-        ++near_ties;
-        EXPECT_LT(gap, kNearTie) << "seed " << test::run_seed() << " prompt " << i << " step " << n;
-      }
-      in.cached += static_cast<int>(in.tokens.size());
-      in.tokens = {token};
+// The distance between the two largest logits, in units of the logits' root mean square.
+double lead(const std::vector<float>& logits) {
+  float first = -INFINITY, second = -INFINITY;
+  double squares = 0;
+  for (const float v : logits) {
+    if (v > first) {
+      second = first;
+      first = v;
+    } else if (v > second) {
+      second = v;
     }
+    squares += static_cast<double>(v) * static_cast<double>(v);
   }
-  std::printf("  %d tokens of %zu prompts compared, %d near ties\n", compared, prompts.size(), near_ties);
-  // A GPU's tensor cores round sums earlier (gemm_test.cpp), so that more bf16 values fall the other way: up to three
-  // in ten there.
-  if (gpu) EXPECT_LE(near_ties, 1 + compared * 3 / 10);
-  else EXPECT_LE(near_ties * 20, compared) << "at most one in twenty";
+  return static_cast<double>(first - second) / std::sqrt(squares / static_cast<double>(logits.size()));
+}
+
+// What a device generates by itself, each token fed back.
+std::vector<int> generate(Model& m, const std::vector<int>& start, int steps) {
+  std::vector<int> out;
+  SequenceInput in{start, 0, {0}};
+  for (int n = 0; n < steps; ++n) {
+    m.prepare({in});
+    require(m.launch());
+    out.push_back(m.greedy()[0]);
+    in.cached += static_cast<int>(in.tokens.size());
+    in.tokens = {out.back()};
+  }
+  return out;
+}
+
+// Prompts are drawn until there are 100 (without a GPU fewer) along whose tokens the first device meets no near tie.
+// They are chosen by the first device alone, before any other has seen them; on those every device must generate the
+// same tokens, without exception.
+TEST(Model, EveryDeviceGeneratesTheSameTokensFromPromptsWithoutNearTies) {
+  test::Random random(92);
+  const bool gpu = test::wanted_gpu() != nullptr;
+  const int wanted = gpu ? 100 : test::rounds(4, 30), steps = 3;
+  const auto weights = model::seeded_weights(kWeights);
+  auto first = make_cpu_device();
+  Model leader(*first, all_experts(), *weights, limits(CacheFormat::fp8));
+  std::vector<std::vector<int>> prompts, expected;
+  int drawn = 0;
+  while (static_cast<int>(prompts.size()) < wanted) {
+    ASSERT_LT(drawn, 100 * wanted) << "near ties everywhere";
+    ++drawn;
+    const auto start = prompt(random, random.between(2, 9));
+    SequenceInput in{start, 0, {0}};
+    std::vector<int> tokens;
+    for (int n = 0; n < steps; ++n) {
+      if (lead(leader.step({in})) < kNearTie) break;
+      tokens.push_back(leader.greedy()[0]);
+      in.cached += static_cast<int>(in.tokens.size());
+      in.tokens = {tokens.back()};
+    }
+    if (static_cast<int>(tokens.size()) < steps) continue;
+    prompts.push_back(start);
+    expected.push_back(tokens);
+  }
+  for (const auto& device : test::all_devices(92)) {
+    SCOPED_TRACE(testing::Message() << "seed " << test::run_seed() << " " << device->name());
+    Model m(*device, all_experts(), *weights, limits(CacheFormat::fp8));
+    for (std::size_t i = 0; i < prompts.size(); ++i)
+      EXPECT_EQ(generate(m, prompts[i], steps), expected[i]) << "prompt " << i;
+  }
+  std::printf("  %d tokens each from %d of %d prompts drawn\n", steps, wanted, drawn);
+}
+
+// And where prompts are as they come: a token may differ only at a near tie; with routing, more may.
+TEST(Model, TokensDifferBetweenDevicesOnlyAtNearTies) {
+  const bool gpu = test::wanted_gpu() != nullptr;
+  const int count = gpu ? 100 : test::rounds(3, 12), steps = gpu ? 2 : test::rounds(5, 20);
+  const auto weights = model::seeded_weights(kWeights);
+  auto first = make_cpu_device();
+  for (const bool routed : {false, true}) {
+    test::Random random(92);
+    const Config config = routed ? tiny() : all_experts();
+    Model leader(*first, config, *weights, limits(CacheFormat::fp8));
+    const auto devices = test::all_devices(92);
+    std::vector<std::unique_ptr<Model>> models;
+    for (const auto& device : devices)
+      models.push_back(std::make_unique<Model>(*device, config, *weights, limits(CacheFormat::fp8)));
+    int compared = 0, different = 0;
+    for (int i = 0; i < count; ++i) {
+      SequenceInput in{prompt(random, random.between(2, 9)), 0, {0}};
+      for (int n = 0; n < steps; ++n) {
+        const auto logits = leader.step({in});
+        const int token = leader.greedy()[0];
+        ASSERT_EQ(token, std::max_element(logits.begin(), logits.end()) - logits.begin());
+        for (auto& m : models) {  // along the leader's history, so that one difference does not hide the rest
+          m->prepare({in});
+          require(m->launch());
+          ++compared;
+          if (m->greedy()[0] == token) continue;
+          ++different;
+          if (!routed) {
+            EXPECT_LT(lead(logits), kNearTie) << "seed " << test::run_seed() << " prompt " << i << " step " << n;
+          }
+        }
+        in.cached += static_cast<int>(in.tokens.size());
+        in.tokens = {token};
+      }
+    }
+    std::printf("  %s: %d tokens of %d prompts compared, %d differ\n", routed ? "top 4" : "all experts", compared,
+                count, different);
+    // About half of the tokens are near ties here, and of those fewer than half fall the other way. Routed, on a CPU,
+    // one in twenty was seen; a GPU's tensor cores round sums earlier (gemm_test.cpp), so that more values fall the
+    // other way.
+    const int most = gpu || !routed ? 1 + compared * 3 / 10 : compared / 20;
+    EXPECT_LE(different, most) << "of " << compared;
+  }
 }
 
 TEST(Model, ASequencesLogitsHaveTheSameBitsInEveryBatch) {
