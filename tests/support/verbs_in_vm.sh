@@ -23,7 +23,7 @@ run() { # seconds, devices, command
 }
 status=0
 wants() { [ "$part" = all ] || [ "$part" = "$1" ]; }
-if wants contract; then run 240 2 "'$bin/test_contract' --gtest_brief=1 --gtest_filter='Transport_Verbs*'" || status=1; fi
+if wants contract; then run 420 2 "'$bin/test_contract' --gtest_brief=1 --gtest_filter='Transport_Verbs*'" || status=1; fi
 if wants matrix; then run 90 2 "'$bin/test_verbs' --gtest_brief=1 --gtest_filter='FailureMatrix.*'" || status=1; fi
 if wants rails; then run 120 4 "'$bin/test_verbs' --gtest_brief=1 --gtest_filter='RailFailover.*'" || status=1; fi
 cycles=${FAULTLINE_CYCLES:-40}
