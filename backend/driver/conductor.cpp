@@ -11,8 +11,8 @@
 #include <thread>
 
 #include "backend/transport/net.h"
-#include "core/base/hash.h"
 #include "core/experiment/fleets.h"
+#include "core/experiment/request_of.h"
 
 namespace faultline::live {
 namespace {
@@ -205,9 +205,8 @@ void Conductor::reap(bool expected) {
 
 void Conductor::arrive() {
   const Instant t = clock_.now();
-  control::RequestArrived request{RequestId{static_cast<std::uint32_t>(run_.arrivals.size())},
-                                  static_cast<std::int32_t>(next_.prompt.v), static_cast<std::int32_t>(next_.output.v),
-                                  next_.slo_class, next_.prefix_blocks.empty() ? 0 : mix64(next_.prefix_blocks[0] + 1)};
+  const control::RequestArrived request =
+      experiment::request_of(RequestId{static_cast<std::uint32_t>(run_.arrivals.size())}, next_);
   run_.arrivals.push_back({t, request});
   more_ = source_->next(next_);
   for (std::uint32_t k = 0; k < cluster_->routers(); ++k) {  // clients spread over the routers that answer

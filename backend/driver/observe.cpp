@@ -111,9 +111,14 @@ class Fold {
     if (r.who.role == Role::node) agent_heard(r);
     for (const control::Command& c : r.commands) {
       if (const auto* lost = std::get_if<control::NoteAttemptLost>(&c)) attempt_lost(*lost);
+      if (const auto* cache = std::get_if<control::NotePrefixCache>(&c)) cache_lost(*cache);
       observer_.note(now_, c);
       if (r.who.role == Role::node) agent_did(r.who.index, c);
     }
+  }
+  void cache_lost(const control::NotePrefixCache& cache) {
+    const std::uint32_t blamed = observer_.fault_of(cache.instance.v);
+    if (blamed != kNoFault) run_.faults[blamed].kv_bytes_lost += (d_.kv_bytes_per_token * cache.lost).v;
   }
   void attempt_lost(const control::NoteAttemptLost& lost) {
     const std::uint32_t blamed = observer_.fault_of(lost.instance.v);

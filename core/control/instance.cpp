@@ -36,7 +36,8 @@ std::uint64_t InstanceController::hash_of(const Slot& s) const {
                      (static_cast<std::uint64_t>(static_cast<std::uint16_t>(s.decode_group)) << 16) |
                      static_cast<std::uint64_t>(static_cast<std::uint16_t>(s.decode_rank)),
                  s.join_step);
-  const std::uint64_t more = s.abandoned ? hash_combine(h, 1) : h;
+  std::uint64_t more = s.abandoned ? hash_combine(h, 1) : h;
+  if (s.chain != kUnknownRank) more = hash_combine(more, entry_hash(18, s.hold.keys, s.hold.blocks, s.cached));
   if (s.replica_group < 0 && s.had == 0) return more;
   return hash_combine(more, entry_hash(16, s.replica_group, s.replica_rank, s.replica_blocks, s.replicated,
                                        s.replica_op.v, s.base, s.had));
@@ -56,7 +57,10 @@ std::uint64_t InstanceController::full_digest() const {
   for (const Slot& s : slots_) d.add(hash_of(s));
   for (const Group& g : groups_) {
     d.add(hash_of(g));
-    for (const Rank& r : g.ranks) d.add(hash_of(r));
+    for (const Rank& r : g.ranks) {
+      d.add(hash_of(r));
+      if (r.cache) r.cache->add_to(d);
+    }
   }
   for (const auto& [op, r] : replicas_) d.add(hash_of(op, r));
   return whole(d);
@@ -136,6 +140,11 @@ void InstanceController::step(Instant now, const Event& event, Commands& out) {
       out.push_back(ArmTimer{kLoadReport, now + setup_.signal_interval});
     if (setup_.replication.enabled) out.push_back(ArmTimer{kReplicate, now + setup_.replication.interval});
   }
+  if (evicted_ > 0) {
+    out.push_back(NotePrefixCache{
+        .request = RequestId{}, .instance = setup_.id, .evicted = evicted_ * setup_.engine.block_tokens});
+    evicted_ = 0;
+  }
   maybe_drained(out);
 }
 
@@ -201,6 +210,7 @@ void InstanceController::submit(Instant, std::uint32_t router, const SubmitReque
               .output = request.output,
               .generation = generation,
               .state = State::queued};
+  take_chain(slot, request.prefix);
   digest_.add(hash_of(slot));
   ++live_;
   const bool placed = enqueue(index);
@@ -237,6 +247,7 @@ void InstanceController::step_report(const StepReport& report, Commands& out) {
     if (slot.state != State::prefilling) continue;
     change(slot, [&](Slot& s) { s.prefilled += chunk.tokens; });
     change(group.ranks[static_cast<std::size_t>(slot.prefill_rank)], [&](Rank& r) { r.queued_tokens -= chunk.tokens; });
+    grow_prefix(slot);
     if (slot.prefilled == slot.prompt) {
       --group.queued;
       prefill_finished(index, out);
@@ -329,6 +340,7 @@ void InstanceController::fail_group(std::uint32_t g, Cause cause, const std::vec
     else lose(i, cause, out);
     if (at_prefill && s.state == State::zombie) release(i);
   }
+  lose_cache(g, gone, out);
   for (const std::uint32_t i : requeue) {
     Slot& s = slots_[i];
     change(group.ranks[static_cast<std::size_t>(s.prefill_rank)], [&](Rank& r) { r.queued_tokens -= s.prompt; });

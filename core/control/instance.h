@@ -14,11 +14,13 @@
 #include <algorithm>
 #include <deque>
 #include <map>
+#include <memory>
 #include <unordered_map>
 #include <vector>
 
 #include "core/control/controller.h"
 #include "core/control/digest.h"
+#include "core/control/prefix_cache.h"
 #include "core/control/specs.h"
 
 namespace faultline::control {
@@ -94,15 +96,21 @@ class InstanceController final : public Controller {
     OpId replica_op{};
     std::int32_t base = 1;  // tokens that its KV stood for when it joined …
     std::int32_t had = 0;   // … and those that were out by then, where it goes on from a copy
+    // instance_prefix.cpp: what is known of its prompt, the part of it that it holds of its prefill rank's cache (its
+    // own blocks are those beside it), and the tokens that were there when it was admitted
+    std::uint32_t chain = kUnknownRank;  // into chains_
+    CacheHold hold{};
+    std::int32_t cached = 0;
   };
   struct Rank {
     std::deque<std::uint32_t> queue;  // handles, in order of arrival; stale ones are skipped
     std::int64_t queued_tokens = 0;
-    std::int64_t blocks_used = 0;
-    std::int32_t reserved = 0;      // sequences admitted for decode here (in prefill, in transfer, decoding)
-    std::int32_t sequences = 0;     // decoding
-    std::int64_t copies = 0;        // of the blocks used, those that hold copies of other ranks' sequences
-    bool absent = false;            // takes no part: its hardware is gone and the others go on without it
+    std::int64_t blocks_used = 0;        // by requests: their own, copies, and cached ones that some request references
+    std::int32_t reserved = 0;           // sequences admitted for decode here (in prefill, in transfer, decoding)
+    std::int32_t sequences = 0;          // decoding
+    std::int64_t copies = 0;             // of the blocks used, those that hold copies of other ranks' sequences
+    bool absent = false;                 // takes no part: its hardware is gone and the others go on without it
+    std::unique_ptr<PrefixCache> cache;  // made with the first prompt whose content is known
     std::int64_t context_base = 0;  // context of the decoding sequences at step count s is context_base + sequences * s
   };
   enum class GroupState : std::uint8_t { up, failed, fenced };
@@ -179,7 +187,7 @@ class InstanceController final : public Controller {
   void start_next(std::uint32_t g, Commands& out);
   bool start_prefill(std::uint32_t g, Commands& out);
   void start_decode(std::uint32_t g, Commands& out);
-  bool admit(std::uint32_t g, std::int32_t rank, Slot& slot);
+  bool admit(std::uint32_t g, std::int32_t rank, Slot& slot, Commands& out);
   void join(std::uint32_t g);
   void prefill_finished(std::uint32_t index, Commands& out);
   void kv_arrived(std::uint32_t index, Commands& out);
@@ -188,6 +196,17 @@ class InstanceController final : public Controller {
   void release(std::uint32_t index);
   std::int32_t produced(const Slot& slot) const;
   void fill_loads(const Group& group, std::vector<model::RankLoad>& loads) const;
+
+  // instance_prefix.cpp: prompts that begin like earlier ones
+  void take_chain(Slot& slot, const PrefixChain& prefix);
+  PrefixCache::Match cached(const Rank& rank, const Slot& slot, bool whole = false) const;
+  void hold_prefix(Rank& rank, Slot& slot, const PrefixCache::Match& match, Commands& out);
+  void grow_prefix(Slot& slot);
+  void release_prefix(Slot& slot);
+  void forget_chain(Slot& slot);
+  void take_blocks(Group& group, Rank& rank, std::int64_t blocks);
+  void lose_cache(std::uint32_t g, const std::vector<bool>& gone, Commands& out);
+  void check_caches() const;
 
   // instance_replicas.cpp: copies of decoding sequences on neighbours
   void place_replica(Slot& slot);
@@ -226,6 +245,9 @@ class InstanceController final : public Controller {
   std::vector<Slot> slots_;
   std::vector<std::uint32_t> free_slots_;
   std::map<OpId, Replica> replicas_;  // pushes of copies under way
+  std::vector<CacheChain> chains_;    // by Slot::chain; scratch where free
+  std::vector<std::uint32_t> free_chains_;
+  std::int64_t evicted_ = 0;  // blocks, in this step
   std::size_t live_ = 0;
   std::uint64_t ops_ = 0;
   bool draining_ = false, drained_ = false;  // drained: and the fleet manager was told

@@ -27,6 +27,18 @@ bool InstanceController::enqueue(std::uint32_t index) {
   Slot& slot = slots_[index];
   std::tuple<std::int64_t, bool, std::int64_t> best;
   std::int16_t best_group = -1, best_rank = -1;
+  // What a rank's cache saves of the prompt: its cached tokens, less those of others that would have to go for it.
+  // Without the latter a beginning that all prompts share would draw them all to one rank, however full, past empty
+  // ones.
+  const auto saved_by_cache = [&](const Group& group, const Rank& rank) -> std::int64_t {
+    if (!rank.cache) return 0;
+    const std::int64_t here = cached(rank, slot).blocks;
+    const std::int64_t needed =
+        blocks_for(group.setup.role == GroupRole::both ? std::int64_t{slot.prompt} + slot.output : slot.prompt);
+    const std::int64_t room = group.setup.kv_blocks_per_rank - rank.blocks_used - rank.cache->idle();
+    const std::int64_t evicted = std::clamp<std::int64_t>(needed - here - room, 0, rank.cache->idle());
+    return (here - evicted) * setup_.engine.block_tokens;
+  };
   for (std::size_t g = 0; g < groups_.size(); ++g) {
     const Group& group = groups_[g];
     if (group.state != GroupState::up || group.setup.role == GroupRole::decode) continue;
@@ -37,7 +49,8 @@ bool InstanceController::enqueue(std::uint32_t index) {
       if (rank.absent) continue;
       // Where one rank does both, its KV in use stands for the decode work it already has.
       const std::int64_t work = rank.queued_tokens + (both ? rank.blocks_used * setup_.engine.block_tokens : 0);
-      if (const std::tuple key{work, busy, std::int64_t{group.queued}}; best_group < 0 || key < best) {
+      const std::int64_t saved = slot.chain == kUnknownRank ? 0 : saved_by_cache(group, rank);
+      if (const std::tuple key{work - saved, busy, std::int64_t{group.queued}}; best_group < 0 || key < best) {
         best = key;
         best_group = static_cast<std::int16_t>(g);
         best_rank = static_cast<std::int16_t>(r);
@@ -57,27 +70,37 @@ bool InstanceController::enqueue(std::uint32_t index) {
   return true;
 }
 
-/// Reserves the KV that a request needs on both sides, or nothing.
-bool InstanceController::admit(std::uint32_t g, std::int32_t r, Slot& slot) {
+/// Reserves the KV that a request needs on both sides, beside what is cached, or nothing.
+bool InstanceController::admit(std::uint32_t g, std::int32_t r, Slot& slot, Commands& out) {
   Group& group = groups_[g];
   Rank& rank = group.ranks[static_cast<std::size_t>(r)];
   const std::int32_t total = blocks_for(std::int64_t{slot.prompt} + slot.output);
+  const std::int32_t prompt_blocks = blocks_for(slot.prompt);
+  PrefixCache::Match match = cached(rank, slot);
+  const auto fits = [&](std::int32_t blocks) {
+    return rank.blocks_used + match.idle + blocks - match.blocks <= group.setup.kv_blocks_per_rank;
+  };
+  // Whatever is cached, a request that fits without it fits with it.
+  if (const bool both = group.setup.role == GroupRole::both; match.blocks > 0 && !fits(both ? total : prompt_blocks))
+    match = cached(rank, slot, true);
   if (group.setup.role == GroupRole::both) {
-    if (rank.reserved >= setup_.engine.max_num_seqs || !make_room(g, static_cast<std::size_t>(r), total)) return false;
-    change(rank, [&](Rank& x) {
-      x.blocks_used += total;
-      ++x.reserved;
-    });
+    const std::int32_t own = total - match.blocks;
+    if (rank.reserved >= setup_.engine.max_num_seqs ||
+        !make_room(g, static_cast<std::size_t>(r), own + static_cast<std::int32_t>(match.idle)))
+      return false;
+    hold_prefix(rank, slot, match, out);
+    change(rank, [](Rank& x) { ++x.reserved; });
+    take_blocks(group, rank, own);
     change(slot, [&](Slot& s) {
       s.decode_group = static_cast<std::int16_t>(g);
       s.decode_rank = static_cast<std::int16_t>(r);
-      s.decode_blocks = total;
+      s.decode_blocks = own;
     });
     place_replica(slot);
     return true;
   }
-  const std::int32_t prompt = blocks_for(slot.prompt);
-  if (rank.blocks_used + prompt > group.setup.kv_blocks_per_rank) return false;
+  const std::int32_t prompt = prompt_blocks - match.blocks;
+  if (!fits(prompt_blocks)) return false;
   Rank* best = nullptr;
   std::int16_t best_group = -1, best_rank = -1;
   if (slot.output > 1) {
@@ -110,12 +133,11 @@ bool InstanceController::admit(std::uint32_t g, std::int32_t r, Slot& slot) {
       }
     }
     if (best == nullptr) return false;
-    change(*best, [&](Rank& x) {
-      x.blocks_used += total;
-      ++x.reserved;
-    });
+    change(*best, [](Rank& x) { ++x.reserved; });
+    take_blocks(groups_[static_cast<std::size_t>(best_group)], *best, total);
   }
-  change(rank, [&](Rank& x) { x.blocks_used += prompt; });
+  hold_prefix(rank, slot, match, out);
+  take_blocks(group, rank, prompt);
   change(slot, [&](Slot& s) {
     s.prefill_blocks = prompt;
     s.decode_group = best_group;
@@ -129,6 +151,7 @@ bool InstanceController::admit(std::uint32_t g, std::int32_t r, Slot& slot) {
 /// Frees what a request holds and forgets it.
 void InstanceController::release(std::uint32_t index) {
   Slot& slot = slots_[index];
+  release_prefix(slot);
   if (slot.prefill_group >= 0) {
     Group& g = groups_[static_cast<std::size_t>(slot.prefill_group)];
     Rank& r = g.ranks[static_cast<std::size_t>(slot.prefill_rank)];
@@ -153,6 +176,7 @@ void InstanceController::release(std::uint32_t index) {
     if (slot.abandoned) --g.abandoned;
   }
   digest_.remove(hash_of(slot));
+  forget_chain(slot);
   slot.state = State::free;
   ++slot.generation;
   slot.generation &= 0xfff;
@@ -179,6 +203,7 @@ void InstanceController::prefill_finished(std::uint32_t index, Commands& out) {
 void InstanceController::kv_arrived(std::uint32_t index, Commands& out) {
   Slot& slot = slots_[index];
   const auto d = static_cast<std::uint32_t>(slot.decode_group);
+  if (groups_[static_cast<std::size_t>(slot.prefill_group)].setup.role != GroupRole::both) release_prefix(slot);
   if (slot.prefill_blocks > 0) {
     change(groups_[static_cast<std::size_t>(slot.prefill_group)].ranks[static_cast<std::size_t>(slot.prefill_rank)],
            [&](Rank& r) { r.blocks_used -= slot.prefill_blocks; });
@@ -289,10 +314,13 @@ bool InstanceController::start_prefill(std::uint32_t g, Commands& out) {
         continue;
       }
       Slot& slot = slots_[index];
-      const std::int64_t rest = slot.prompt - slot.prefilled;
+      const bool admitted = slot.decode_group >= 0 || slot.prefill_blocks > 0;
+      std::int64_t rest = slot.prompt - slot.prefilled;
+      if (!admitted && slot.chain != kUnknownRank) rest -= cached(rank, slot).blocks * engine.block_tokens;
       const bool first_here = budget == engine.max_num_batched_tokens - (mixed ? rank.sequences : 0);
       if (!engine.chunked_prefill && rest > budget && !first_here) break;
-      if (slot.decode_group < 0 && slot.prefill_blocks == 0 && !admit(g, static_cast<std::int32_t>(r), slot)) break;
+      if (!admitted && !admit(g, static_cast<std::int32_t>(r), slot, out)) break;
+      rest = slot.prompt - slot.prefilled;
       const std::int64_t tokens = engine.chunked_prefill ? std::min(rest, budget) : rest;
       run.items.push_back({static_cast<std::int32_t>(r), tokens, slot.prefilled});
       group.chunks.push_back({handle_of(index), static_cast<std::int32_t>(tokens)});
@@ -327,7 +355,9 @@ bool InstanceController::start_prefill(std::uint32_t g, Commands& out) {
       push.to_node = to.setup.node_of(slot.decode_rank);
       push.from_epoch = group.epoch;
       push.to_epoch = to.epoch;
-      push.bytes = setup_.kv_bytes_per_token * chunk.tokens;
+      // The decode side has none of it: with the first chunk goes what was cached before it.
+      push.bytes =
+          setup_.kv_bytes_per_token * (chunk.tokens + (slot.prefilled == slot.cached ? std::int64_t{slot.cached} : 0));
       out.push_back(Send{{Role::node, group.setup.node_of(slot.prefill_rank)}, push});
     }
   }
@@ -358,6 +388,12 @@ void InstanceController::check() const {
     sequences[g].resize(groups_[g].ranks.size());
   }
   std::size_t live = 0;
+  check_caches();
+  for (std::size_t g = 0; g < groups_.size(); ++g) {
+    for (std::size_t r = 0; r < groups_[g].ranks.size(); ++r) {
+      if (groups_[g].ranks[r].cache) blocks[g][r] += groups_[g].ranks[r].cache->busy();
+    }
+  }
   for (const auto& [op, r] : replicas_) blocks[r.to_group][static_cast<std::size_t>(r.to_rank)] += r.held;
   for (const Slot& s : slots_) {
     if (s.state == State::free) continue;

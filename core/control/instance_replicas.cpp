@@ -28,6 +28,7 @@ void InstanceController::place_replica(Slot& slot) {
   if (!setup_.replication.enabled || slot.decode_group < 0) return;
   const Group& home = groups_[static_cast<std::size_t>(slot.decode_group)];
   const std::uint32_t node = home.setup.node_of(slot.decode_rank);
+  const std::int32_t blocks = blocks_for(std::int64_t{slot.prompt} + slot.output);
   std::tuple<int, std::int64_t, std::size_t> best;
   std::int16_t best_group = -1, best_rank = -1;
   for (std::size_t g = 0; g < groups_.size(); ++g) {
@@ -39,9 +40,7 @@ void InstanceController::place_replica(Slot& slot) {
     for (std::size_t r = 0; r < group.ranks.size(); ++r) {
       const Rank& rank = group.ranks[r];
       if (rank.absent || (same_group && static_cast<std::int16_t>(r) == slot.decode_rank)) continue;
-      if (rank.blocks_used + slot.decode_blocks > group.setup.kv_blocks_per_rank ||
-          rank.copies + slot.decode_blocks > room)
-        continue;
+      if (rank.blocks_used + blocks > group.setup.kv_blocks_per_rank || rank.copies + blocks > room) continue;
       const bool same_node = group.setup.node_of(static_cast<std::int32_t>(r)) == node;
       const std::size_t ring =
           (r + group.ranks.size() - static_cast<std::size_t>(slot.decode_rank) % group.ranks.size()) %
@@ -54,14 +53,14 @@ void InstanceController::place_replica(Slot& slot) {
     }
   }
   if (best_group < 0) return;
-  change(groups_[static_cast<std::size_t>(best_group)].ranks[static_cast<std::size_t>(best_rank)], [&](Rank& r) {
-    r.blocks_used += slot.decode_blocks;
-    r.copies += slot.decode_blocks;
-  });
+  Group& there = groups_[static_cast<std::size_t>(best_group)];
+  Rank& holder = there.ranks[static_cast<std::size_t>(best_rank)];
+  change(holder, [&](Rank& r) { r.copies += blocks; });
+  take_blocks(there, holder, blocks);
   change(slot, [&](Slot& s) {
     s.replica_group = best_group;
     s.replica_rank = best_rank;
-    s.replica_blocks = s.decode_blocks;
+    s.replica_blocks = blocks;
     s.replicated = 0;
   });
 }
@@ -253,6 +252,7 @@ bool InstanceController::resume(std::uint32_t index, Commands& out) {
   Rank& rank = to.ranks[static_cast<std::size_t>(slot.replica_rank)];
   if (to.state == GroupState::fenced || rank.absent || rank.reserved >= setup_.engine.max_num_seqs) return false;
   FAULTLINE_ASSERT(!slot.replica_op.valid(), "request={} pushes from a lost rank", slot.request.v);
+  release_prefix(slot);
   leave_batch(slot);
   change(rank, [&](Rank& r) {
     ++r.reserved;

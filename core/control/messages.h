@@ -36,13 +36,36 @@ inline constexpr std::size_t kGroupsMax = 64;
 
 // ---- messages -------------------------------------------------------------------------------------------------------
 
+/// What is known of a prompt's content: ids of its leading blocks of block_tokens tokens. Prompts whose first k ids are
+/// equal begin with the same k blocks (workload::Arrival); of the last one only the part within `tokens` is described.
+struct PrefixChain {
+  std::uint32_t block_tokens = 0;
+  std::int32_t tokens = 0;
+  std::vector<std::uint32_t> blocks{};
+  FAULTLINE_FIELDS(block_tokens, tokens, blocks)
+};
+/// Fields of a request with its prefix: the chain is there where the key is, so that a log without them has no byte for
+/// it.
+#define FAULTLINE_FIELDS_WITH_PREFIX(...) \
+  template <class F>                      \
+  void fields(F&& f) {                    \
+    f(__VA_ARGS__, prefix_key);           \
+    if (prefix_key != 0) f(prefix);       \
+  }                                       \
+  template <class F>                      \
+  void fields(F&& f) const {              \
+    f(__VA_ARGS__, prefix_key);           \
+    if (prefix_key != 0) f(prefix);       \
+  }
+
 /// router -> instance. One attempt of a request; `attempt` counts from 0.
 struct SubmitRequest {
   RequestId request;
   std::uint32_t attempt = 0;
   std::int32_t prompt = 0, output = 0;
   std::uint64_t prefix_key = 0;  // hash of the prompt's first block; 0 = unknown
-  FAULTLINE_FIELDS(request, attempt, prompt, output, prefix_key)
+  PrefixChain prefix{};
+  FAULTLINE_FIELDS_WITH_PREFIX(request, attempt, prompt, output)
 };
 /// instance -> router. Terminal for the attempt. `accepting`: the instance can take another request now.
 struct AttemptEnded {
@@ -300,7 +323,8 @@ struct RequestArrived {
   std::int32_t prompt = 0, output = 0;
   std::uint8_t slo_class = 0;
   std::uint64_t prefix_key = 0;
-  FAULTLINE_FIELDS(request, prompt, output, slo_class, prefix_key)
+  PrefixChain prefix{};
+  FAULTLINE_FIELDS_WITH_PREFIX(request, prompt, output, slo_class)
 };
 struct TimerFired {
   TimerKey key = 0;
@@ -506,9 +530,18 @@ struct NoteResumed {
   std::int32_t produced = 0, again = 0;
   FAULTLINE_FIELDS(request, instance, produced, again)
 };
+/// Prefix caches of an instance. With a request: it was admitted, `asked` tokens of its prompt were looked for, the
+/// first `hit` of them were there and are not computed again. Without: `evicted` tokens made room, or the memory that
+/// held `lost` tokens for later is gone.
+struct NotePrefixCache {
+  RequestId request;
+  InstanceId instance;
+  std::int64_t asked = 0, hit = 0, evicted = 0, lost = 0;
+  FAULTLINE_FIELDS(request, instance, asked, hit, evicted, lost)
+};
 using Command = std::variant<Send, ArmTimer, DisarmTimer, Watch, Unwatch, SubmitStep, InterruptStep, AbortGroup,
                              PostWrite, CancelWrite, LaunchGroup, KillGroup, RunProbe, NoteFirstToken, NoteRequestEnded,
-                             NoteAttemptLost, NoteAttempt, NotePhase, NoteReplicated, NoteResumed>;
+                             NoteAttemptLost, NoteAttempt, NotePhase, NoteReplicated, NoteResumed, NotePrefixCache>;
 /// Cleared and reused by the driver: no allocation per event in the steady state.
 using Commands = std::vector<Command>;
 

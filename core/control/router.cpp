@@ -246,7 +246,7 @@ void Router::place(Instant now, RequestId id, Commands& out) {
   out.push_back(NoteAttempt{id, InstanceId{instance}, entry.attempts - 1, entry.kept});
   out.push_back(Send{{Role::instance, instance},
                      SubmitRequest{id, entry.attempts - 1, entry.request.prompt + entry.kept,
-                                   entry.request.output - entry.kept, entry.request.prefix_key}});
+                                   entry.request.output - entry.kept, entry.request.prefix_key, entry.request.prefix}});
 }
 
 /// A cool-down ends without any message.

@@ -36,6 +36,7 @@ void describe(Fields& f, EngineSpec& s) {
   f.field("mixed_prefill", s.mixed_prefill);
   f.field("block_tokens", s.block_tokens, {.min = 1, .max = 65'536});
   f.field("kv_fraction", s.kv_fraction, {.min = 0.01, .max = 1});
+  f.field("prefix_cache", s.prefix_cache);
   f.field("max_model_len", s.max_model_len, {.min = 1, .max = 1e9});
   f.field("process_exit_notice", s.process_exit_notice, kNotNegative);
   f.field("collective_timeout", s.collective_timeout, kPositive);

@@ -69,6 +69,8 @@ struct EngineSpec {
   bool mixed_prefill = true;       // chunks and decodes share a step (only where one group does both)
   std::int64_t block_tokens = 64;  // KV block
   double kv_fraction = 0.9;        // of the GPU memory, for weights, buffers and KV together
+  /// KV of prompts stays on its prefill rank for later requests that begin with the same tokens (prefix_cache.h).
+  bool prefix_cache = true;
   std::int64_t max_model_len = 131'072;
   // failure
   Duration process_exit_notice = 100_ms;  // a dead worker process is noticed by its parent

@@ -90,6 +90,7 @@ Summary summarise(const RunRecord& run, const Options& options) {
   s.replica_resumes = run.replica_resumes;
   s.replica_tokens_again = run.replica_tokens_again;
   s.role_switches = run.role_switches;
+  s.prefix_cache = run.prefix_cache;
 
   std::size_t classes = std::max({run.slo_class_names.size(), run.slo_ttft.size(), run.slo_tpot.size()});
   for (const RequestRecord& r : run.requests) classes = std::max<std::size_t>(classes, r.slo_class + 1u);

@@ -75,6 +75,7 @@ struct Summary {
   std::int64_t tokens_degraded = 0, rebalances = 0, rebalance_bytes = 0;
   std::int64_t requests_migrated = 0;
   std::int64_t replica_bytes = 0, replica_resumes = 0, replica_tokens_again = 0, role_switches = 0;  // see RunRecord
+  record::PrefixCacheUse prefix_cache;
   Duration gap_max;  // longest pause that a migration put into an answer
   std::int32_t gpus = 0, spare_gpus = 0, instances = 0, prefill_nodes = 0, decode_nodes = 0;
   record::SimulatorStats simulator;

@@ -11,7 +11,7 @@
 namespace faultline::record {
 namespace {
 
-constexpr std::string_view kMagic = "FAULTLN2";
+constexpr std::string_view kMagic = "FAULTLN3";
 
 std::uint64_t hash_bytes(std::uint64_t h, std::string_view bytes) {
   std::size_t i = 0;
@@ -117,7 +117,7 @@ void EventLogWriter::finish() {
 }
 
 EventLogReader::EventLogReader(std::string_view data) : data_(data) {
-  if (data.substr(0, kMagic.size()) != kMagic) throw CodecError("not an event log of this version (FAULTLN2)");
+  if (data.substr(0, kMagic.size()) != kMagic) throw CodecError("not an event log of this version (FAULTLN3)");
   Decoder d(data.substr(kMagic.size()));
   const std::uint64_t size = d.varint();
   experiment_ = d.bytes(size);

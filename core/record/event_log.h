@@ -1,7 +1,7 @@
 // EventLog: what every controller was told and what it commanded, in the order in which it happened, with the digest of
 // its state after each step. Replaying it through fresh controllers must give the same commands and digests.
 //
-// File: "FAULTLN2", then the resolved experiment (length, YAML), then records. A record: size, time since the record
+// File: "FAULTLN3", then the resolved experiment (length, YAML), then records. A record: size, time since the record
 // before (ns), controller (role, index, incarnation), event, number of commands, commands, digest (8 bytes).
 // The hash of a log is chained over its records' bytes and does not cover the header.
 #pragma once

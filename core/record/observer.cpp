@@ -60,8 +60,10 @@ void Observer::note(Instant now, const control::Command& command) {
       }
       l.kept = attempt->resumed;
       l.last_produced = 0;
+      l.again_to = l.lost_from + l.lost_prefill;
       l.lost_prefill = l.lost_output = 0;
     }
+    l.cached = 0;
   } else if (const auto* ended = std::get_if<NoteRequestEnded>(&command)) {
     const Outcome outcome = ended->cause == Cause::none ? Outcome::completed
                             : ended->rejected           ? Outcome::rejected
@@ -72,7 +74,8 @@ void Observer::note(Instant now, const control::Command& command) {
     attempt_over(lost->request, lost->produced, lost->cause == Cause::router_lost);
     if (r.end != kNever) return;
     Live& l = live_[lost->request.v];
-    l.lost_prefill += lost->prefilled;
+    l.lost_prefill += std::max(0, lost->prefilled - l.cached);
+    l.lost_from = l.cached;
     if (l.cut == kNever) l.cut = now;
     const std::uint32_t i = lost->instance.v;
     if (auto* f = fault(i); f != nullptr && lost->cause != Cause::router_lost) {
@@ -92,6 +95,17 @@ void Observer::note(Instant now, const control::Command& command) {
     live_[resumed->request.v].copied_again += resumed->again;
     const std::uint32_t i = resumed->instance.v;
     if (fault(i) != nullptr) r.hit_by |= std::uint64_t{1} << std::min<std::uint32_t>(63, fault_of_[i]);
+  } else if (const auto* cache = std::get_if<NotePrefixCache>(&command)) {
+    run_.prefix_cache.asked += cache->asked;
+    run_.prefix_cache.hit += cache->hit;
+    run_.prefix_cache.evicted += cache->evicted;
+    run_.prefix_cache.lost += cache->lost;
+    if (!cache->request.valid()) return;
+    Live& l = live_[cache->request.v];
+    l.cached = static_cast<std::int32_t>(cache->hit);
+    // Of what a lost attempt had computed, what is cached is not computed again.
+    run_.requests[cache->request.v].tokens_recomputed -= std::max(0, std::min(l.cached, l.again_to) - l.lost_from);
+    l.again_to = 0;
   } else if (const auto* phase = std::get_if<NotePhase>(&command)) {
     if (!phase->instance.valid()) return;
     if (phase->phase == Phase::role_switch) ++run_.role_switches;

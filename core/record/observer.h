@@ -54,7 +54,9 @@ class Observer {
     std::int32_t kept = 0;             // tokens that the client keeps although their attempt was lost (migration)
     Instant cut = kNever;              // when that attempt was lost
     std::int32_t generated_again = 0;  // output tokens that the client had before this attempt
-    std::int32_t copied_again = 0;     // and those made again where it went on from a copy
+    // Prompt tokens that this attempt found in a prefix cache, and the range that the lost one before it had computed.
+    std::int32_t cached = 0, lost_from = 0, again_to = 0;
+    std::int32_t copied_again = 0;  // and those made again where it went on from a copy
   };
   record::FaultRecord* fault(std::uint32_t instance);
   /// The last attempt of a request is over, well or not, and the client may have got less of it than was produced.

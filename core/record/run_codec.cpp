@@ -77,8 +77,9 @@ void archive(A& a, RunRecord& r) {
   a(r.experiment, r.seed, r.begin, r.end, r.gpus, r.spare_gpus, r.prefill_nodes, r.decode_nodes, r.instances,
     r.slo_class_names, r.slo_ttft, r.slo_tpot, r.requests, r.capacity, r.faults, r.throughput, r.tokens_degraded,
     r.rebalances, r.rebalance_bytes, r.replica_bytes, r.replica_bytes_written, r.replica_resumes,
-    r.replica_tokens_again, r.role_switches, r.fleets, r.fleet_of, r.spares_taken, r.warnings, r.cost_model, s.wall_s,
-    s.cpu_s, s.events, s.flows, s.controller_steps, s.decode_steps, s.peak_rss_bytes, s.log_hash, s.fidelity);
+    r.replica_tokens_again, r.role_switches, r.prefix_cache.asked, r.prefix_cache.hit, r.prefix_cache.evicted,
+    r.prefix_cache.lost, r.fleets, r.fleet_of, r.spares_taken, r.warnings, r.cost_model, s.wall_s, s.cpu_s, s.events,
+    s.flows, s.controller_steps, s.decode_steps, s.peak_rss_bytes, s.log_hash, s.fidelity);
 }
 
 }  // namespace

@@ -107,6 +107,13 @@ struct CostModelUse {
   std::vector<Extrapolated> extrapolated;  // the largest first; a run without any step has none
 };
 
+/// Prefix caches of prefill ranks, in prompt tokens; retries look again.
+struct PrefixCacheUse {
+  std::int64_t asked = 0, hit = 0;  // of admitted requests whose prompt's content was known: all, and what was there
+  std::int64_t evicted = 0;         // made room for others
+  std::int64_t lost = 0;            // kept for later, and gone with their rank
+};
+
 struct SimulatorStats {
   double wall_s = 0, cpu_s = 0;
   std::uint64_t events = 0, flows = 0, controller_steps = 0, decode_steps = 0;
@@ -150,6 +157,7 @@ struct RunRecord {
   /// Copies of the KV of decoding sequences: bytes that their leaders know to be there, that the network delivered for
   /// them, requests that went on from a copy, and the tokens that these made again.
   std::int64_t replica_bytes = 0, replica_bytes_written = 0, replica_resumes = 0, replica_tokens_again = 0;
+  PrefixCacheUse prefix_cache;
   std::int64_t role_switches = 0;  // groups that took over the other role, there and back
   /// Of a run with several fleets (else empty): they, and the fleet of every instance, spare ones included.
   std::vector<FleetPart> fleets;

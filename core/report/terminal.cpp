@@ -92,6 +92,12 @@ void head(Page& page, const Report& report) {
                          static_cast<double>(s.replica_bytes) / 1e9, with_commas(s.replica_resumes),
                          with_commas(s.replica_tokens_again)));
   }
+  if (s.prefix_cache.asked > 0) {
+    const auto& c = s.prefix_cache;
+    page.row("prefixes", fmt::format("{} of the prompt tokens were cached · {} evicted · {} lost with their ranks",
+                                     percent(static_cast<double>(c.hit) / static_cast<double>(c.asked)),
+                                     with_commas(c.evicted), with_commas(c.lost)));
+  }
   if (s.role_switches > 0)
     page.row("roles", fmt::format("{} switches of a group's role", with_commas(s.role_switches)));
   if (s.tokens_degraded > 0)

@@ -7,6 +7,7 @@
 #include "core/workload/arrival_times.h"
 #include "core/workload/lengths.h"
 #include "core/workload/load.h"
+#include "core/workload/prefixes.h"
 #include "core/workload/replay.h"
 #include "core/workload/spec.h"
 
@@ -135,6 +136,7 @@ std::unique_ptr<ArrivalSource> make_source(const WorkloadSpec& spec, std::uint64
     if (!lengths) return nullptr;
     inner =
         std::make_unique<GeneratedSource>(make_arrival_times(spec.arrivals, spec.rate_scale, seed), std::move(lengths));
+    if (spec.prefixes) inner = with_prefixes(std::move(inner), *spec.prefixes, seed);
     return std::make_unique<LimitedSource>(std::move(inner), spec, std::move(class_map), seed);
   }
   LoadedTrace loaded = load_trace(*spec.trace, reader, diagnostics);

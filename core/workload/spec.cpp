@@ -103,6 +103,16 @@ void describe(config::Fields& f, LengthsSpec& s) {
   }
 }
 
+void describe(config::Fields& f, PrefixesSpec& s) {
+  f.field("count", s.count, {.min = 1, .max = 1e5});
+  f.field("tokens", s.tokens, kTokens);
+  f.field("zipf", s.zipf, {.min = 0, .max = 10});
+  f.field("share", s.share, config::kRatio);
+  f.field("block_tokens", s.block_tokens, {.min = 1, .max = 65'536});
+  if (f.reading() && s.count * (s.tokens.v / s.block_tokens) > std::int64_t{1} << 31)
+    f.error("tokens", "tokens: the prefixes have more than 2^31 blocks together");
+}
+
 void describe(config::Fields& f, TraceSpec& s) {
   f.required("path", s.path);
   f.field("format", s.format);
@@ -130,6 +140,12 @@ void describe(config::Fields& f, WorkloadSpec& s) {
   if (f.reading() || !s.trace) {
     f.object("arrivals", s.arrivals);
     f.object("lengths", s.lengths);
+    if (f.reading() ? f.has("prefixes") : s.prefixes.has_value()) {
+      if (!s.prefixes) s.prefixes.emplace();
+      f.object("prefixes", *s.prefixes);
+    } else if (f.reading()) {
+      f.raw("prefixes");
+    }
   }
   f.field("requests", s.requests, {.min = 1, .max = 1e12});
   f.field("duration", s.duration, config::kPositive);
@@ -138,6 +154,8 @@ void describe(config::Fields& f, WorkloadSpec& s) {
   f.field("output_max", s.output_max, kTokens);
   f.list("slo", s.slo);
   if (!f.reading()) return;
+  if (s.trace && s.prefixes)
+    f.error("prefixes", "prefixes: only generated prompts take them; a trace has its own or none");
   if (!s.requests && !s.duration) {
     if (!s.trace) f.error("", "a generated workload needs an end: 'requests' or 'duration'");
     if (s.trace && s.trace->loop) f.error("trace", "a trace with 'loop: true' needs an end: 'requests' or 'duration'");

@@ -87,6 +87,17 @@ struct LengthsSpec {
   TraceFormat format = TraceFormat::detect;            // trace: any but servegen
 };
 
+/// Shared beginnings of generated prompts (system prompts, documents): a request begins with one of `count` prefixes
+/// of `tokens` tokens with the chance `share`; the drawn prompt follows it and is its own. Prefix r (0 first) is
+/// chosen in proportion to 1 / (r + 1)^zipf. Their content is known in blocks of `block_tokens`.
+struct PrefixesSpec {
+  std::int64_t count = 10;
+  Tokens tokens{1024};
+  double zipf = 1;
+  double share = 1;
+  std::int64_t block_tokens = 64;
+};
+
 /// What to do with a recorded request of 0 prompt or 0 output tokens. `one` makes it 1 token, the least a server
 /// handles, and keeps the load; the row is counted in the trace's summary in every case.
 enum class ZeroTokens { one, skip, error };
@@ -119,6 +130,7 @@ struct WorkloadSpec {
   std::optional<TraceSpec> trace{};
   ArrivalsSpec arrivals{};
   LengthsSpec lengths{};
+  std::optional<PrefixesSpec> prefixes{};  // generators only
   std::optional<std::int64_t> requests{};  // at most this many; a generator needs this or duration
   std::optional<Duration> duration{};      // only arrivals before this time
   /// Factor on the rate that leaves the pattern in time as it is. Generators: on every rate. ServeGen: on every window.
@@ -131,6 +143,7 @@ struct WorkloadSpec {
 void describe(config::Fields& f, ArrivalsSpec& s);
 void describe(config::Fields& f, LengthSpec& s);
 void describe(config::Fields& f, LengthsSpec& s);
+void describe(config::Fields& f, PrefixesSpec& s);
 void describe(config::Fields& f, TraceSpec& s);
 void describe(config::Fields& f, SloClass& s);
 void describe(config::Fields& f, WorkloadSpec& s);

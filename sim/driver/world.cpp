@@ -6,6 +6,7 @@
 #include "core/base/random.h"
 #include "core/control/group_gpus.h"
 #include "core/experiment/deployment.h"
+#include "core/experiment/request_of.h"
 
 namespace faultline::sim {
 
@@ -474,6 +475,11 @@ void World::execute(std::uint32_t index, control::Command& command) {
               run_.faults[blamed].kv_bytes_lost +=
                   (setup_.instances[c.instance.v].kv_bytes_per_token * (std::int64_t{c.prefilled} + c.produced)).v;
           }
+          if constexpr (std::is_same_v<C, control::NotePrefixCache>) {
+            const std::uint32_t blamed = observer_.fault_of(c.instance.v);
+            if (blamed != kNoFault)
+              run_.faults[blamed].kv_bytes_lost += (setup_.instances[c.instance.v].kv_bytes_per_token * c.lost).v;
+          }
           if constexpr (std::is_same_v<C, control::NotePhase>) {
             using control::Phase;
             using fault::CausalEvent;
@@ -503,8 +509,7 @@ void World::arrive() {
   const auto prompt = static_cast<std::int32_t>(arrival_.prompt.v),
              output = static_cast<std::int32_t>(arrival_.output.v);
   observer_.arrived(now_, id, prompt, output, arrival_.slo_class);
-  control::RequestArrived event{id, prompt, output, arrival_.slo_class,
-                                arrival_.prefix_blocks.empty() ? 0 : mix64(arrival_.prefix_blocks[0] + 1)};
+  control::RequestArrived event = experiment::request_of(id, arrival_);
   // Clients spread over the routers that answer.
   std::uint32_t router = ~0U;
   for (std::uint32_t k = 0; k < fleet_; ++k) {
@@ -522,7 +527,7 @@ void World::arrive() {
   }
   next_router_ = (router + 1) % fleet_;
   router_of_.emplace(id, Connection{router, incarnation(router)});
-  if (setup_.timing.client_latency.v == 0) return post_local(router, event);
+  if (setup_.timing.client_latency.v == 0) return post_local(router, std::move(event));
   std::uint32_t slot = 0;
   if (free_requests_.empty()) {
     slot = static_cast<std::uint32_t>(requests_.size());
@@ -531,7 +536,7 @@ void World::arrive() {
     slot = free_requests_.back();
     free_requests_.pop_back();
   }
-  requests_[slot] = {router, event, incarnation(router)};
+  requests_[slot] = {router, std::move(event), incarnation(router)};
   queue_.push(now_ + setup_.timing.client_latency, kRequest, slot, 0);
 }
 

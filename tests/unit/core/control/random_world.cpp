@@ -134,6 +134,7 @@ void RandomWorld::feed(Address to, const Event& event) {
     fail(fmt::format("at {} ns the digest of {}/{} is not that of its state after{}", now_.ns,
                      static_cast<int>(to.role), to.index, record::describe_event(event)));
   }
+  e.controller->check();
   for (const Command& c : out) execute(to, c);
 }
 
@@ -199,6 +200,11 @@ void RandomWorld::execute(Address from, const Command& command) {
     if (resumed->produced >= output_of_.at(resumed->request.v) || resumed->again < 0)
       fail(fmt::format("request {} goes on from {} tokens, {} of them again", resumed->request.v, resumed->produced,
                        resumed->again));
+  } else if (const auto* cache = std::get_if<NotePrefixCache>(&command)) {
+    cached_ += static_cast<std::uint64_t>(cache->hit);
+    cache_lost_ += static_cast<std::uint64_t>(cache->lost);
+    if (cache->request.valid() && (cache->hit >= cache->asked || cache->hit % 16 != 0))
+      fail(fmt::format("request {} found {} of {} tokens", cache->request.v, cache->hit, cache->asked));
   } else if (const auto* phase = std::get_if<NotePhase>(&command)) {
     role_switches_ += phase->phase == Phase::role_switch;
     replaced_ += phase->phase == Phase::replace;
@@ -367,8 +373,15 @@ void RandomWorld::launch(Address agent, const StartGroup& start) {
 void RandomWorld::arrive(int request) {
   const auto router = static_cast<std::uint32_t>(random_.below(kRouters));
   const auto id = static_cast<std::uint32_t>(request);
-  const RequestArrived r{RequestId{id}, static_cast<std::int32_t>(1 + random_.below(200)),
-                         static_cast<std::int32_t>(1 + random_.below(40)), 0, random_.below(6)};
+  RequestArrived r{RequestId{id}, static_cast<std::int32_t>(1 + random_.below(200)),
+                   static_cast<std::int32_t>(1 + random_.below(40)), 0, random_.below(6)};
+  if (r.prefix_key != 0) {  // one of five beginnings of 48 to 144 tokens, then its own; 24 is no multiple of a KV block
+    const auto shared = static_cast<std::uint32_t>(1 + r.prefix_key);
+    r.prefix.block_tokens = 24;
+    r.prefix.tokens = r.prompt;
+    for (std::uint32_t b = 0; b * 24 < static_cast<std::uint32_t>(r.prompt); ++b)
+      r.prefix.blocks.push_back(b < shared ? shared * 100 + b : 1'000 + id * 10 + b);
+  }
   if (!entities_.at(router_at(router)).alive) {
     ended_.insert(id);
     return;

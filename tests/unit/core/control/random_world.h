@@ -42,6 +42,8 @@ class RandomWorld {
   std::uint64_t steps() const { return steps_; }
   std::uint64_t completed() const { return completed_; }
   std::uint64_t resumed() const { return resumed_; }
+  std::uint64_t cached() const { return cached_; }  // prompt tokens that prefix caches held
+  std::uint64_t cache_lost() const { return cache_lost_; }
   std::uint64_t role_switches() const { return role_switches_; }
   std::uint64_t replaced() const { return replaced_; }
   std::uint64_t restored() const { return restored_; }
@@ -126,7 +128,7 @@ class RandomWorld {
   bool calm_ = false;  // no more faults: everything must succeed
   Instant now_{0};
   std::uint64_t sequence_ = 0, steps_ = 0, completed_ = 0;
-  std::uint64_t resumed_ = 0, role_switches_ = 0, replaced_ = 0, restored_ = 0;
+  std::uint64_t resumed_ = 0, cached_ = 0, cache_lost_ = 0, role_switches_ = 0, replaced_ = 0, restored_ = 0;
   Instant managed_since_{0};  // by this incarnation of the fleet manager
   std::string failure_;
   std::function<void(const std::string&)> trace_;

@@ -27,7 +27,7 @@ void print_seed(int) {
 
 /// What the seeds together had to do with: a policy that never acts proves nothing.
 struct Seen {
-  std::uint64_t resumed = 0, role_switches = 0, replaced = 0, restored = 0;
+  std::uint64_t cached = 0, cache_lost = 0, resumed = 0, role_switches = 0, replaced = 0, restored = 0;
 };
 
 Seen check(WorldOptions options) {
@@ -51,6 +51,8 @@ Seen check(WorldOptions options) {
     steps += world.steps();
     completed += world.completed();
     seen.resumed += world.resumed();
+    seen.cached += world.cached();
+    seen.cache_lost += world.cache_lost();
     seen.role_switches += world.role_switches();
     seen.replaced += world.replaced();
     seen.restored += world.restored();
@@ -114,7 +116,9 @@ TEST(RandomWorld, TheFleetManagerIsStartedAgainAmongMaskedExperts) {
   check({.unit = RestartUnit::ep_group, .policy = RecoveryAction::mask, .fleet_crashes = 4});
 }
 TEST(RandomWorld, ManyFaultsAtOnce) {
-  check({.unit = RestartUnit::rank, .policy = RecoveryAction::spare_node, .faults = 16});
+  const Seen seen = check({.unit = RestartUnit::rank, .policy = RecoveryAction::spare_node, .faults = 16});
+  EXPECT_GT(seen.cached, 10'000U);
+  EXPECT_GT(seen.cache_lost, 1'000U);
 }
 TEST(RandomWorld, ElasticGroups) { check({.unit = RestartUnit::ep_group, .policy = RecoveryAction::elastic_ep}); }
 TEST(RandomWorld, ElasticGroupsThatRestartWithTheirInstance) {

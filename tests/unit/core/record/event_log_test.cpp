@@ -157,10 +157,10 @@ TEST(EventLog, TheHashCoversEveryRecordAndNotTheExperiment) {
 }
 
 TEST(EventLog, AFileOfAnotherKindIsRefused) {
-  EXPECT_THROW(EventLogReader("FAULTLN2xxxx"), CodecError);
+  EXPECT_THROW(EventLogReader("FAULTLN3xxxx"), CodecError);
   EXPECT_THROW(EventLogReader(""), CodecError);
-  EXPECT_THROW(EventLogReader("FAULTLN1"), CodecError);
-  EXPECT_THROW(EventLogReader("FAULTLN1\x7f"), CodecError);  // an experiment longer than the file
+  EXPECT_THROW(EventLogReader("FAULTLN2"), CodecError);
+  EXPECT_THROW(EventLogReader("FAULTLN3\x7f"), CodecError);  // an experiment longer than the file
 }
 
 /// Reads to the end. Returns the number of records, or -1 where the reader found damage.

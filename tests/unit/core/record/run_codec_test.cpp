@@ -51,6 +51,7 @@ RunRecord sample() {
   r.faults = {f};
   r.throughput = {{1, 2}, {3, std::numeric_limits<std::int64_t>::max()}};
   r.warnings = {"extrapolated"};
+  r.prefix_cache = {1, 2, 3, 4};
   r.cost_model = {"mi300x", "MI300X", "00ff", "2026-01-05", {{"mla_decode", 0.25, "long"}, {"dispatch", 0.125, ""}}};
   r.stats.wall_s = 0.1;
   r.stats.cpu_s = std::numeric_limits<double>::denorm_min();
@@ -74,6 +75,10 @@ TEST(RunCodec, ReadsBackWhatWasWritten) {
   EXPECT_EQ(b.decode_nodes, 9);
   EXPECT_EQ(b.instances, 4);
   EXPECT_EQ(b.slo_class_names, r.slo_class_names);
+  EXPECT_EQ(b.prefix_cache.asked, 1);
+  EXPECT_EQ(b.prefix_cache.hit, 2);
+  EXPECT_EQ(b.prefix_cache.evicted, 3);
+  EXPECT_EQ(b.prefix_cache.lost, 4);
   EXPECT_EQ(b.slo_ttft, r.slo_ttft);
   EXPECT_EQ(b.slo_tpot, r.slo_tpot);
   ASSERT_EQ(b.requests.size(), 2U);

@@ -49,7 +49,20 @@ TEST(BadWorkload, UnknownZeroTokenRule) {
 TEST(BadWorkload, UnknownKey) {
   EXPECT_EQ(errors_of("requests: 1\nrequest_rate: 4\n"),
             "w.yaml:2:1: error: unknown key 'request_rate' in 'workload'\n"
-            "  known keys: trace, arrivals, lengths, requests, duration, rate_scale, prompt_max, output_max, slo\n");
+            "  known keys: trace, arrivals, lengths, prefixes, requests, duration, rate_scale, prompt_max, output_max, "
+            "slo\n");
+}
+TEST(BadWorkload, PrefixesOfATrace) {
+  EXPECT_EQ(errors_of("trace: {path: a}\nprefixes: {count: 3}\n"),
+            "w.yaml:2:11: error: prefixes: only generated prompts take them; a trace has its own or none\n");
+}
+TEST(BadWorkload, PrefixesWithMoreBlocksThanThereAreIds) {
+  EXPECT_EQ(errors_of("requests: 1\nprefixes: {count: 100000, tokens: 100000, block_tokens: 1}\n"),
+            "w.yaml:2:35: error: tokens: the prefixes have more than 2^31 blocks together\n");
+}
+TEST(BadWorkload, NoPrefix) {
+  EXPECT_EQ(errors_of("requests: 1\nprefixes: {count: 0}\n"),
+            "w.yaml:2:19: error: count: must be at least 1, got '0'\n");
 }
 TEST(BadWorkload, NoRequests) {
   EXPECT_EQ(errors_of("requests: 0\n"), "w.yaml:1:11: error: requests: must be at least 1, got '0'\n");
