@@ -13,6 +13,7 @@ namespace {
 
 std::string interval(const experiment::Estimate& e) {
   if (e.count == 0) return "–";
+  if (e.mean == 0 && e.half_width == 0) return "0";
   const double size = std::abs(e.mean);
   const int digits = size >= 1000 ? 0 : size >= 10 ? 1 : size >= 1 ? 2 : 5;
   if (e.mean != 0 && size < 1e-3) {
@@ -23,18 +24,33 @@ std::string interval(const experiment::Estimate& e) {
   return fmt::format("{:.{}f} ±{:.{}f}", e.mean, digits, e.half_width, digits);
 }
 
+nlohmann::ordered_json json_of(const experiment::Estimate& e) {
+  return {{"count", e.count},
+          {"mean", e.count ? nlohmann::json(e.mean) : nlohmann::json()},
+          {"half_width_95", std::isfinite(e.half_width) ? nlohmann::json(e.half_width) : nlohmann::json()}};
+}
+
 }  // namespace
 
+/// The same seed draws the same arrivals and faults at every point, so differences are taken seed by seed.
 void Sweep::print(std::int64_t seeds) const {
-  nlohmann::ordered_json result{{"sweep", sweep_.name}, {"experiment", sweep_.experiment},
-                                {"seeds", seeds},       {"computed", done_},
-                                {"kept", there_},       {"points", nlohmann::json::array()}};
+  nlohmann::ordered_json result{{"sweep", sweep_.name},
+                                {"experiment", sweep_.experiment},
+                                {"seeds", seeds},
+                                {"computed", done_},
+                                {"kept", there_},
+                                {"baseline", sweep_.points[baseline_].name},
+                                {"points", nlohmann::json::array()}};
+  const bool compares = sweep_.points.size() > 1;
   if (!o_.json) {
     fmt::print("{}: {} points, {} seeds; means with 95 % intervals over seeds{}\n", sweep_.name, sweep_.points.size(),
                seeds, variants_ > 1 ? ", weighted: rare faults were drawn" : "");
+    if (compares) fmt::print("right: difference to '{}', seed by seed\n", sweep_.points[baseline_].name);
   }
+  Series base;
+  for (std::int64_t s = 0; s < seeds && compares; ++s) base.push_back(values(baseline_, s));
   for (std::size_t p = 0; p < sweep_.points.size(); ++p) {
-    std::vector<std::vector<double>> of_figure(figures().size());
+    std::vector<std::vector<double>> of_figure(figures().size()), difference(figures().size());
     std::int64_t count = 0;
     nlohmann::ordered_json cost_model;  // of the point's replica with the most extrapolated time
     for (std::int64_t s = 0; s < seeds; ++s) {
@@ -42,18 +58,22 @@ void Sweep::print(std::int64_t seeds) const {
       if (!v) continue;
       ++count;
       for (std::size_t f = 0; f < of_figure.size(); ++f) {
-        if ((*v)[f]) of_figure[f].push_back(*(*v)[f]);
+        if (!(*v)[f]) continue;
+        of_figure[f].push_back(*(*v)[f]);
+        if (!compares || p == baseline_ || !base[static_cast<std::size_t>(s)]) continue;
+        if (const auto& other = (*base[static_cast<std::size_t>(s)])[f]) difference[f].push_back(*(*v)[f] - *other);
       }
     }
     nlohmann::ordered_json row{{"point", sweep_.points[p].name}, {"replicas", count}};
     if (!o_.json) fmt::print("\n{}  ({} replicas)\n", sweep_.points[p].name, count);
     for (std::size_t f = 0; f < of_figure.size(); ++f) {
       const experiment::Estimate e = experiment::estimate(of_figure[f]);
-      row[figures()[f].name] = {
-          {"count", e.count},
-          {"mean", e.count ? nlohmann::json(e.mean) : nlohmann::json()},
-          {"half_width_95", std::isfinite(e.half_width) ? nlohmann::json(e.half_width) : nlohmann::json()}};
-      if (!o_.json && (e.count > 0 || f < 5)) fmt::print("  {:<14} {:>24}\n", figures()[f].name, interval(e));
+      row[figures()[f].name] = json_of(e);
+      const experiment::Estimate d = experiment::estimate(difference[f]);
+      if (compares && p != baseline_) row[figures()[f].name]["difference"] = json_of(d);
+      if (o_.json || (e.count == 0 && f >= 5)) continue;
+      fmt::print("  {:<14} {:>24}{}\n", figures()[f].name, interval(e),
+                 d.count > 0 ? fmt::format(" {:>26}", (d.mean > 0 ? "+" : "") + interval(d)) : "");
     }
     row["cost_model"] = cost_model;
     if (!o_.json && report::extrapolated_share(cost_model) > 0)
@@ -82,6 +102,7 @@ const Registration kSweep{
                       "Add seeds until the figure's 95 % interval is within this share of its mean, such as 0.05")
            ->check(CLI::Range(1e-4, 10.0))
            ->excludes("--seeds");
+       app.add_option("--baseline", o->baseline, "The point that others are compared with (default: the first)");
        app.add_option("--figure", o->figure, "The figure of --stop-within")->needs("--stop-within");
        app.add_option("--least", o->rule.least, "Seeds before --stop-within may stop")->check(CLI::Range(2, 100'000));
        app.add_option("--most", o->rule.most, "Seeds at which --stop-within gives up")

@@ -23,6 +23,7 @@ struct SweepOptions {
   bool json = false, quiet = false;
   std::optional<double> stop_within;     // relative half-width at which there are seeds enough
   std::string figure = "goodput tok/s";  // of this figure, at every point
+  std::string baseline;                  // name of the point that the others are compared with; empty: the first
   stats::StoppingRule rule;
 };
 
@@ -56,12 +57,14 @@ class Sweep {
   std::optional<std::vector<std::optional<double>>> values(std::size_t point, std::int64_t s,
                                                            nlohmann::ordered_json* cost_model = nullptr) const;
   void report_failure(const FailedTask& failed) const;
+  /// Figures of a point by seed, then by figure; nullopt where a replica is missing.
+  using Series = std::vector<std::optional<std::vector<std::optional<double>>>>;
   void print(std::int64_t seeds) const;
 
   const SweepOptions& o_;
   experiment::SweepSpec sweep_;
   std::vector<experiment::ExperimentSpec> specs_;  // by point; then their bases, where there are any
-  std::size_t variants_ = 1;
+  std::size_t variants_ = 1, baseline_ = 0;
   std::int64_t asked_ = 0;             // seeds of each point that were handed out
   std::unique_ptr<SweepStore> store_;  // the leader's
   std::string out_;

@@ -67,6 +67,15 @@ Sweep::Sweep(const SweepOptions& options) : o_(options) {
     std::erase_if(quiet.faults, [](const fault::FaultSpec& f) { return f.random.has_value(); });
     specs_.push_back(std::move(quiet));
   }
+  if (!o_.baseline.empty()) {
+    std::vector<std::string> names;
+    for (const auto& point : sweep_.points) names.push_back(point.name);
+    const auto at = std::find(names.begin(), names.end(), o_.baseline);
+    if (at == names.end())
+      throw config::ConfigError(fmt::format("error: --baseline: unknown point '{}'\n  points: {} {}\n", o_.baseline,
+                                            config::name_list(names), config::did_you_mean(o_.baseline, names)));
+    baseline_ = static_cast<std::size_t>(at - names.begin());
+  }
   out_ = o_.out.empty() ? "out/" + sweep_.name + ".sqlite" : o_.out;
   if (!o_.stop_within) return;
   std::vector<std::string> names;

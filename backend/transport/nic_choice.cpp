@@ -54,9 +54,6 @@ class Machine {
     hwloc_topology_set_io_types_filter(topology_, HWLOC_TYPE_FILTER_KEEP_ALL);
     loaded_ = hwloc_topology_load(topology_) == 0;
   }
-  ~Machine() {
-    if (topology_) hwloc_topology_destroy(topology_);
-  }
   Machine(const Machine&) = delete;
   Machine& operator=(const Machine&) = delete;
   /// Steps from the root to the deepest object that contains both devices; 0 if one is unknown.
@@ -101,8 +98,12 @@ std::vector<Nic> nics_near(const std::string& target_pci, bool rdma) {
   const std::int32_t numa =
       target_pci.empty() ? own_numa_node() : numa_of(fs::path("/sys/bus/pci/devices") / target_pci);
 #ifdef FAULTLINE_HWLOC
-  const Machine machine;
-  for (Nic& nic : all) nic.depth = target_pci.empty() ? 0 : machine.common_depth(nic.pci, target_pci);
+  if (!target_pci.empty()) {
+    // For the life of the process: every load reads the table of PCI names, half a megabyte that libpciaccess never
+    // frees.
+    static const Machine& machine = *new Machine;
+    for (Nic& nic : all) nic.depth = machine.common_depth(nic.pci, target_pci);
+  }
 #endif
   std::vector<NicDistance> distances;
   for (const Nic& nic : all) distances.push_back({nic.depth, numa >= 0 && nic.numa_node == numa, 0, nic.name});

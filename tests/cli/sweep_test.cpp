@@ -86,6 +86,35 @@ TEST(CliSweep, AnInterruptedSweepEndsWithTheFiguresOfOneThatWasNot) {
   EXPECT_EQ(cut.finish()["points"], expected["points"]);
 }
 
+TEST(CliSweep, PointsAreComparedWithTheBaselineSeedBySeed) {
+  Folder f;
+  const std::string file = test::write(f, "one.yaml", test::experiment_text("one", 100));
+  std::vector<std::string> arguments{"sweep",  file,      "--over", "cost.gpu_hour=[1, 3]", "--seeds", "3",
+                                     "--json", "--quiet", "--out",  f / "r.sqlite"};
+  const std::string figure = "out 1M cost";
+  const auto points_of = [&](const std::string& baseline) {
+    if (!baseline.empty()) arguments.insert(arguments.end(), {"--baseline", baseline});
+    const Ended e = call(f, arguments);
+    EXPECT_EQ(e.status, 0) << e.err;
+    return nlohmann::json::parse(e.out)["points"];
+  };
+  const auto points = points_of("");
+  ASSERT_EQ(points.size(), 2U);
+  EXPECT_FALSE(points[0][figure].contains("difference"));
+  // Three times the price of the same runs: a difference of twice the cost, and as sure as the cost itself.
+  const double cost = points[0][figure]["mean"], half = points[0][figure]["half_width_95"];
+  EXPECT_NEAR(points[1][figure]["difference"]["mean"], 2 * cost, 1e-9 * cost);
+  EXPECT_NEAR(points[1][figure]["difference"]["half_width_95"], 2 * half, 1e-9 * cost);
+  EXPECT_EQ(points[1]["failed"]["difference"]["mean"], 0);
+  EXPECT_EQ(points[1]["failed"]["difference"]["half_width_95"], 0);
+  const auto turned = points_of(points[1]["point"]);
+  EXPECT_NEAR(turned[0][figure]["difference"]["mean"], -2 * cost, 1e-9 * cost);
+  arguments.back() = "two";
+  const Ended unknown = call(f, arguments);
+  EXPECT_EQ(unknown.status, 2);
+  EXPECT_NE(unknown.err.find("--baseline: unknown point 'two'"), std::string::npos) << unknown.err;
+}
+
 TEST(CliSweep, AResultsFileThatIsNoneIsAnError) {
   Sweep s;
   test::write(s.f, "results.sqlite",
