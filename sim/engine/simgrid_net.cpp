@@ -131,10 +131,17 @@ SimGridNet::SimGridNet(std::span<const BytesPerSecond> capacity) {
   static char program[] = "faultline", quiet[] = "--log=root.thresh:critical";
   char* argv[] = {program, quiet, nullptr};
   argc = 2;
-  struct sigaction interrupt {};  // the engine's own handler would end the process without its outputs
+  // The engine installs a handler that ends the process without its outputs. What came before it is put back, and an
+  // interrupt in between waits until then.
+  sigset_t only_interrupt, mask;
+  sigemptyset(&only_interrupt);
+  sigaddset(&only_interrupt, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &only_interrupt, &mask);
+  struct sigaction interrupt {};
   sigaction(SIGINT, nullptr, &interrupt);
   engine_ = std::make_unique<sg::Engine>(&argc, argv);
   sigaction(SIGINT, &interrupt, nullptr);
+  pthread_sigmask(SIG_SETMASK, &mask, nullptr);
   for (const char* setting : {"network/model:CM02", "network/crosstraffic:0", "network/TCP-gamma:1e30"}) {
     sg::Engine::set_config(std::string(setting));
   }
