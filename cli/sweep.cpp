@@ -47,7 +47,7 @@ void Sweep::print(std::int64_t seeds) const {
                seeds, variants_ > 1 ? ", weighted: rare faults were drawn" : "");
     if (compares) fmt::print("right: difference to '{}', seed by seed\n", sweep_.points[baseline_].name);
   }
-  Series base;
+  std::vector<decltype(values(0, 0))> base;  // by seed
   for (std::int64_t s = 0; s < seeds && compares; ++s) base.push_back(values(baseline_, s));
   for (std::size_t p = 0; p < sweep_.points.size(); ++p) {
     std::vector<std::vector<double>> of_figure(figures().size()), difference(figures().size());

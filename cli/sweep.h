@@ -57,8 +57,6 @@ class Sweep {
   std::optional<std::vector<std::optional<double>>> values(std::size_t point, std::int64_t s,
                                                            nlohmann::ordered_json* cost_model = nullptr) const;
   void report_failure(const FailedTask& failed) const;
-  /// Figures of a point by seed, then by figure; nullopt where a replica is missing.
-  using Series = std::vector<std::optional<std::vector<std::optional<double>>>>;
   void print(std::int64_t seeds) const;
 
   const SweepOptions& o_;

@@ -7,6 +7,7 @@
 #include "core/base/random.h"
 #include "core/stats/sample.h"
 #include "tests/sim/driver/fixed_cost.h"
+#include "tests/sim/driver/station.h"
 
 namespace faultline {
 namespace {
@@ -82,27 +83,16 @@ TEST(ClosedForms, AvailabilityFollowsFromRateWidthAndOutageAndNotFromTheSizeOfTh
   }
 }
 
-// ---- one instance as a station with room for every request: in service are L = rate * mean service
-// ---------------------
+// ---- one instance as a station with room for every request: in service are L = rate * mean service ----
 
 experiment::ExperimentSpec station(double rate, const std::string& output, const std::string& arrivals,
                                    const std::string& faults, std::uint64_t seed, double duration = 20) {
-  experiment::ExperimentSpec spec = test::spec_of(fmt::format(R"(
-name: station
-topology: {{name: one node, nodes: 1, hosts: 1, node: ../../topologies/nodes/mi300x-1gpu.yaml, fabric: ../../topologies/fabrics/rail-optimised.yaml}}
-model: ../../topologies/models/dense-7b.yaml
-device: ../../topologies/devices/mi300x.yaml
-engine: ../../topologies/engines/ideal.yaml
-fleet: {{instances: 1, layout: 1PD, both: {{dp: 1, ep: 1}}}}
-router: {{queue_timeout: 100000 s}}
-workload:
-  arrivals: {{kind: {}, rate: {}}}
-  lengths: {{kind: independent, prompt: {{kind: fixed, tokens: 1}}, output: {}}}
-  duration: {} s
-faults: [{}]
-)",
-                                                              arrivals, rate, output, duration, faults),
-                                                  {.seed = seed});
+  experiment::ExperimentSpec spec =
+      test::spec_of(test::text_of(test::Station{.arrivals = fmt::format("{{kind: {}, rate: {}}}", arrivals, rate),
+                                                .output = output,
+                                                .workload = fmt::format("duration: {} s", duration),
+                                                .rest = "router: {queue_timeout: 100000 s}\nfaults: [" + faults + "]"}),
+                    {.seed = seed});
   spec.engine.mixed_prefill = false;
   return spec;
 }

@@ -7,27 +7,19 @@
 #include "core/metrics/summary.h"
 #include "core/workload/spec.h"
 #include "tests/sim/driver/scenario.h"
+#include "tests/sim/driver/station.h"
+#include "tests/sim/driver/tiny_fleet.h"
 
 namespace faultline {
 namespace {
 
-/// One GPU of a small model; `workload` is what differs.
-std::string station(const std::string& workload) {
-  return fmt::format(R"(
-name: station
-seed: 3
-topology: {{name: one node, nodes: 1, hosts: 1, node: ../../topologies/nodes/mi300x-1gpu.yaml, fabric: ../../topologies/fabrics/rail-optimised.yaml}}
-model: ../../topologies/models/dense-7b.yaml
-device: ../../topologies/devices/mi300x.yaml
-engine: ../../topologies/engines/vllm.yaml
-fleet: {{instances: 1, layout: 1PD, both: {{dp: 1, ep: 1}}}}
-workload:
-  arrivals: {{kind: poisson, rate: 4}}
-  lengths: {{kind: independent, prompt: {{kind: uniform, min: 20, max: 400}}, output: {{kind: fixed, tokens: 40}}}}
-  requests: 600
-  {}
-)",
-                     workload);
+/// `prefixes` is what differs.
+std::string station(const std::string& prefixes) {
+  return test::text_of(test::Station{.engine = "vllm",
+                                     .prompt = "{kind: uniform, min: 20, max: 400}",
+                                     .output = "{kind: fixed, tokens: 40}",
+                                     .workload = "requests: 600\n  " + prefixes,
+                                     .rest = "seed: 3"});
 }
 
 test::Outcome run(const std::string& text, bool cache) {
@@ -75,29 +67,15 @@ TEST(PrefixCacheRun, WhereNoPromptIsKnownTheCacheChangesNothing) {
 }
 
 TEST(PrefixCacheRun, AFaultTakesWhatWasKeptAndTheLogReplays) {
-  experiment::ExperimentSpec spec = test::spec_of(R"(
-name: cold cache
-seed: 5
-topology:
-  name: tiny
-  nodes: 8
-  hosts: 2
-  node: {from: ../../topologies/nodes/mi300x-8gpu.yaml, name: 2x MI300X, gpus: 2, nics: 2}
-  fabric: {from: ../../topologies/fabrics/rail-optimised.yaml, nodes_per_leaf: 4}
-  racks: {nodes_per_rack: 2, racks_per_feed: 2}
-model: ../../topologies/models/qwen3-235b-a22b.yaml
-device: ../../topologies/devices/mi300x.yaml
-engine: ../../topologies/engines/ideal.yaml
-fleet: {instances: 2, layout: 2P2D, prefill: {dp: 4, ep: 4}, decode: {dp: 4, ep: 4}, restart_unit: instance}
-router: {policy: prefix_affinity}
-workload:
-  arrivals: {kind: poisson, rate: 4}
-  lengths: {kind: independent, prompt: {kind: uniform, min: 20, max: 1000}, output: {kind: uniform, min: 1, max: 300}}
-  prefixes: {count: 8, tokens: 1500, zipf: 0.5, share: 0.8}
-  duration: 60 s
-end: 400 s
-faults: [{id: fault, kind: gpu.failstop, target: inst-0.p-0.gpu-0, at: 20 s, duration: 5 s}]
-)");
+  const experiment::ExperimentSpec spec = test::spec_of(test::text_of(test::TinyFleet{
+      .seed = "5",
+      .rate = "4",
+      .output_max = 300,
+      .workload = "prefixes: {count: 8, tokens: 1500, zipf: 0.5, share: 0.8}",
+      .duration = "60 s",
+      .end = "400 s",
+      .rest = "router: {policy: prefix_affinity}\n"
+              "faults: [{id: fault, kind: gpu.failstop, target: inst-0.p-0.gpu-0, at: 20 s, duration: 5 s}]"}));
   const test::Outcome o = test::simulate(spec);
   ASSERT_TRUE(o.run.faults.at(0).applied);
   EXPECT_EQ(o.completed(), o.run.requests.size());

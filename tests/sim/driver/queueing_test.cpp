@@ -8,25 +8,12 @@
 
 #include "core/stats/sample.h"
 #include "tests/sim/driver/fixed_cost.h"
+#include "tests/sim/driver/station.h"
 
 namespace faultline {
 namespace {
 
 using namespace faultline::literals;
-
-constexpr const char* kStation = R"(
-name: station
-topology: {{name: one node, nodes: 1, hosts: 1, node: ../../topologies/nodes/mi300x-1gpu.yaml, fabric: ../../topologies/fabrics/rail-optimised.yaml}}
-model: ../../topologies/models/dense-7b.yaml
-device: ../../topologies/devices/mi300x.yaml
-engine: ../../topologies/engines/ideal.yaml
-fleet: {{instances: 1, layout: 1PD, both: {{dp: 1, ep: 1}}}}
-router: {{queue_timeout: 100000 s}}
-workload:
-  arrivals: {{kind: poisson, rate: {}}}
-  lengths: {{kind: independent, prompt: {{kind: fixed, tokens: 1}}, output: {}}}
-  requests: 5000
-)";
 
 struct Estimate {
   double mean, half_width;
@@ -37,7 +24,10 @@ Estimate mean_wait(double rate, const std::string& output, std::int64_t servers,
   stats::Moments between;
   for (int k = 0; k < runs; ++k) {
     experiment::ExperimentSpec spec =
-        test::spec_of(fmt::format(kStation, rate, output), {.seed = 1'000 + static_cast<std::uint64_t>(k)});
+        test::spec_of(test::text_of(test::Station{.arrivals = fmt::format("{{kind: poisson, rate: {}}}", rate),
+                                                  .output = output,
+                                                  .rest = "router: {queue_timeout: 100000 s}"}),
+                      {.seed = 1'000 + static_cast<std::uint64_t>(k)});
     spec.engine.max_num_seqs = servers;
     spec.engine.mixed_prefill = false;
     const test::Outcome o = test::simulate(spec, test::with_cost(spec, 1_ms));

@@ -2,29 +2,21 @@
 #include <gtest/gtest.h>
 
 #include "tests/sim/driver/scenario.h"
+#include "tests/sim/driver/station.h"
 
 namespace faultline {
 namespace {
 
 using namespace faultline::literals;
 
-std::string station(const char* timing, const char* duration) {
-  return fmt::format(R"(
-name: station
-seed: 3
-topology: {{name: one node, nodes: 1, hosts: 1, node: ../../topologies/nodes/mi300x-1gpu.yaml, fabric: ../../topologies/fabrics/rail-optimised.yaml}}
-model: ../../topologies/models/dense-7b.yaml
-device: ../../topologies/devices/mi300x.yaml
-engine: ../../topologies/engines/ideal.yaml
-fleet: {{instances: 1, layout: 1PD, both: {{dp: 1, ep: 1}}}}
-timing: {{{}}}
-workload:
-  arrivals: {{kind: poisson, rate: 100}}
-  lengths: {{kind: independent, prompt: {{kind: fixed, tokens: 50}}, output: {{kind: fixed, tokens: 20}}}}
-  duration: 8 s
-faults: [{{kind: router.crash, target: router-0, at: 4 s, duration: {}}}]
-)",
-                     timing, duration);
+std::string station(const std::string& timing, const std::string& outage) {
+  return test::text_of(
+      test::Station{.arrivals = "{kind: poisson, rate: 100}",
+                    .prompt = "{kind: fixed, tokens: 50}",
+                    .output = "{kind: fixed, tokens: 20}",
+                    .workload = "duration: 8 s",
+                    .rest = "seed: 3\ntiming: {" + timing +
+                            "}\nfaults: [{kind: router.crash, target: router-0, at: 4 s, duration: " + outage + "}]"});
 }
 
 /// Their connections went to the process that died: they end once, with it, whoever listens when they get there.

@@ -8,7 +8,8 @@
 
 namespace faultline::test {
 
-/// Values as an experiment has them; `rest` are further keys, one or more lines.
+/// Values as an experiment has them; `workload` and `rest` are further keys, one or more lines (those of the workload
+/// indented by two).
 struct TinyFleet {
   std::string seed = "1";
   int nodes = 8;
@@ -17,6 +18,7 @@ struct TinyFleet {
   std::string fleet = "restart_unit: instance";  // further keys of `fleet`
   std::string rate = "8";                        // requests a second
   int output_max = 200;                          // tokens
+  std::string workload;
   std::string duration = "100 s", end = "1000 s";
   std::string rest;
 };
@@ -40,14 +42,15 @@ fleet: {{instances: 2, layout: 2P2D, prefill: {{{plan}}}, decode: {{{plan}}}, {f
 workload:
   arrivals: {{kind: poisson, rate: {rate}}}
   lengths: {{kind: independent, prompt: {{kind: uniform, min: 20, max: 3000}}, output: {{kind: uniform, min: 1, max: {output_max}}}}}
+  {workload}
   duration: {duration}
 end: {end}
 {rest}
 )",
                      fmt::arg("seed", t.seed), fmt::arg("nodes", t.nodes), fmt::arg("engine", t.engine),
                      fmt::arg("plan", plan), fmt::arg("fleet", t.fleet), fmt::arg("rate", t.rate),
-                     fmt::arg("output_max", t.output_max), fmt::arg("duration", t.duration), fmt::arg("end", t.end),
-                     fmt::arg("rest", t.rest));
+                     fmt::arg("output_max", t.output_max), fmt::arg("workload", t.workload),
+                     fmt::arg("duration", t.duration), fmt::arg("end", t.end), fmt::arg("rest", t.rest));
 }
 
 }  // namespace faultline::test

@@ -56,6 +56,11 @@ struct Fixture {
   Commands formed(std::int64_t missing = 0) {
     return message(agent_at(1), GroupStarted{InstanceId{0}, 1, epoch, Cause::none, kUnknownRank, false, missing});
   }
+  void go_on_without_node_1() {
+    event(lost(agent_at(1)));
+    paused(answer(event(TimerFired{kDecideTimer}), 0, 0));
+    message(agent_at(2), GroupStarted{InstanceId{0}, 1, epoch, Cause::none, kUnknownRank, false, 0});
+  }
   FleetManager fleet;
   Instant now{0};
   Epoch epoch = 0;
@@ -123,9 +128,7 @@ TEST(ElasticFleet, ALostNodeTakesItsRanksAndTheHeadMoves) {
 
 TEST(ElasticFleet, ANodeThatItsGroupDoesWithoutMayBeLostAgainWithoutEffect) {
   Fixture f;
-  f.event(lost(agent_at(1)));
-  f.paused(f.answer(f.event(TimerFired{kDecideTimer}), 0, 0));
-  f.message(agent_at(2), GroupStarted{InstanceId{0}, 1, f.epoch, Cause::none, kUnknownRank, false, 0});
+  f.go_on_without_node_1();
   f.event(back(agent_at(1)));
   const Commands again = f.event(lost(agent_at(1)));
   EXPECT_TRUE(phases(again).empty());
@@ -136,9 +139,7 @@ TEST(ElasticFleet, ANodeThatItsGroupDoesWithoutMayBeLostAgainWithoutEffect) {
 
 TEST(ElasticFleet, ANodeThatIsLostWhileItsRanksAreTakenBackCounts) {
   Fixture f;
-  f.event(lost(agent_at(1)));
-  f.paused(f.answer(f.event(TimerFired{kDecideTimer}), 0, 0));
-  f.message(agent_at(2), GroupStarted{InstanceId{0}, 1, f.epoch, Cause::none, kUnknownRank, false, 0});
+  f.go_on_without_node_1();
   f.event(back(agent_at(1)));
   ASSERT_EQ(sent<StartGroup>(f.answer(f.event(TimerFired{kFleetAbsentTimer}), 0, 0)).size(), 1U);
   const Commands fenced =

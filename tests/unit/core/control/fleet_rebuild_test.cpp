@@ -1,30 +1,19 @@
 // A fleet manager that is started again, and the terms that keep the one before from acting on.
 #include <gtest/gtest.h>
 
-#include "core/control/fleet.h"
 #include "core/control/instance.h"
 #include "core/control/node_agent.h"
 #include "core/control/router.h"
-#include "tests/unit/core/control/support.h"
+#include "tests/unit/core/control/fleet_fixture.h"
 
 namespace faultline::control {
 namespace {
 
 using namespace testing;
 
-// Two instances of a prefill group (node 2i) and a decode group (node 2i + 1); nodes 4 and 5 are spares.
-FleetSetup setup(Term term) {
-  FleetSetup s;
-  for (std::uint32_t i = 0; i < 2; ++i) {
-    FleetSetup::Instance x;
-    x.groups = {{GroupRole::prefill, 8, 100, {2 * i}}, {GroupRole::decode, 8, 100, {2 * i + 1}}};
-    x.leader_node = 2 * i;
-    s.instances.push_back(x);
-  }
-  s.nodes = 6;
+FleetSetup of_term(Term term) {
+  FleetSetup s = fleet::setup(RecoveryAction::spare_node);
   s.spare_nodes = {4, 5};
-  s.restart_unit = RestartUnit::ep_group;
-  s.recovery.policy = RecoveryAction::spare_node;
   s.term = term;
   return s;
 }
@@ -52,7 +41,7 @@ struct Fixture {
     add(router_at(0), router_state(1));
     return all;
   }
-  FleetManager fleet{setup(1)};
+  FleetManager fleet{of_term(1)};
   Instant now{0};
   Commands asked;
 };
@@ -64,7 +53,7 @@ TEST(FleetRebuild, ANewIncarnationClaimsTheFleetAndAsksEverybody) {
 }
 
 TEST(FleetRebuild, TheFirstIncarnationKnowsAndAsksNobody) {
-  FleetManager first(setup(0));
+  FleetManager first(of_term(0));
   EXPECT_TRUE(sent<ClaimFleet>(feed(first, at(0_s), Started{})).empty());
 }
 
