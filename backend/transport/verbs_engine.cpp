@@ -70,8 +70,10 @@ VerbsTransport::Engine::~Engine() {
   thread_.join();
   destroy_wake_.notify_one();
   destroyer_.join();
+  for (Attempt& attempt : attempts_) attempt.thread.join();
   control_.reset();  // the peer learns of the end here
-  peers_.clear();    // queue pairs before regions: nothing may move when the memory is the owner's again
+  attempts_.clear();
+  peers_.clear();  // queue pairs before regions: nothing may move when the memory is the owner's again
   retired_.clear();
   doomed_.clear();
   regions_.clear();
@@ -91,6 +93,7 @@ VerbsCounters VerbsTransport::Engine::counters() const {
   const std::lock_guard lock(mutex_);
   VerbsCounters counters = counters_;
   counters.queue_pairs += retired_.size() + doomed_.size() + destroying_;
+  for (const Attempt& attempt : attempts_) counters.queue_pairs += attempt.orphans.size();
   for (const auto& [id, peer] : peers_) {
     for (const Link& link : peer.links) {
       counters.queue_pairs += link.queues.size();

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <deque>
+#include <list>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -73,6 +74,14 @@ class VerbsTransport::Engine {
     std::uint32_t notifies_in = 0;    // received
     std::uint32_t notifies_done = 0;  // sent and acknowledged
   };
+  /// The queue pairs of a link while a thread of their own connects them.
+  struct Attempt {
+    EndpointId peer;
+    std::size_t rail = 0;
+    std::vector<Queue> orphans;  // the queue pairs, once the link has been given up
+    bool done = false, connected = false;
+    std::thread thread;
+  };
   /// One rail towards one peer. Every incarnation has an epoch; both ends fence one before anything of it goes
   /// elsewhere.
   struct Link {
@@ -80,9 +89,10 @@ class VerbsTransport::Engine {
     std::uint32_t epoch = 0;
     QpInfo mine;
     std::vector<Queue> queues;
-    bool connected = false;    // our queue pairs are in RTS
-    bool peer_ready = false;   // theirs are
-    std::uint32_t probes = 0;  // empty writes that have still to be acknowledged before it is up
+    Attempt* attempt = nullptr;  // under way: the queue pairs are its thread's
+    bool connected = false;      // our queue pairs are in RTS
+    bool peer_ready = false;     // theirs are
+    std::uint32_t probes = 0;    // empty writes that have still to be acknowledged before it is up
     bool fenced_here = false;
     std::optional<std::vector<std::uint32_t>> fenced_there;  // notifies that each of their queue pairs received
     Cause cause = Cause::none;                               // why it is being fenced
@@ -126,6 +136,11 @@ class VerbsTransport::Engine {
   void finish_endings();
   void destroy();  // the destroying thread
 
+  // verbs_connect.cpp
+  void begin_attempt(Peer& peer, std::size_t rail, const QpInfo& theirs);
+  void abandon(Link& link);
+  void step_attempts();
+
   // verbs_control.cpp
   void take_control();
   void say(Peer& peer, Say what, std::size_t rail, const void* payload = nullptr, std::size_t bytes = 0);
@@ -140,6 +155,7 @@ class VerbsTransport::Engine {
   void link_up(Peer& peer, Link& link);
   void fail_link(EndpointId peer, std::size_t rail, Cause cause);
   void fence(Peer& peer, std::size_t rail, Cause cause);
+  void stop_queues(Peer& peer, std::size_t rail);
   void step_fence(Peer& peer, std::size_t rail);
   void resolve(Peer& peer, std::size_t rail);
   void step_links(Peer& peer, Time now);
@@ -164,6 +180,7 @@ class VerbsTransport::Engine {
   };
   std::map<RegionId, RemoteKeys> remote_keys_;
   std::map<EndpointId, Peer> peers_;
+  std::list<Attempt> attempts_;
   std::map<OpId, Operation> operations_;
   /// A peer that was given up. Its operations end once its queue pairs are drained and the control connection is gone.
   struct Ending {

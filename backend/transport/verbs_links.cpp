@@ -68,20 +68,12 @@ void VerbsTransport::Engine::connect_link(Peer& peer, std::size_t rail, std::uin
     }
     say(peer, Say::queue_pairs, rail, &link.mine, sizeof link.mine);
   }
-  if (epoch != link.epoch || link.state != Link::State::connecting || link.connected) return;
+  if (epoch != link.epoch || link.state != Link::State::connecting || link.connected || link.attempt) return;
   if (theirs.qps != link.mine.qps || theirs.mtu < IBV_MTU_256 || theirs.mtu > IBV_MTU_4096) {
     lose(peer.id, Cause::protection, Cause::protection);
     return;
   }
-  for (std::uint32_t i = 0; i < link.mine.qps; ++i) {
-    // Refused also where no neighbour answers for the address any more: the path is down, the peer did nothing wrong.
-    if (connect_qp(link.queues[i].qp.get(), rails_[rail].device, settings_, theirs, link.mine, i)) continue;
-    fail_link(peer.id, rail, Cause::link_down);
-    return;
-  }
-  link.connected = true;
-  say(peer, Say::ready, rail);
-  maybe_probe(peer, rail);
+  begin_attempt(peer, rail, theirs);
 }
 
 /// Queue pairs connect over the control connection, also where the rail itself carries nothing. So each sends an empty
@@ -121,6 +113,10 @@ bool VerbsTransport::Engine::post_receive(Queue& queue, std::uint32_t count) {
 
 /// From here on nothing is taken from or given to the link's queue pairs.
 void VerbsTransport::Engine::forget_queues(EndpointId peer, std::size_t rail, Link& link) {
+  if (link.attempt) {
+    abandon(link);
+    return;
+  }
   for (Queue& queue : link.queues) {
     if (queue.qp) retire(peer, rail, queue);
   }
@@ -169,10 +165,16 @@ void VerbsTransport::Engine::fence(Peer& peer, std::size_t rail, Cause cause) {
   link.state = Link::State::fencing;
   link.cause = cause;
   link.since = steady_clock::now();
+  if (!link.attempt) stop_queues(peer, rail);  // else when its thread is done with them
+}
+
+void VerbsTransport::Engine::stop_queues(Peer& peer, std::size_t rail) {
+  Link& link = peer.links[rail];
   for (Queue& queue : link.queues) {
     ibv_qp_attr attr{};
     attr.qp_state = IBV_QPS_ERR;
     if (ibv_modify_qp(queue.qp.get(), &attr, IBV_QP_STATE) != 0) {
+      const Cause cause = link.cause;
       lose(peer.id, cause, cause);
       return;
     }
@@ -183,7 +185,7 @@ void VerbsTransport::Engine::fence(Peer& peer, std::size_t rail, Cause cause) {
 /// Once every receive has come back (used or flushed) nothing of this incarnation lands any more.
 void VerbsTransport::Engine::step_fence(Peer& peer, std::size_t rail) {
   Link& link = peer.links[rail];
-  if (link.state != Link::State::fencing) return;
+  if (link.state != Link::State::fencing || link.attempt) return;
   if (!link.fenced_here) {
     if (std::any_of(link.queues.begin(), link.queues.end(), [](const Queue& queue) { return queue.receives > 0; }))
       return;

@@ -48,6 +48,7 @@ void VerbsTransport::Engine::run() {
     const std::lock_guard lock(mutex_);
     for (std::size_t rail = 0; rail < rails_.size(); ++rail) take_completions(rail);
     take_control();
+    step_attempts();
     deadlines();
     step_retired(steady_clock::now());
   }

@@ -185,6 +185,34 @@ TEST_F(RailFailover, ALostCarrierThereDoesToo) {
   fail_and_mend("peer's carrier", "ip link set p1 down", "ip link set p1 up");
 }
 
+/// The kernel looks for the neighbour's address when a queue pair is connected, 300 ms here and a second by default;
+/// the rail is tried again every half second. Nobody who posts or polls may wait for that.
+TEST_F(RailFailover, APathThatCannotBeConnectedHoldsNobodyUp) {
+  traffic(40, 30);
+  shell(
+      "tc qdisc add dev p0 root netem loss 100%; tc qdisc add dev p1 root netem loss 100%;"
+      "ip neigh flush dev h0; ip neigh flush dev h1");
+  const auto lost = [&] { return sides_[0]->counters().rails_lost + sides_[1]->counters().rails_lost; };
+  Clock::duration longest{};
+  EXPECT_TRUE(run(
+      [&] {
+        const auto before = Clock::now();
+        post_some(4);
+        const bool enough = lost() >= 8 || down();  // attempts of two queue pairs on two sides, four of each
+        longest = std::max(longest, Clock::now() - before);
+        return enough;
+      },
+      60));
+  shell("tc qdisc del dev p0 root; tc qdisc del dev p1 root");
+  EXPECT_TRUE(run([&] { return rails_up(0) == 2 && rails_up(1) == 2; }, 40)) << "the rail did not come back";
+  traffic(next_ + 60, 40);
+  expect_everything_once();
+  const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(longest).count();
+  std::printf("  %-22s a rail lost %llu times, the longest post took %lld ms\n", "no neighbour",
+              static_cast<unsigned long long>(lost()), static_cast<long long>(ms));
+  EXPECT_LT(ms, 150) << "half of what one neighbour takes; an emulated core may be away for some of it";
+}
+
 TEST_F(RailFailover, WithoutAnyRailThePeerIsLost) {
   traffic(20, 30);
   std::thread injector(
