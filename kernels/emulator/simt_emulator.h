@@ -63,7 +63,6 @@ __attribute__((always_inline)) inline std::uint32_t shuffle_xor(std::uint32_t v,
   emulator::next_set();
   return v;
 }
-inline float hw_exp2(float x) { return std::exp2(x); }
 inline float hw_rsqrt(float x) { return 1.0F / std::sqrt(x); }
 inline float clamp_fp8(float v) {
   if (emulator::planted().no_clamp) return v;

@@ -5,7 +5,7 @@
 
 namespace faultline::kernels::FAULTLINE_TILE_NAMESPACE {
 
-FAULTLINE_DEV float sigmoid(float x) { return 1.0F / (1.0F + exp2(x * -1.44269504F)); }
+FAULTLINE_DEV float sigmoid(float x) { return 1.0F / (1.0F + exact_exp2(x * -1.44269504F)); }
 
 /// Four tokens a block, a wave each.
 FAULTLINE_DEV void router(const Block& b, const RouterArgs& p) {

@@ -1,7 +1,8 @@
 // The tile layer on a CPU: each operation is a loop the compiler vectorises, a matrix product is a packed micro-kernel.
-// Compiled once for each level (x86-64-v2, v3, v4, or portable) in a namespace of its own. The numbers of a row do not
-// depend on its neighbours: every element is accumulated in the order of K by one fused multiply-add chain, however
-// many rows the micro-kernel takes at once.
+// Compiled once for each level (x86-64-v2, v3, v4, or portable) in a namespace of its own. Every level gives the bits
+// of the gfx942 code on the emulator: an element of a product is one chain of additions in the order in which MFMA
+// takes K (operands.h), a row's sum is formed as by the lanes of a wave, and nothing is contracted but where the text
+// says fused.
 #pragma once
 
 #include <sched.h>
@@ -36,23 +37,6 @@ inline std::uint16_t to_bf16(float v) {
   return static_cast<std::uint16_t>(v != v ? (u >> 16 | 0x40U) : rounded);
 }
 
-/// 2^x for x in [-126, 126], clamped outside; relative error below 1e-7: a degree-6 polynomial on [-1/2, 1/2], fitted
-/// with 2^0 exact. Written so that compilers vectorise it.
-inline float exp2(float x) {
-  const float clamped = x < -126.0F ? -126.0F : x > 126.0F ? 126.0F : x;
-  const float shifted = clamped + 12582912.0F;  // 1.5 * 2^23: the integer part is now in the low bits
-  const float f = clamped - (shifted - 12582912.0F);
-  float p = 1.535336188319500e-4F;
-  p = p * f + 1.339887440266574e-3F;
-  p = p * f + 9.618437357674640e-3F;
-  p = p * f + 5.550332471162809e-2F;
-  p = p * f + 2.402264791363012e-1F;
-  p = p * f + 6.931472028550421e-1F;
-  p = p * f + 1.0F;
-  const std::uint32_t scale = (bits_as<std::uint32_t>(shifted) + 127U)
-                              << 23;  // 1.5 * 2^23 has 22 zero low bits to spare
-  return x != x ? x : p * bits_as<float>(scale);
-}
 inline float rsqrt(float x) { return 1.0F / std::sqrt(x); }
 
 /// Nearest e4m3 FNUZ, ties to even, saturating; NaN gives 0x80.
@@ -82,19 +66,30 @@ inline void store_bf16(std::uint8_t* to, float v) {
   std::memcpy(to, &h, 2);
 }
 
+}  // namespace faultline::kernels::FAULTLINE_TILE_NAMESPACE
+
+#include "kernels/tile/exp2.h"
+#include "kernels/tile/operands.h"
+
+namespace faultline::kernels::FAULTLINE_TILE_NAMESPACE {
+
+inline float exp2(float x) { return exact_exp2(x); }
+
 struct Best {
   float value;
   int index;
 };
 
-struct Wave {
+/// What W lanes do to one row. Sums are formed as the lanes form them: element i by lane i % W, then halves onto
+/// halves.
+template <int W>
+struct Lanes {
   template <class F>
   void each(int n, F f) const {
     for (int i = 0; i < n; ++i) f(i);
   }
   template <class F>
-  float max_of(int n, F f) const {
-    float m = -3e38F;
+  float max_of(int n, F f, float m = -3e38F) const {
 #pragma omp simd reduction(max : m)
     for (int i = 0; i < n; ++i) {
       const float v = f(i);
@@ -104,10 +99,16 @@ struct Wave {
   }
   template <class F>
   float sum_of(int n, F f) const {
-    float s = 0;
-#pragma omp simd reduction(+ : s)
-    for (int i = 0; i < n; ++i) s += f(i);
-    return s;
+    alignas(64) float part[W] = {};
+    int first = 0;
+    for (; first + W <= n; first += W) {
+#pragma omp simd
+      for (int l = 0; l < W; ++l) part[l] += f(first + l);
+    }
+    for (int l = 0; first + l < n; ++l) part[l] += f(first + l);
+    for (int half = W / 2; half > 0; half /= 2)
+      for (int l = 0; l < half; ++l) part[l] += part[l + half];
+    return part[0];
   }
   template <class F>
   std::uint64_t total_of(int n, F f) const {
@@ -118,10 +119,11 @@ struct Wave {
   template <class F>
   Best best_of(int n, F f) const {
     // The largest value first, then its first place: both loops vectorise, the obvious one does not.
-    const float m = max_of(n, f);
-    for (int i = 0; i < n; ++i)
+    constexpr float kLeast = -3.4e38F;
+    const float m = max_of(n, f, kLeast);
+    for (int i = 0; i < n && m > kLeast; ++i)
       if (f(i) == m) return {m, i};
-    return {-3.4e38F, 0x7fffffff};
+    return {kLeast, 0x7fffffff};
   }
   template <class F>
   void once(F f) const {
@@ -129,6 +131,8 @@ struct Wave {
   }
   void sync() const {}
 };
+using Wave = Lanes<64>;
+inline constexpr int kNarrow = 16;
 
 #if defined(__AVX512F__)
 inline constexpr int kLanes = 16, kMicroRows = 8;
@@ -146,54 +150,11 @@ template <int M, int N>
 struct Acc {
   alignas(64) float v[M][N];
 };
-template <int M, int N>
-using StreamAcc = Acc<M, N>;
-template <class T, int M, int N>
-using ValueAcc = Acc<M, N>;
-template <int M, int N>
-using ScoreAcc = Acc<M, N>;
-template <int M>
-inline constexpr int kScoreParts = 1;
-template <int M>
-inline int score_part() {
-  return 0;
-}
-template <int N>
-inline constexpr int kScoreLine = N;
-template <class T>
-inline constexpr int kQueryBytes = T::kBytes;
-template <class T>
-inline constexpr int kProbabilityBytes = T::kBytes;
-/// Puts 16 bytes of a query at their place in a row of mma_rows' A.
-template <class T>
-inline void put_query(Lds<std::uint8_t> row, int chunk, const std::uint8_t* from) {
-  copy16(&row[chunk * 16], from);
-}
-/// Puts the probability of token t, 0 to 1, into its row of mma_columns' A; FP8: times kFp8Target.
-template <class T>
-inline void put_probability(Lds<std::uint8_t> row, int t, float e) {
-  if constexpr (T::kBytes == 1) {
-    row[t] = to_fp8(e * kFp8Target);
-  } else {
-    store_bf16(&row[2 * t], e);
-  }
-}
 template <int N>
 inline constexpr int kTurnedBytes = 64;  // nothing is turned here
 inline constexpr int kTallScaledRows = 128;
 template <int M>
 inline constexpr int kStreamBytes = 0;  // nothing is staged in scratch
-/// Rows of K or V of a tile of cached tokens; here they stay where they are.
-template <class T, int kElements, int kAfter>
-struct StagedRows {
-  std::size_t offset = 0, stride = 0;
-  static constexpr int kBytes = 0;
-  void fetch(int, const std::uint8_t*, std::size_t at, std::size_t row_stride, int) {
-    offset = at;
-    stride = row_stride;
-  }
-  const std::uint8_t* rows(const std::uint8_t* base) const { return base + offset; }
-};
 template <class To>
 inline Lds<To> lds_as(Lds<std::uint8_t> memory) {
   return reinterpret_cast<To*>(memory);
@@ -335,35 +296,51 @@ inline void unpack_row(const std::uint8_t* p, float* out, int n) {
 inline Vec load(const float* p) { return *reinterpret_cast<const LooseVec*>(p); }
 inline void store(float* p, Vec v) { *reinterpret_cast<LooseVec*>(p) = v; }
 
-// R rows x two vectors of columns over K: c += a x b. b is a panel of kStrip columns.
-template <int R>
-inline void micro(const float* a, int lda, const float* b, int k_count, float* c, int ldc) {
-  Vec s[R][2];
-  for (int r = 0; r < R; ++r) s[r][0] = load(c + r * ldc), s[r][1] = load(c + r * ldc + kLanes);
-  for (int k = 0; k < k_count; ++k) {
-    const Vec b0 = load(b + k * kStrip), b1 = load(b + k * kStrip + kLanes);
-    for (int r = 0; r < R; ++r) {
-      const Vec x = a[r * lda + k] - Vec{};  // a broadcast: x - 0 is x, while 0 + x would be an addition (for -0)
-      s[r][0] += x * b0;
-      s[r][1] += x * b1;
-    }
-  }
-  for (int r = 0; r < R; ++r) store(c + r * ldc, s[r][0]), store(c + r * ldc + kLanes, s[r][1]);
-}
-inline void multiply_strip(const float* a, int lda, const float* b, int k_count, float* c, int ldc, int row_count) {
-  for (int column = 0; column < kStrip; column += 2 * kLanes) {
-    int r = 0;
-    for (; r + kMicroRows <= row_count; r += kMicroRows)
-      micro<kMicroRows>(a + r * lda, lda, b + column, k_count, c + r * ldc + column, ldc);
-    for (; r + 2 <= row_count; r += 2) micro<2>(a + r * lda, lda, b + column, k_count, c + r * ldc + column, ldc);
-    for (; r < row_count; ++r) micro<1>(a + r * lda, lda, b + column, k_count, c + r * ldc + column, ldc);
-  }
+/// c + a x b. Where a level has no fused instruction it rounds the product first: products of FP8 and of bf16 are exact
+/// in float (down to 2^-149), so the bits are the same.
+inline Vec multiply_add(Vec a, Vec b, Vec c) {
+#if defined(__AVX512F__)
+  return _mm512_fmadd_ps(a, b, c);
+#elif defined(__FMA__)
+  return _mm256_fmadd_ps(a, b, c);
+#else
+  return c + a * b;
+#endif
 }
 
-/// The `after` of mma_stream that does nothing.
-struct NoFold {
-  void operator()(int) const {}
-};
+// R rows x two vectors of columns over K, a whole number of 64-byte blocks, in the order of MFMA: c += a x b. b is a
+// panel of kStrip columns.
+template <class T, bool kWide, int R>
+inline void micro(const float* a, int lda, const float* b, int k_count, float* c, int ldc) {
+  constexpr int kPiece = 8 / T::kBytes;
+  Vec s[R][2];
+  for (int r = 0; r < R; ++r) s[r][0] = load(c + r * ldc), s[r][1] = load(c + r * ldc + kLanes);
+  for (int block = 0; block < k_count; block += 8 * kPiece)
+    for (int n = 0; n < 8; ++n) {
+      const int first = block + mfma_piece<kWide>(n) * kPiece;
+      for (int k = first; k < first + kPiece; ++k) {
+        const Vec b0 = load(b + k * kStrip), b1 = load(b + k * kStrip + kLanes);
+        for (int r = 0; r < R; ++r) {
+          const Vec x = a[r * lda + k] - Vec{};  // a broadcast: x - 0 is x, while 0 + x would be an addition (for -0)
+          s[r][0] = multiply_add(x, b0, s[r][0]);
+          s[r][1] = multiply_add(x, b1, s[r][1]);
+        }
+      }
+    }
+  for (int r = 0; r < R; ++r) store(c + r * ldc, s[r][0]), store(c + r * ldc + kLanes, s[r][1]);
+}
+template <class T, bool kWide>
+inline void multiply_strip(const float* a, int lda, const float* b, int k_count, float* c, int ldc, int row_count) {
+  for (int column = 0; column < kStrip; column += 2 * kLanes) {
+    auto rows = [&]<int R>(int r) {
+      micro<T, kWide, R>(a + r * lda, lda, b + column, k_count, c + r * ldc + column, ldc);
+    };
+    int r = 0;
+    for (; r + kMicroRows <= row_count; r += kMicroRows) rows.template operator()<kMicroRows>(r);
+    for (; r + 2 <= row_count; r += 2) rows.template operator()<2>(r);
+    for (; r < row_count; ++r) rows.template operator()<1>(r);
+  }
+}
 
 struct Block {
   int bx = 0, by = 0, bz = 0;
@@ -381,7 +358,7 @@ struct Block {
   }
   template <class F>
   void narrow_rows(int n, F f) const {
-    rows(n, f);
+    for (int r = 0; r < n; ++r) f(r, Lanes<kNarrow>{});
   }
   template <class F>
   void once(F f) const {
@@ -443,7 +420,7 @@ struct Block {
             unpack_columns<T>(w + at / 16 * 256, 16, b + k * kStrip + q);
           }
         }
-        multiply_strip(&a[0][0], kSlab, b, count, &c.v[0][n], N, valid);
+        multiply_strip<T, kWideProduct<M, N>>(&a[0][0], kSlab, b, count, &c.v[0][n], N, valid);
       }
       if constexpr (kFolds) after(k0 * T::kBytes / kStepBytes);
     }
@@ -473,7 +450,7 @@ struct Block {
           for (int k = 0; k < count; k += 16 / T::kBytes)
             unpack_columns<T>(pb + (n + q) * ldb + static_cast<std::size_t>(k0 + k) * T::kBytes, ldb,
                               b + k * kStrip + q);
-        multiply_strip(&a[0][0], kSlab, b, count, &c.v[0][n], N, M);
+        multiply_strip<T, kWideProduct<M, N>>(&a[0][0], kSlab, b, count, &c.v[0][n], N, M);
       }
     }
   }
@@ -491,7 +468,8 @@ struct Block {
     for (int i = 0; i < M; ++i) unpack_row<T>(pa + i * lda, a[i], P);
     for (int n = 0; n < N; n += kStrip) {
       for (int t = 0; t < count; ++t) unpack_row<T>(pb + t * ldb + n * T::kBytes, b + t * kStrip, kStrip);
-      multiply_strip(&a[0][0], P, b, count, &c.v[0][n], N, M);
+      std::memset(b + count * kStrip, 0, sizeof(float) * kStrip * static_cast<std::size_t>(P - count));
+      multiply_strip<T, kWideProduct<M, N>>(&a[0][0], P, b, P, &c.v[0][n], N, M);
     }
   }
 };

@@ -2,6 +2,8 @@
 // fragments, staging.
 #pragma once
 
+#include "kernels/tile/operands.h"
+
 namespace faultline::kernels::FAULTLINE_TILE_NAMESPACE {
 
 // MFMA. Narrow, 16x16x32 bytes: lane l holds A row l%16, B column l%16, chunk l/16 of a 64-byte block (two
@@ -10,7 +12,7 @@ namespace faultline::kernels::FAULTLINE_TILE_NAMESPACE {
 // instructions".
 template <int M, int N>
 struct Acc {
-  static constexpr bool kWide = M % 32 == 0 && N % 128 == 0;
+  static constexpr bool kWide = kWideProduct<M, N>;
   static constexpr int kTile = kWide ? 32 : 16, kHalves = kWide ? 2 : 1;
   static constexpr int kI = M / kTile, kJ = N / kTile / kWaves;
   static_assert(M % 16 == 0 && N % (16 * kWaves) == 0);
@@ -59,61 +61,11 @@ FAULTLINE_DEV void block_step(Acc<M, N>& c, LoadA load_a, LoadB load_b) {
     }
   }
 }
-/// Accumulators of mma_stream and of mma_columns; on gfx942 one kind serves all.
-template <int M, int N>
-using StreamAcc = Acc<M, N>;
-template <class T, int M, int N>
-using ValueAcc = Acc<M, N>;
-template <int M, int N>
-using ScoreAcc = Acc<M, N>;
-template <int M>
-inline constexpr int kScoreParts = 1;
-template <int M>
-FAULTLINE_DEV int score_part() {
-  return 0;
-}
-template <int N>
-inline constexpr int kScoreLine = N;
-template <class T>
-inline constexpr int kQueryBytes = T::kBytes;
-template <class T>
-inline constexpr int kProbabilityBytes = T::kBytes;
-/// Puts 16 bytes of a query at their place in a row of mma_rows' A.
-template <class T>
-FAULTLINE_DEV void put_query(Lds<std::uint8_t> row, int chunk, const std::uint8_t* from) {
-  copy16(&row[chunk * 16], from);
-}
-/// Puts the probability of token t, 0 to 1, into its row of mma_columns' A; FP8: times kFp8Target.
-template <class T>
-FAULTLINE_DEV void put_probability(Lds<std::uint8_t> row, int t, float e) {
-  if constexpr (T::kBytes == 1) {
-    row[t] = to_fp8(e * kFp8Target);
-  } else {
-    store_bf16(&row[2 * t], e);
-  }
-}
 /// Rows of the tallest tile of mma_stream_scaled that fits the registers.
 inline constexpr int kTallScaledRows = 64;
 /// Shared memory that mma_stream takes from the front of a kernel's scratch.
 template <int M>
 inline constexpr int kStreamBytes = 0;
-/// Rows of K or V of a tile of cached tokens; here they stay where they are, in device memory.
-template <class T, int kElements, int kAfter>
-struct StagedRows {
-  std::size_t offset = 0, stride = 0;
-  static constexpr int kBytes = 0;
-  FAULTLINE_DEV void fetch(int, const std::uint8_t*, std::size_t at, std::size_t row_stride, int) {
-    offset = at;
-    stride = row_stride;
-  }
-  FAULTLINE_DEV const std::uint8_t* rows(const std::uint8_t* base) const { return base + offset; }
-};
-
-/// The `after` of mma_stream that does nothing.
-struct NoFold {
-  FAULTLINE_DEV void operator()(int) const {}
-};
-
 /// LDS of a kernel's scratch that mma_columns needs to turn N columns.
 template <int N>
 inline constexpr int kTurnedBytes = N*(64 + kPad);

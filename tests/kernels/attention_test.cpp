@@ -162,6 +162,7 @@ void check(const std::vector<Case>& cases, std::uint64_t salt) {
   test::Random random(salt);
   for (const Case& c : cases) {
     const Cached setup(c, random);
+    test::SameBits same;
     for (const auto& device : test::all_devices(salt)) {
       for (const int split : {0, 128}) {
         SCOPED_TRACE(testing::Message() << "seed " << test::run_seed() << " " << device->name() << " split " << split
@@ -169,6 +170,7 @@ void check(const std::vector<Case>& cases, std::uint64_t salt) {
         std::uint32_t status = 99;
         const auto got = setup.run(*device, split, &status);
         EXPECT_EQ(status, 0U);
+        same.expect(*device, "output with splits of " + std::to_string(split), got);
         setup.expect_reference(got);
         if (testing::Test::HasFatalFailure()) return;
       }
@@ -243,9 +245,11 @@ TEST(Attention, ASequencesBitsDoNotDependOnItsBatchOrOnLongerNeighbours) {
     one.pages.assign(all.pages.begin(), all.pages.begin() + 2);
     one.q_start = {0};
     one.q.resize(all.q.size() / 3);
+    test::SameBits same;
     for (const auto& device : test::all_devices(28)) {
       SCOPED_TRACE(device->name());
       const auto batch = all.run(*device, 128);
+      same.expect(*device, "batch", batch);
       const auto alone = one.run(*device, 128);
       ASSERT_EQ(0, std::memcmp(batch.data(), alone.data(), alone.size() * 2));
       const auto unsplit = one.run(*device, 0);  // 100 tokens are one split either way
@@ -260,11 +264,13 @@ TEST(Attention, APageOutsideTheCacheIsMaskedAndReported) {
   const Cached good = setup;
   setup.pages[1] = setup.page_count;                           // sequence 0, second page
   setup.pages[static_cast<std::size_t>(setup.pages_ld)] = -5;  // sequence 1, first page
+  test::SameBits same;
   for (const auto& device : test::all_devices(29)) {
     SCOPED_TRACE(device->name());
     std::uint32_t status = 0;
     const auto got = setup.run(*device, 0, &status);
     EXPECT_EQ(status, kStatusPageOutOfRange);
+    same.expect(*device, "output", got);
     Cached shorter = good;  // the bad page of sequence 0 is its last: as if it were not there
     shorter.c.kv_len[0] = 64;
     const auto expected = shorter.run(*device, 0);

@@ -133,6 +133,7 @@ TEST(Quantize, GroupsHaveTheirOwnScalesAndABadRowPoisonsOnlyItself) {
   for (int c = 0; c < k; ++c) x[static_cast<std::size_t>(2 * k + c)] = 0;  // a zero row
   x[static_cast<std::size_t>(4 * k + 200)] = float_to_bf16(NAN);
   x[static_cast<std::size_t>(5 * k + 5)] = float_to_bf16(std::numeric_limits<float>::infinity());
+  test::SameBits same;
   for (const auto& device : test::all_devices()) {
     SCOPED_TRACE(device->name());
     auto in = Buffer::of(*device, x);
@@ -140,6 +141,8 @@ TEST(Quantize, GroupsHaveTheirOwnScalesAndABadRowPoisonsOnlyItself) {
     FAULTLINE_DONE(quantize(*device, {in.data<std::uint16_t>(), out.data(), scale.data<float>(), m, k, k, k, 1}));
     const auto codes = out.read<std::uint8_t>();
     const auto scales = scale.read<float>();
+    same.expect(*device, "codes", codes);
+    same.expect(*device, "scales", scales);
     for (int r = 0; r < m; ++r)
       for (int g = 0; g < 3; ++g) {
         const float s = scales[static_cast<std::size_t>(g * m + r)];

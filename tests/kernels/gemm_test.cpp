@@ -69,9 +69,11 @@ TEST(Gemm, Fp8PerRowEqualsTheReferenceOnRaggedShapes) {
     for (auto& x : absolute_w) x = std::fabs(x);
     const Matrix expected = reference::product(da, dw, p.m, p.n, p.k),
                  size = reference::product(absolute_a, absolute_w, p.m, p.n, p.k);
+    test::SameBits same;
     for (const auto& device : test::all_devices()) {
       SCOPED_TRACE(device->name());
       const auto got = run_ptpc(*device, p, a, w, as, ws, random.chance(0.5));
+      same.expect(*device, "product", got);
       for (int i = 0; i < p.m; ++i)
         for (int j = 0; j < p.n; ++j) {
           const auto at = static_cast<std::size_t>(i) * p.n + j;
@@ -91,6 +93,7 @@ TEST(Gemm, ARowHasTheSameBitsInEveryBatchAndWithPartsInBlocksOrInALoop) {
   const auto a = test::random_codes(random, static_cast<std::size_t>(big.m) * big.k),
              w = test::random_codes(random, static_cast<std::size_t>(big.n) * big.k);
   const auto as = random_scales(random, big.m), ws = random_scales(random, big.n);
+  test::SameBits same;
   for (const auto& device : test::all_devices()) {
     SCOPED_TRACE(device->name());
     const int most = test::is_emulator(*device) ? 70 : big.m;
@@ -104,6 +107,7 @@ TEST(Gemm, ARowHasTheSameBitsInEveryBatchAndWithPartsInBlocksOrInALoop) {
                                            a.begin() + static_cast<std::ptrdiff_t>(first + count) * big.k);
       const std::vector<float> scales(as.begin() + first, as.begin() + first + count);
       const auto got = run_ptpc(*device, part, rows, w, scales, ws, true);
+      same.expect(*device, "rows from " + std::to_string(first), got);
       ASSERT_EQ(0, std::memcmp(got.data(), whole.data() + static_cast<std::size_t>(first) * big.n, got.size() * 4))
           << first << " + " << count;
     }
@@ -176,8 +180,10 @@ TEST(Gemm, AScaleThatIsNotANumberPoisonsItsRowOnly) {
   auto as = random_scales(random, p.m);
   as[21] = NAN;
   const auto ws = random_scales(random, p.n);
-  for (const auto& device : test::two_devices()) {
+  test::SameBits same;
+  for (const auto& device : test::all_devices()) {
     const auto got = run_ptpc(*device, p, a, w, as, ws, false);
+    same.expect(*device, "product", got);
     for (int i = 0; i < p.m; ++i)
       for (int j = 0; j < p.n; ++j) ASSERT_EQ(std::isnan(got[static_cast<std::size_t>(i * p.n + j)]), i == 21) << i;
   }
@@ -207,6 +213,7 @@ TEST(Gemm, BlockScalesEqualTheReference) {
     for (auto& x : da) x = std::fabs(x);
     for (auto& x : dw) x = std::fabs(x);
     const Matrix size = reference::product(da, dw, p.m, p.n, p.k);
+    test::SameBits same;
     for (const auto& device : test::all_devices()) {
       SCOPED_TRACE(device->name());
       auto ba = Buffer::of(*device, a), bw = Buffer::of(*device, shuffle_weights(w, p.n, p.k));
@@ -221,6 +228,7 @@ TEST(Gemm, BlockScalesEqualTheReference) {
       args.m = p.m, args.n = p.n, args.k_bytes = p.k, args.lda = p.k, args.ldo = p.n;
       FAULTLINE_DONE(gemm_fp8_blocks(*device, args));
       const auto got = out.read<std::uint16_t>();
+      same.expect(*device, "product", got);
       for (std::size_t at = 0; at < got.size(); ++at)
         ASSERT_NEAR(static_cast<double>(bf16_to_float(got[at])), expected[at],
                     sum_bound(*device, size[at], p.k) + std::fabs(expected[at]) * 0x1p-8)
@@ -248,6 +256,7 @@ TEST(Gemm, Bf16BatchesEqualTheReference) {
         const auto shuffled = shuffle_weights(test::bytes_of(w.back()), p.n, p.k * 2);
         all_w.insert(all_w.end(), shuffled.begin(), shuffled.end());
       }
+      test::SameBits same;
       for (const auto& device : test::all_devices()) {
         SCOPED_TRACE(device->name());
         auto ba = Buffer::of(*device, all_a), bw = Buffer::of(*device, all_w);
@@ -259,6 +268,7 @@ TEST(Gemm, Bf16BatchesEqualTheReference) {
         args.m = p.m, args.n = p.n, args.k_bytes = p.k * 2, args.lda = p.k * 2, args.ldo = p.n, args.out_is_float = 1;
         FAULTLINE_DONE(gemm_bf16(*device, args, batches));
         const auto got = out.read<float>();
+        same.expect(*device, "products", got);
         for (int b = 0; b < batches; ++b) {
           Matrix da = test::widened(a[static_cast<std::size_t>(b)]), dw = test::widened(w[static_cast<std::size_t>(b)]);
           const Matrix expected = reference::product(da, dw, p.m, p.n, p.k);

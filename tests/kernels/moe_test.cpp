@@ -20,6 +20,7 @@ TEST(Router, ChoosesTheExpertsOfTheReferenceWithItsWeights) {
     std::vector<float> logits(static_cast<std::size_t>(m) * s.experts), bias(static_cast<std::size_t>(s.experts));
     for (auto& x : logits) x = random.normal(2);
     for (auto& x : bias) x = random.normal(0.1F);
+    test::SameBits same;
     for (const auto& device : test::all_devices(40)) {
       SCOPED_TRACE(testing::Message() << "seed " << test::run_seed() << " " << device->name() << " experts "
                                       << s.experts);
@@ -30,6 +31,8 @@ TEST(Router, ChoosesTheExpertsOfTheReferenceWithItsWeights) {
                                       s.experts, s.groups, s.top_groups, s.top_k, 2.5F}));
       const auto got_ids = ids.read<int>();
       const auto got_weights = weights.read<float>();
+      same.expect(*device, "ids", got_ids);
+      same.expect(*device, "weights", got_weights);
       for (int t = 0; t < m; ++t) {
         const auto expected = reference::route(
             {logits.data() + static_cast<std::size_t>(t) * s.experts, static_cast<std::size_t>(s.experts)}, bias,
@@ -202,12 +205,14 @@ TEST(FusedMoe, EqualsTheReferenceWithRoutedAndSharedExpertsTogether) {
                          Shape{9, 128, 128, 0, 1, 0}}) {
     const Moe moe(random, s.m, s.hidden, s.inter, s.experts, s.shared, s.top_k);
     const Matrix expected = moe.expected();
+    test::SameBits same;
     for (const auto& device : test::all_devices(42)) {
       SCOPED_TRACE(testing::Message() << "seed " << test::run_seed() << " " << device->name() << " m " << s.m);
       std::uint32_t status = 0;
-      const auto got = test::widened(moe.run(*device, &status));
+      const auto got = moe.run(*device, &status);
       EXPECT_EQ(status, 0U);
-      EXPECT_LT(test::relative_rms(got, expected), kMoeBound);
+      same.expect(*device, "output", got);
+      EXPECT_LT(test::relative_rms(test::widened(got), expected), kMoeBound);
     }
   }
 }
@@ -221,21 +226,25 @@ TEST(FusedMoe, OneExpertMayTakeAllTokensAndDroppedPairsAddNothing) {
         t % 2 == 0 ? -1 : 7;  // a dead rank's expert; an id that does not exist
   }
   const Matrix expected = moe.expected();
+  test::SameBits same;
   for (const auto& device : test::all_devices(43)) {
     SCOPED_TRACE(device->name());
     std::uint32_t status = 0;
-    const auto got = test::widened(moe.run(*device, &status));
+    const auto got = moe.run(*device, &status);
     EXPECT_EQ(status, kStatusExpertOutOfRange);
-    EXPECT_LT(test::relative_rms(got, expected), kMoeBound);
+    same.expect(*device, "output", got);
+    EXPECT_LT(test::relative_rms(test::widened(got), expected), kMoeBound);
   }
 }
 
 TEST(FusedMoe, ATokensBitsDoNotDependOnItsBatch) {
   test::Random random(44);
   const Moe all(random, 150, 128, 128, 2, 1, 1);  // tiles of 64
-  for (const auto& device : test::two_devices(44)) {
+  test::SameBits same;
+  for (const auto& device : test::all_devices(44)) {
     SCOPED_TRACE(device->name());
     const auto whole = all.run(*device);
+    same.expect(*device, "output", whole);
     for (const int t : {0, 77, 149}) {
       Moe one = all;  // tiles of 32
       one.m = 1;
@@ -253,8 +262,10 @@ TEST(FusedMoe, APoisonedTokenPoisonsOnlyItself) {
   test::Random random(45);
   Moe moe(random, 10, 128, 128, 4, 1, 2);
   moe.x_scale[6] = NAN;
-  for (const auto& device : test::two_devices(45)) {
+  test::SameBits same;
+  for (const auto& device : test::all_devices(45)) {
     const auto got = moe.run(*device);
+    same.expect(*device, "output", got);
     for (int t = 0; t < 10; ++t)
       for (int c = 0; c < 128; ++c)
         ASSERT_EQ(std::isnan(bf16_to_float(got[static_cast<std::size_t>(t * 128 + c)])), t == 6) << t;
@@ -279,6 +290,9 @@ TEST(Exchange, EachTokenGoesOnceToEachAliveRankAndComesBackInTheSum) {
   for (auto& e : ids) e = random.chance(0.1) ? -1 : random.below(ranks * per_rank);
   for (auto& w : weights) w = random.uniform(0.1F, 1.0F);
   const auto x = test::random_codes(random, static_cast<std::size_t>(m * hidden));
+  std::vector<std::uint16_t> parts(static_cast<std::size_t>(m * ranks * hidden));  // token, rank: of many sizes
+  for (auto& v : parts) v = float_to_bf16(random.normal(std::exp(random.normal(3))));
+  test::SameBits same;
   for (const auto& device : test::all_devices(46)) {
     SCOPED_TRACE(testing::Message() << "seed " << test::run_seed() << " " << device->name());
     auto bx = Buffer::of(*device, x), bi = Buffer::of(*device, ids), bw = Buffer::of(*device, weights);
@@ -362,6 +376,16 @@ TEST(Exchange, EachTokenGoesOnceToEachAliveRankAndComesBackInTheSum) {
         for (int c = 0; c < hidden; ++c)
           ASSERT_EQ(bf16_to_float(sums[static_cast<std::size_t>(t * hidden + c)]), expected) << t;
       }
+      // Whatever place a token has, its sum is formed in the order of ranks: the same bits everywhere.
+      for (int t = 0; t < m; ++t)
+        for (int r = 0; r < ranks; ++r)
+          if (const int s = slots[static_cast<std::size_t>(t * ranks + r)]; s >= 0)
+            std::memcpy(&answers[static_cast<std::size_t>((r * capacity + s) * hidden)],
+                        &parts[static_cast<std::size_t>((t * ranks + r) * hidden)],
+                        static_cast<std::size_t>(hidden) * 2);
+      returned.write(answers.data(), answers.size() * 2);
+      FAULTLINE_DONE(ep_combine(*device, args));
+      same.expect(*device, "sums, dead " + std::to_string(dead), out.read<std::uint16_t>());
       mask[3] = 1;
     }
   }

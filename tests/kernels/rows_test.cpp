@@ -22,6 +22,7 @@ TEST(RmsNorm, EqualsTheReferenceWithAndWithoutResidualAndQuantised) {
     for (auto& w : weight) w = random.uniform(0.5F, 1.5F);
     std::vector<std::uint16_t> sum(x.size());
     for (std::size_t i = 0; i < x.size(); ++i) sum[i] = float_to_bf16(bf16_to_float(x[i]) + bf16_to_float(r[i]));
+    test::SameBits same;
     for (const auto& device : test::all_devices(60)) {
       for (const bool residual : {false, true}) {
         SCOPED_TRACE(testing::Message() << "seed " << test::run_seed() << " " << device->name() << " h " << h
@@ -38,7 +39,12 @@ TEST(RmsNorm, EqualsTheReferenceWithAndWithoutResidualAndQuantised) {
         FAULTLINE_DONE(rms_norm(*device, a));
         const auto got = out.read<std::uint16_t>();
         const auto fp8 = codes.read<std::uint8_t>();
-        const auto s = scales.read<float>();
+        auto s = scales.read<float>();
+        s.resize(static_cast<std::size_t>(a.group != 0 ? m * (h / 128) : m));
+        const std::string variant = residual ? " with residual" : "";
+        same.expect(*device, "values" + variant, got);
+        same.expect(*device, "codes" + variant, fp8);
+        same.expect(*device, "scales" + variant, s);
         for (int i = 0; i < m; ++i)
           for (int c = 0; c < h; ++c) {
             const auto at = static_cast<std::size_t>(i * h + c);
@@ -68,6 +74,7 @@ TEST(MlaCache, WritesRotatedQueriesAndCacheLinesInBothFormats) {
              k_rope = test::random_bf16(random, static_cast<std::size_t>(m * 64));
   const std::vector<int> position{0, 7, 299, 31, 5}, slot{3, 200, 255, -1, 64};
   const auto table = reference::angle_table(positions, 64, 10000.0);
+  test::SameBits same;
   for (const auto& device : test::all_devices(61)) {
     for (const bool fp8 : {true, false}) {
       SCOPED_TRACE(testing::Message() << "seed " << test::run_seed() << " " << device->name()
@@ -93,6 +100,8 @@ TEST(MlaCache, WritesRotatedQueriesAndCacheLinesInBothFormats) {
       FAULTLINE_DONE(device->synchronize());
       EXPECT_EQ(status.read<std::uint32_t>()[0], 0U);
       const auto got_q = q.read<std::uint8_t>(), got_cache = cache.read<std::uint8_t>();
+      same.expect(*device, fp8 ? "queries, fp8" : "queries, bf16", got_q);
+      same.expect(*device, fp8 ? "cache, fp8" : "cache, bf16", got_cache);
       auto value = [&](const std::vector<std::uint8_t>& from, std::size_t at) {
         if (fp8) return static_cast<double>(fp8_decode(from[at], device->fp8_format()) * scale);
         std::uint16_t h = 0;
@@ -169,6 +178,7 @@ TEST(MlaConcat, BuildsQueriesAndKeysOfPrefill) {
              k_rope = test::random_bf16(random, m * 64);
   const std::vector<int> position{4, 0, 9};
   const auto table = reference::angle_table(16, 64, 10000.0);
+  test::SameBits same;
   for (const auto& device : test::all_devices(63)) {
     SCOPED_TRACE(device->name());
     auto bq = Buffer::of(*device, q), bkv = Buffer::of(*device, kv), bk = Buffer::of(*device, k_rope),
@@ -178,6 +188,8 @@ TEST(MlaConcat, BuildsQueriesAndKeysOfPrefill) {
                                         bt.data<float>(), bp.data<int>(), qo.data<std::uint16_t>(),
                                         ko.data<std::uint16_t>(), status.data<std::uint32_t>(), m, heads, 64, 16}));
     const auto got_q = qo.read<std::uint16_t>(), got_k = ko.read<std::uint16_t>();
+    same.expect(*device, "queries", got_q);
+    same.expect(*device, "keys", got_k);
     for (int t = 0; t < m; ++t)
       for (int h = 0; h < heads; ++h) {
         const auto line = static_cast<std::size_t>((t * heads + h) * 192);
@@ -209,6 +221,7 @@ TEST(GqaCache, RotatesHalvesAndWritesBothCaches) {
              v = test::random_bf16(random, m * kv_heads * 128);
   const std::vector<int> position{2, 11, 0}, slot{127, 0, 64};
   const auto table = reference::angle_table(16, 128, 500000.0);
+  test::SameBits same;
   for (const auto& device : test::all_devices(64)) {
     SCOPED_TRACE(device->name());
     auto bq = Buffer::of(*device, q), bk = Buffer::of(*device, k), bv = Buffer::of(*device, v),
@@ -218,7 +231,9 @@ TEST(GqaCache, RotatesHalvesAndWritesBothCaches) {
         gqa_cache(*device, {bq.data<std::uint16_t>(), bk.data<std::uint16_t>(), bv.data<std::uint16_t>(),
                             bt.data<float>(), bp.data<int>(), bs.data<int>(), kc.data<std::uint16_t>(),
                             vc.data<std::uint16_t>(), status.data<std::uint32_t>(), m, heads, kv_heads, slots, 16}));
-    const auto got_q = bq.read<std::uint16_t>(), got_k = kc.read<std::uint16_t>(), got_v = vc.read<std::uint16_t>();
+    auto got_q = bq.read<std::uint16_t>();
+    const auto got_k = kc.read<std::uint16_t>(), got_v = vc.read<std::uint16_t>();
+    same.expect(*device, "queries", got_q);
     auto expect = [&](const std::uint16_t* from, const std::uint16_t* got, int where) {
       std::vector<double> r;
       for (int d = 0; d < 128; ++d) r.push_back(static_cast<double>(bf16_to_float(from[d])));

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <random>
 #include <string>
@@ -120,6 +121,39 @@ double relative_rms(const A& a, const B& b) {
   }
   return size > 0 ? std::sqrt(error / size) : std::sqrt(error);
 }
+
+/// Holds the bits that the first device gave under a name; those of every other device must be the same, NaN being like
+/// any NaN. For CPU levels and the emulator, whose code is one text that adds in one order; with a GPU there is one
+/// device.
+class SameBits {
+ public:
+  template <class T>
+  void expect(const Device& device, const std::string& what, const std::vector<T>& got) {
+    std::vector<std::uint32_t> bits;
+    bits.reserve(got.size());
+    for (const T v : got) bits.push_back(word(v));
+    const auto [first, fresh] = first_.try_emplace(what, device.name(), bits);
+    if (fresh) return;
+    const auto& [name, expected] = first->second;
+    ASSERT_EQ(bits.size(), expected.size()) << what;
+    std::size_t different = 0, where = 0;
+    for (std::size_t i = bits.size(); i-- > 0;)
+      if (bits[i] != expected[i]) ++different, where = i;
+    EXPECT_EQ(different, 0U) << what << ": of " << bits.size() << " values on " << device.name() << " and on " << name
+                             << ", first at " << where << ": " << std::hex << bits[where] << " and " << expected[where];
+  }
+
+ private:
+  static std::uint32_t word(float v) {
+    std::uint32_t u = 0;
+    std::memcpy(&u, &v, sizeof u);
+    return std::isnan(v) ? 0x7fc00000U : u;
+  }
+  static std::uint32_t word(std::uint16_t bf16) { return word(bf16_to_float(bf16)); }
+  static std::uint32_t word(std::uint8_t code) { return code; }
+  static std::uint32_t word(int value) { return static_cast<std::uint32_t>(value); }
+  std::map<std::string, std::pair<std::string, std::vector<std::uint32_t>>> first_;
+};
 
 #define FAULTLINE_DONE(outcome)                                                              \
   do {                                                                                       \
