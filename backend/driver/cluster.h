@@ -45,6 +45,7 @@ enum class Ready : std::uint32_t { no, listening, serving };
 struct Board {
   std::atomic<std::int64_t> begin_ns{0};  // of the run on the monotonic clock; 0 = not yet
   std::atomic<std::uint32_t> go{0};       // everybody listens: agents may start workers and leaders
+  std::atomic<std::uint32_t> over{0};     // from here on what a process sees of others is their end, not a failure
   std::array<std::atomic<Ready>, kMembersMax> ready{};
   std::array<std::atomic<std::uint32_t>, kMembersMax> starts{};  // processes of this member so far
   std::array<std::atomic<pid_t>, kMembersMax> leader{};          // by instance; 0 = its process is gone

@@ -173,6 +173,7 @@ void Conductor::end_process(Process& process, int signal) {
 }
 
 void Conductor::stop_all() {
+  board_->over = 1;
   for (auto& [who, process] : processes_) {
     if (process.pid != 0 && process.stopped) end_process(process, SIGKILL);
     else if (process.pid != 0) ::kill(process.pid, SIGTERM);  // its children end with it

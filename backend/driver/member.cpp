@@ -60,7 +60,7 @@ Member::Member(const Cluster& cluster, Address self, std::uint32_t incarnation,
 }
 
 void Member::run() {
-  while (stop_asked == 0) {
+  while (stop_asked == 0 && board().over.load() == 0) {
     if (!prepared_ && board().go.load() != 0 && prepare()) {
       prepared_ = true;
       set_ready(Ready::serving);
@@ -115,6 +115,7 @@ void Member::take_messages() {
   using control::PeerChanged;
   std::array<MessengerEvent, 32> events;
   const std::size_t count = messenger_->poll(events);
+  if (board().over.load() != 0) return;  // asked after the poll: nobody ends before it says so
   for (std::size_t i = 0; i < count; ++i) {
     MessengerEvent& e = events[i];
     if (auto* message = std::get_if<MessageReceived>(&e)) {

@@ -11,7 +11,10 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <thread>
+
+#include "core/record/event_log.h"
 
 namespace faultline::live {
 namespace {
@@ -80,6 +83,21 @@ class ClusterRun : public ::testing::Test {
     }
     return count;
   }
+  /// Those that the fleet manager found failed, by its log.
+  std::set<std::uint32_t> detected_instances() const {
+    std::ifstream in(folder_ / "out/logs/fleet-0.0.flog", std::ios::binary);
+    const std::string bytes(std::istreambuf_iterator<char>(in), {});
+    record::EventLogReader log(bytes);
+    record::LogRecord r;
+    std::set<std::uint32_t> found;
+    while (log.next(r)) {
+      for (const control::Command& c : r.commands) {
+        const auto* note = std::get_if<control::NotePhase>(&c);
+        if (note != nullptr && note->phase == control::Phase::detect) found.insert(note->instance.v);
+      }
+    }
+    return found;
+  }
   /// Its log holds so many bytes behind the experiment, with which it begins.
   bool router_heard(std::uintmax_t bytes) const {
     std::error_code error;
@@ -121,6 +139,8 @@ TEST_F(ClusterRun, ANodeDiesTheInstanceRecoversOnASpareAndEveryLogReplays) {
                            "logs/instance-1.0.flog"}) {
     EXPECT_TRUE(fs::exists(folder_ / "out" / file)) << file;
   }
+  // The processes that end with the run are no failures that its log may name.
+  EXPECT_EQ(detected_instances(), std::set<std::uint32_t>{1});
   const Finished replay = call({"replay", out()});
   EXPECT_EQ(replay.status, 0) << replay.text;
 }
