@@ -71,7 +71,7 @@ std::vector<Case> deepseek_v3(bool prefill, int ep, int tp) {
     out.push_back(gemm("qkv_down", "fp8", t, v3.q_lora + model::kCached, h));
     out.push_back(gemm("q_up", "fp8", t, heads * 192, v3.q_lora));
     if (prefill) {
-      out.push_back(gemm("kv_up", "bf16", t, heads * 256, model::kLatent));
+      out.push_back(gemm("kv_up", "fp8", t, heads * 256, model::kLatent));
       out.push_back(mla_prefill(t, heads));
     } else {
       out.push_back(gemm("q_absorb", "bf16", t, model::kLatent, model::kNope, heads));

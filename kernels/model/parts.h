@@ -21,9 +21,9 @@ struct Experts {  // the fused MoE's weights; a dense MLP is one synthetic exper
 };
 struct Layer {
   Buffer input_norm, post_norm, q_norm, kv_norm;  // float
-  Linear qkv_down, q_up, out;
-  Buffer kv_up, q_absorb, v_up;  // bf16, pre-shuffled; the last two per head
-  Buffer router, router_bias;    // null in dense layers
+  Linear qkv_down, q_up, kv_up, out;
+  Buffer q_absorb, v_up;       // the halves of kv_up in bf16, pre-shuffled, per head
+  Buffer router, router_bias;  // null in dense layers
   Experts mlp;
 };
 
@@ -36,8 +36,8 @@ struct Model::Parts {
   // Inputs of a step
   Buffer ids, position, slot, pages, q_start, q_len, kv_len, last_row, zero_row;
   // Activations
-  Buffer residual, x, normed, fp8, fp8_scale, down, q_fp8, q_scale, latent, q, q_nope, q_all, attended, heads_out, kv,
-      q_cat, k_cat, partial, peaks;
+  Buffer residual, x, normed, fp8, fp8_scale, down, q_fp8, q_scale, latent, latent_fp8, latent_scale, q, q_nope, q_all,
+      attended, heads_out, kv, q_cat, k_cat, partial, peaks;
   Buffer router_logits, route_ids, route_weights, mid, mid_scale, pair_out, order, tile_expert, tile_count, status,
       gemm_partial;
   Buffer last_hidden, logits, sample_scratch, sample_token, temperature, top_k, top_p, seed, sample_position,

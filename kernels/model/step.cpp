@@ -157,8 +157,8 @@ void Model::Step::attention_layer(int l) {
                               p.q_scale.data<float>(), false);
         !done)
       return done;
-    return normalise(down + c.q_lora, kLatent, down_width, layer.kv_norm, p.latent.data<std::uint16_t>(), nullptr,
-                     nullptr, false);
+    return normalise(down + c.q_lora, kLatent, down_width, layer.kv_norm, p.latent.data<std::uint16_t>(),
+                     p.whole_prefill ? p.latent_fp8.data() : nullptr, p.latent_scale.data<float>(), false);
   });
   op(gemm_record("q_up", "fp8", t, q_width, c.q_lora),
      [&] { return linear(layer.q_up, p.q_fp8.data(), p.q_scale.data<float>(), p.q.data()); });
@@ -182,12 +182,8 @@ void Model::Step::attention_layer(int l) {
   attention_record.context = p.whole_prefill ? 0 : p.context, attention_record.heads = heads;
   if (p.whole_prefill) {
     op(row_record("rope_cache", t), [&] { return mla_cache(device, cache, fp8_cache); });
-    op(gemm_record("kv_up", "bf16", t, heads * (kNope + kValue), kLatent), [&] {
-      GemmArgs g{};
-      g.a = p.latent.data(), g.w = layer.kv_up.data(), g.out = p.kv.data(), g.partial = p.gemm_partial.data<float>();
-      g.m = t, g.n = heads * (kNope + kValue), g.k_bytes = kLatent * 2, g.lda = kLatent * 2, g.ldo = g.n;
-      return gemm_bf16(device, g);
-    });
+    op(gemm_record("kv_up", "fp8", t, heads * (kNope + kValue), kLatent),
+       [&] { return linear(layer.kv_up, p.latent_fp8.data(), p.latent_scale.data<float>(), p.kv.data()); });
     op(row_record("rope_concat", t), [&] {
       return mla_concat(device, {p.q.data<std::uint16_t>(), p.kv.data<std::uint16_t>(), down + c.q_lora + kLatent,
                                  p.angles.data<float>(), p.position.data<int>(), p.q_cat.data<std::uint16_t>(),

@@ -103,8 +103,10 @@ Layer Model::Parts::upload_layer(const Config& c, const WeightSource& source, in
       upload(stacked(get(a + "q_a_proj", c.q_lora, c.hidden), get(a + "kv_a_proj_with_mqa", kCached, c.hidden)));
   layer.q_up = upload(get(a + "q_b_proj", c.heads * (kNope + kRope), c.q_lora));
   layer.out = upload(get(a + "o_proj", c.hidden, c.heads * kValue));
-  // kv_b_proj in bf16: absorbed it meets bf16 activations. FP8 values times a scale round once, to 2^-8.
+  // kv_b_proj twice: in FP8 for prefill, and its absorbed halves in bf16, because they meet bf16 activations. FP8
+  // values times a scale round once, to 2^-8.
   const Fp8Matrix kv_b = source.matrix(a + "kv_b_proj", c.heads * (kNope + kValue), kLatent);
+  layer.kv_up = upload(for_device(kv_b, format));
   std::vector<std::uint16_t> all(kv_b.codes.size()), absorb, value;
   for (int r = 0; r < kv_b.n; ++r)
     for (int k = 0; k < kLatent; ++k) {
@@ -112,7 +114,6 @@ Layer Model::Parts::upload_layer(const Config& c, const WeightSource& source, in
       all[at] = float_to_bf16(fp8_decode(kv_b.codes[at], Fp8Format::fn) *
                               kv_b.scales[static_cast<std::size_t>(r / 128 * (kLatent / 128) + k / 128)]);
     }
-  layer.kv_up = upload_bf16(all, kv_b.n, kLatent);
   std::vector<std::uint8_t> absorb_bytes, value_bytes;
   for (int h = 0; h < c.heads; ++h) {
     const std::uint16_t* own = all.data() + static_cast<std::size_t>(h) * (kNope + kValue) * kLatent;
@@ -175,8 +176,8 @@ void Model::Parts::allocate(const Config& c, const Limits& limits) {
   down = halves(t * static_cast<std::size_t>(c.q_lora + kCached)),
   q_fp8 = Buffer(device, t * static_cast<std::size_t>(c.q_lora)),
   q_scale = floats(t * static_cast<std::size_t>(c.q_lora) / 128);
-  latent = halves(t * kLatent), q = halves(t * heads * (kNope + kRope)), q_nope = halves(t * heads * kLatent),
-  q_all = halves(t * heads * kCached);
+  latent = halves(t * kLatent), latent_fp8 = Buffer(device, t * kLatent), latent_scale = floats(t * kLatent / 128);
+  q = halves(t * heads * (kNope + kRope)), q_nope = halves(t * heads * kLatent), q_all = halves(t * heads * kCached);
   attended = halves(t * heads * kLatent), heads_out = halves(t * heads * kValue);
   const std::size_t padded = t + kPageTokens;  // flat keys and values are read to the end of a tile
   kv = halves(padded * heads * (kNope + kValue)), q_cat = halves(t * heads * (kNope + kRope)),
@@ -196,9 +197,8 @@ void Model::Parts::allocate(const Config& c, const Limits& limits) {
   tile_expert = floats(pairs + static_cast<std::size_t>(experts)), tile_count = floats(4), status = floats(4);
   std::size_t most = 4;
   for (const Layer& layer : layers)
-    for (const Linear* linear : {&layer.qkv_down, &layer.q_up, &layer.out})
+    for (const Linear* linear : {&layer.qkv_down, &layer.q_up, &layer.kv_up, &layer.out})
       most = std::max(most, gemm_partial_floats(limits.tokens, linear->n, linear->k));
-  most = std::max(most, gemm_partial_floats(limits.tokens, c.heads * (kNope + kValue), kLatent * 2));
   most = std::max(most, gemm_partial_floats(limits.tokens, std::max(1, c.experts), c.hidden * 2));
   most = std::max(most, gemm_partial_floats(limits.sequences, c.vocabulary, c.hidden * 2));
   gemm_partial = floats(most);

@@ -98,15 +98,9 @@ std::vector<Row> planned(const plan::ModelShape& s, const plan::RankBatch& batch
     row.name = std::string(op.name);
     row.kind = std::string(enum_names(static_cast<const plan::OpKind*>(nullptr))[static_cast<std::size_t>(op.kind)]);
     row.precision = op.precision == plan::Precision::fp8 ? "fp8" : "bf16";
-    // Engines keep kv_b_proj in FP8 for prefills, which the plan prices; here it runs on the bf16 values of the
-    // absorbed halves, so that prefill and decode of a token agree (docs/kernels.md).
-    if (row.name == "kv_up") {
-      row.precision = "bf16";
-      row.bytes += op.m * op.k + op.k * op.n;
-    }
     row.m = op.m, row.n = op.n, row.k = op.k, row.batch = op.batch, row.groups = op.groups;
     row.sequences = op.sequences, row.tokens = op.tokens, row.context = op.context, row.heads = op.heads;
-    row.bytes += op.kind == plan::OpKind::gemm || op.kind == plan::OpKind::decode_attention ? op.bytes.v : 0;
+    row.bytes = op.kind == plan::OpKind::gemm || op.kind == plan::OpKind::decode_attention ? op.bytes.v : 0;
     row.repeats = op.repeats;
     if (op.kind == plan::OpKind::gemm) row.tokens = 0;            // m says it
     if (op.kind == plan::OpKind::elementwise) row.m = row.n = 0;  // `tokens` rows of a width that no record holds
