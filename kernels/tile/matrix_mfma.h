@@ -66,6 +66,24 @@ inline constexpr int kTallScaledRows = 64;
 /// Shared memory that mma_stream takes from the front of a kernel's scratch.
 template <int M>
 inline constexpr int kStreamBytes = 0;
+/// What mma_stream brings to LDS beside A: nothing, or the rows' scales of a step (mma_stream_scaled).
+struct NothingBeside {
+  FAULTLINE_DEV void fetch(int) const {}
+  FAULTLINE_DEV void put(int) const {}
+};
+template <int M, class RowScale>
+struct ScalesBeside {
+  RowScale row_scale;
+  Lds<float> memory;  // two buffers of M
+  float next = 0;
+  FAULTLINE_DEV void fetch(int step) {
+    if (thread_index() < M) next = *row_scale(step, thread_index());
+  }
+  FAULTLINE_DEV void put(int buffer) {
+    if (thread_index() < M) memory[buffer * M + thread_index()] = next;
+  }
+};
+
 /// LDS of a kernel's scratch that mma_columns needs to turn N columns.
 template <int N>
 inline constexpr int kTurnedBytes = N*(64 + kPad);
@@ -73,15 +91,25 @@ inline constexpr int kTurnedBytes = N*(64 + kPad);
 struct Products : Basics {
   /// c += rows x weights^T over K blocks [first, last) of 64 bytes; first and last are even. row(i) is the address of
   /// A's row i (never out of range: the caller clamps), weights is pre-shuffled with `blocks` K blocks a row
-  /// (ops/shuffle.h), column0 a multiple of 16. A is staged in LDS, double buffered and padded; B goes from memory to
-  /// registers, one step ahead. after(step) runs when 128 bytes of K are done. Rows from `valid` on are not computed on
-  /// the CPU.
+  /// (ops/shuffle.h), column0 a multiple of 16. A is staged in LDS, double buffered; B goes from memory to registers,
+  /// one step ahead. after(step) runs when 128 bytes of K are done. Rows from `valid` on are not computed on the CPU.
   template <class T, int M, int N, int Tag, class Row, class After>
   FAULTLINE_DEV void mma_stream(Acc<M, N>& c, Row row, int /*valid*/, const std::uint8_t* weights, int blocks,
                                 int column0, int first, int last, After after) const {
+    stream<T, M, N, Tag>(
+        c, row, weights, blocks, column0, first, last, [&](int step, int) { after(step); }, NothingBeside{});
+  }
+
+  template <class T, int M, int N, int Tag, class Row, class After, class Beside>
+  FAULTLINE_DEV void stream(Acc<M, N>& c, Row row, const std::uint8_t* weights, int blocks, int column0, int first,
+                            int last, After after, Beside beside) const {
     using A = Acc<M, N>;
-    constexpr int kLine = kStepBytes + kPad, kLoads = (M * 8 + kThreads - 1) / kThreads;
-    Lds<std::uint8_t> stage = shared<std::uint8_t, 2 * M * kLine, Tag>();
+    // A row of a step has all 32 banks to itself; its eight chunks lie in an order of the row's own, so that eight
+    // rows' same chunk meets every bank once. (Padding would do so too, but two blocks of 128 rows would not fit 64
+    // KiB.)
+    constexpr int kLoads = (M * 8 + kThreads - 1) / kThreads;
+    Lds<std::uint8_t> stage = shared<std::uint8_t, 2 * M * kStepBytes, Tag>();
+    auto place = [](int buffer, int r, int chunk) { return (buffer * M + r) * kStepBytes + (chunk ^ (r % 8)) * 16; };
     if (first >= last) return;
     const std::uint8_t* source[kLoads];
     Chunk next_a[kLoads], b[2][A::kJ][A::kHalves], next_b[2][A::kJ][A::kHalves];
@@ -109,7 +137,7 @@ struct Products : Basics {
       for (int q = 0; q < kLoads; ++q) {
         const int index = thread_index() + q * kThreads;
         if (M * 8 % kThreads == 0 || index < M * 8)
-          *reinterpret_cast<Chunk*>(&stage[buffer * M * kLine + index / 8 * kLine + index % 8 * 16]) = next_a[q];
+          *reinterpret_cast<Chunk*>(&stage[place(buffer, index / 8, index % 8)]) = next_a[q];
       }
     };
     auto fetch_b = [&](Chunk(&to)[2][A::kJ][A::kHalves], int block) {
@@ -120,28 +148,30 @@ struct Products : Basics {
         to[s][j][h] = load_chunk(column[j][h] + static_cast<std::size_t>(block + s) * 1024);
     };
     fetch_a(first);
+    beside.fetch(first / 2);
     fetch_b(b, first);
     store_a(0);
+    beside.put(0);
     sync();
     int buffer = 0;
     for (int block = first; block < last; block += 2) {
       const bool more = block + 2 < last;
       if (more) {
         fetch_a(block + 2);
+        beside.fetch(block / 2 + 1);
         fetch_b(next_b, block + 2);
       }
       FAULTLINE_UNROLL
       for (int s = 0; s < 2; ++s) {
         block_step<T>(
             c,
-            [&](int r, int chunk) {
-              return *reinterpret_cast<const Chunk*>(&stage[buffer * M * kLine + r * kLine + s * 64 + chunk * 16]);
-            },
+            [&](int r, int chunk) { return *reinterpret_cast<const Chunk*>(&stage[place(buffer, r, s * 4 + chunk)]); },
             [&](int j, int h) { return b[s][j][h]; });
       }
-      after(block / 2);
+      after(block / 2, buffer);
       if (more) {
         store_a(buffer ^ 1);
+        beside.put(buffer ^ 1);
         FAULTLINE_UNROLL
         for (int s = 0; s < 2; ++s) FAULTLINE_UNROLL
         for (int j = 0; j < A::kJ; ++j) FAULTLINE_UNROLL
@@ -153,17 +183,22 @@ struct Products : Basics {
   }
 
   /// total += the same product with block scales: each 128 bytes of K (a step) count *weight_scale(step) *
-  /// *row_scale(step, i).
+  /// *row_scale(step, i). The rows' scales go through LDS: a lane needs those of many rows, and their addresses would
+  /// fill its registers.
   template <class T, int M, int N, int Tag, class Row, class WeightScale, class RowScale>
-  FAULTLINE_DEV void mma_stream_scaled(Acc<M, N>& total, Row row, int valid, const std::uint8_t* weights, int blocks,
-                                       int column0, int first, int last, WeightScale weight_scale,
+  FAULTLINE_DEV void mma_stream_scaled(Acc<M, N>& total, Row row, int /*valid*/, const std::uint8_t* weights,
+                                       int blocks, int column0, int first, int last, WeightScale weight_scale,
                                        RowScale row_scale) const {
     Acc<M, N> part;
     zero(part);
-    mma_stream<T, M, N, Tag>(part, row, valid, weights, blocks, column0, first, last, [&](int step) {
-      const float sw = *weight_scale(step);
-      fold(total, part, [&](int i, int) { return sw * *row_scale(step, i); });
-    });
+    Lds<float> scales = shared<float, 2 * M, 98>();
+    stream<T, M, N, Tag>(
+        part, row, weights, blocks, column0, first, last,
+        [&](int step, int buffer) {
+          const float sw = *weight_scale(step);
+          fold(total, part, [&](int i, int) { return sw * scales[buffer * M + i]; });
+        },
+        ScalesBeside<M, RowScale>{row_scale, scales});
   }
 
   /// The rows that fetch named are there for every thread, and all threads are done with the tile before.

@@ -3,7 +3,9 @@
 #pragma once
 
 #define FAULTLINE_DEV __attribute__((device, always_inline)) inline
-#define FAULTLINE_KERNEL(name) extern "C" __attribute__((global, amdgpu_flat_work_group_size(256, 256))) void fl_##name
+#define FAULTLINE_KERNEL(name)                                             \
+  extern "C" __attribute__((global, amdgpu_flat_work_group_size(256, 256), \
+                            amdgpu_waves_per_eu(faultline::kernels::gfx942::waves_each(#name)))) void fl_##name
 #define FAULTLINE_KERNEL_BEGIN
 #define FAULTLINE_SHARED(T, name, n) __attribute__((shared, aligned(16))) static T name[n]
 #define FAULTLINE_UNROLL _Pragma("unroll")
@@ -20,6 +22,20 @@ using Lds = T*;
 template <class To>
 FAULTLINE_DEV Lds<To> lds_as(Lds<std::uint8_t> memory) {
   return reinterpret_cast<To*>(memory);
+}
+
+/// Waves that a SIMD should hold: two, for which the compiler keeps to 256 registers; one for kernels of which LDS
+/// holds a single block.
+constexpr int waves_each(const char* name) {
+  auto starts = [&](const char* word) {
+    const char* c = name;
+    while (*word != 0 && *c == *word) ++c, ++word;
+    return *word == 0;
+  };
+  return starts("mla_decode") || starts("mla_prefill") || starts("gqa_prefill") || starts("moe_gate_up_m64") ||
+                 starts("sample_tokens")
+             ? 1
+             : 2;
 }
 
 inline constexpr int kWave = 64;

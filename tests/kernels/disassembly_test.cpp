@@ -119,6 +119,19 @@ TEST_F(Gfx942, NoKernelSpillsAndLdsFits) {
   EXPECT_EQ(listing_->find("scratch_"), std::string::npos);
 }
 
+// Every GEMM, small and tall, hides latency behind a second wave on each SIMD; so do the experts' products but the tall
+// gate and up, whose gate values fill LDS.
+TEST_F(Gfx942, MatrixProductsHoldTwoWavesOnASimd) {
+  int checked = 0;
+  for (const CodeObject& object : gfx942_code())
+    for (const KernelResources& kernel : read_resources(object.bytes))
+      if (kernel.name.starts_with("gemm_") || (kernel.name.starts_with("moe_") && kernel.name != "moe_gate_up_m64")) {
+        EXPECT_GE(kernel.waves_per_simd(), 2) << kernel.name;
+        ++checked;
+      }
+  EXPECT_GE(checked, 15);
+}
+
 // One more than the highest register of a kind ('v' or 'a') that a listing names, as v7, v[4:7], a[0:15].
 int registers_named(const std::string& code, char kind) {
   int highest = -1;
