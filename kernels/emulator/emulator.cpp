@@ -29,6 +29,7 @@ struct Fiber {
   const void* site = nullptr;  // where it waits
   int set = 0;                 // which of the two exchange areas its next wave operation uses
   int barriers = 0;            // that it has come to in this block
+  int wave_syncs = 0;
 };
 
 struct Wave {
@@ -175,7 +176,7 @@ void run_block(Machine& m) {
     Fiber& f = m.fibers[t];
     f.wait = Wait::running;
     f.set = 0;
-    f.barriers = 0;
+    f.barriers = f.wave_syncs = 0;
     // Coloured, so that the stacks do not share cache sets.
     char* stack = m.stacks + static_cast<std::size_t>(t) * kStackBytes;
     prepare(f.context, stack, kStackBytes - static_cast<std::size_t>(t % 32) * 64, fiber_main);
@@ -247,6 +248,15 @@ __attribute__((noinline)) void wave_meet(void (*collective)(void*)) {
   self.site = __builtin_return_address(0);
   Wave& wave = m.waves[thread / kWaveLanes];
   meet(m, collective, wave.slots[self.set].data());
+}
+
+__attribute__((noinline)) void wave_sync() {
+  Machine& m = machine();
+  Fiber& self = m.fibers[m.current];
+  if (self.wave_syncs++ == planted().missing_wave_sync) return;
+  self.wait = Wait::wave;
+  self.site = __builtin_return_address(0);
+  meet(m, nullptr, nullptr);
 }
 
 void next_set() {

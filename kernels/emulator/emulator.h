@@ -22,6 +22,7 @@ inline constexpr std::size_t kLdsLimit = 65536;  // bytes of a workgroup on gfx9
 struct Planted {
   bool swapped_accumulator_rows = false;  // matrix results with two rows of each fragment exchanged
   int missing_barrier = -1;               // the n-th barrier of every block does nothing
+  int missing_wave_sync = -1;             // the n-th meeting of every wave's lanes that moves no data does nothing
   bool short_tail = false;                // each(n) stops at n - 1
   bool no_clamp = false;                  // the clamp before FP8 conversion does nothing
 };
@@ -52,6 +53,8 @@ void block_barrier();
 void* wave_slot(int lane);
 /// Waits for the wave; the last lane to come runs `collective` on the slots, if given.
 void wave_meet(void (*collective)(void* slots));
+/// wave_meet without a collective.
+void wave_sync();
 /// To be called when the calling lane has read its slot: its next operation uses the other set, so that a lane that
 /// runs ahead does not overwrite what its neighbours have still to read.
 void next_set();

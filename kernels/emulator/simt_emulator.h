@@ -54,7 +54,7 @@ inline int block_y() { return emulator::block_coordinate(1); }
 inline int block_z() { return emulator::block_coordinate(2); }
 inline int lane() { return emulator::thread_index() & (kWave - 1); }
 __attribute__((always_inline)) inline void sync() { emulator::block_barrier(); }
-__attribute__((always_inline)) inline void wave_sync() { emulator::wave_meet(nullptr); }
+__attribute__((always_inline)) inline void wave_sync() { emulator::wave_sync(); }
 __attribute__((always_inline)) inline std::uint32_t shuffle_xor(std::uint32_t v, int mask) {
   std::memcpy(emulator::wave_slot(lane()), &v, sizeof v);
   void* from = emulator::wave_slot(lane() ^ mask);

@@ -17,7 +17,7 @@ template <class T, int kM, int kDq, int kDv, bool kInside>
 FAULTLINE_DEV void attention(const Block& b, const AttentionArgs& p) {
   constexpr int kP = kPageTokens, kLineQ = kDq * kQueryBytes<T> + kPad, kLineP = kP * kProbabilityBytes<T> + kPad;
   constexpr int kLineS = kScoreLine<kP>, kParts = kScoreParts<kM>, kScores = kParts * kM * kLineS * 4;
-  constexpr int kScratch = kTurnedBytes < kDv >> kScores ? kTurnedBytes<kDv> : kScores;
+  constexpr int kScratch = (kTurnedBytes < T, kDv >> kScores) ? kTurnedBytes<T, kDv> : kScores;
   const int group = p.heads / p.kv_heads, head = b.y();
   const int sequence = b.z() / p.splits, split = b.z() % p.splits;
   const int new_tokens = p.q_len[sequence], rows = new_tokens * group, row0 = b.x() * kM;
@@ -95,7 +95,7 @@ FAULTLINE_DEV void attention(const Block& b, const AttentionArgs& p) {
     ScoreAcc<kM, kP> scores;
     b.zero(scores);
     b.template mma_scores<T>(scores, q, kLineQ, key.rows(p.k), key.stride, kDq * T::kBytes);
-    if constexpr (kTurnedBytes < kDv >> 0) b.barrier();  // the last tile's values have been turned: scratch is free
+    if constexpr (kTurnedBytes<T, kDv> != 0) b.barrier();  // the last tile's values have been turned: scratch is free
     b.map(scores, [&](int i, int t, float& v) {
       const int seen = sees[i] - t0;
       const int part = score_part<kM>();

@@ -150,7 +150,7 @@ template <int M, int N>
 struct Acc {
   alignas(64) float v[M][N];
 };
-template <int N>
+template <class T, int N>
 inline constexpr int kTurnedBytes = 64;  // nothing is turned here
 inline constexpr int kTallScaledRows = 128;
 template <int M>

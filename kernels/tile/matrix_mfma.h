@@ -36,8 +36,9 @@ struct Acc {
 FAULTLINE_DEV std::uint64_t fragment(Chunk c, int f) {
   return static_cast<std::uint64_t>(c[2 * f + 1]) << 32 | static_cast<std::uint64_t>(c[2 * f]);
 }
+/// c += A x B over 64 bytes of K, for the tiles [first_j, end_j) of columns of each wave.
 template <class T, int M, int N, class LoadA, class LoadB>
-FAULTLINE_DEV void block_step(Acc<M, N>& c, LoadA load_a, LoadB load_b) {
+FAULTLINE_DEV void block_step(Acc<M, N>& c, LoadA load_a, LoadB load_b, int first_j = 0, int end_j = Acc<M, N>::kJ) {
   using A = Acc<M, N>;
   FAULTLINE_UNROLL
   for (int h = 0; h < A::kHalves; ++h) {
@@ -45,7 +46,7 @@ FAULTLINE_DEV void block_step(Acc<M, N>& c, LoadA load_a, LoadB load_b) {
     FAULTLINE_UNROLL
     for (int i = 0; i < A::kI; ++i) a[i] = load_a(i * A::kTile + lane() % A::kTile, A::operand_chunk(h));
     FAULTLINE_UNROLL
-    for (int j = 0; j < A::kJ; ++j) {
+    for (int j = first_j; j < end_j; ++j) {
       const Chunk b = load_b(j, h);
       FAULTLINE_UNROLL
       for (int f = 0; f < 2; ++f) {
@@ -84,9 +85,12 @@ struct ScalesBeside {
   }
 };
 
-/// LDS of a kernel's scratch that mma_columns needs to turn N columns.
-template <int N>
-inline constexpr int kTurnedBytes = N*(64 + kPad);
+/// mma_columns turns this many of N columns at a time: 256 bytes of a row, which is one piece of work for each thread.
+template <class T, int N>
+inline constexpr int kTurnedColumns = N* T::kBytes < 256 ? N : 256 / T::kBytes;
+/// LDS of a kernel's scratch that it needs.
+template <class T, int N>
+inline constexpr int kTurnedBytes = kTurnedColumns<T, N>*(64 + kPad);
 
 struct Products : Basics {
   /// c += rows x weights^T over K blocks [first, last) of 64 bytes; first and last are even. row(i) is the address of
@@ -225,48 +229,53 @@ struct Products : Basics {
   }
 
   /// c += A x B, A: M x P in LDS, rows lda bytes apart; B: P rows of N in global memory, ldb bytes apart, of which
-  /// `valid` exist (the others count as zero). B is turned through `turned` (kTurnedBytes<N> of LDS), 64 bytes of a
-  /// column at a time. Waits for the block before it writes there; the caller waits before it uses that memory again.
+  /// `valid` exist (the others count as zero). B is turned through `turned` (kTurnedBytes<T, N> of LDS), 64 bytes of a
+  /// column at a time. The caller waits for the block before, and again before that memory is used otherwise.
   template <class T, int M, int N, int P>
   FAULTLINE_DEV void mma_columns(Acc<M, N>& c, Lds<std::uint8_t> a, int lda, const std::uint8_t* b, std::size_t ldb,
                                  int valid, Lds<std::uint8_t> turned) const {
     using A = Acc<M, N>;
-    // A work item turns kTokens rows of 16 bytes; neighbouring lanes write neighbouring words of one LDS row.
-    constexpr int kLine = 64 + kPad, kTokens = 4 / T::kBytes, kWide = 16 / T::kBytes, kSpan = 64 / T::kBytes;
-    static_assert(P % kSpan == 0);
+    // A thread turns kTokens rows of 16 bytes; neighbouring lanes write neighbouring words of one LDS row. A wave turns
+    // the columns that it multiplies, so waves need not wait for each other.
+    constexpr int kLine = 64 + kPad, kTokens = 4 / T::kBytes, kPiece = 16 / T::kBytes, kSpan = 64 / T::kBytes;
+    constexpr int kColumns = kTurnedColumns<T, N>, kParts = N / kColumns, kEach = A::kJ / kParts;
+    static_assert(P % kSpan == 0 && kSpan / kTokens * (kColumns / kPiece) == kThreads && A::kJ % kParts == 0);
+    const int t = thread_index() % (kSpan / kTokens) * kTokens, to = thread_index() / (kSpan / kTokens) * kPiece;
+    const int tile = to / A::kTile % kEach;  // of the wave's own in a part
     FAULTLINE_UNROLL
-    for (int first = 0; first < P; first += kSpan) {
-      sync();
-      for (int i = thread_index(); i < kSpan / kTokens * (N / kWide); i += kThreads) {
-        const int t = i % (kSpan / kTokens) * kTokens, d = i / (kSpan / kTokens) * kWide;
-        Chunk in[kTokens];
-        FAULTLINE_UNROLL
-        for (int e = 0; e < kTokens; ++e) {
-          in[e] = Chunk{};
-          if (first + t + e < valid) in[e] = load_chunk(b + (first + t + e) * ldb + d * T::kBytes);
-        }
-        FAULTLINE_UNROLL
-        for (int o = 0; o < kWide; ++o) {
-          std::uint32_t word = 0;
-          if constexpr (T::kBytes == 1) {
-            FAULTLINE_UNROLL
-            for (int e = 0; e < 4; ++e) word |= (in[e][o / 4] >> (o % 4 * 8) & 0xffU) << (8 * e);
-          } else {
-            FAULTLINE_UNROLL
-            for (int e = 0; e < 2; ++e) word |= (in[e][o / 2] >> (o % 2 * 16) & 0xffffU) << (16 * e);
-          }
-          *reinterpret_cast<std::uint32_t*>(&turned[(d + o) * kLine + t * T::kBytes]) = word;
-        }
+    for (int step = 0; step < P / kSpan * kParts; ++step) {
+      const int first = step / kParts * kSpan, first_j = step % kParts * kEach;
+      const int d = (wave_index() * A::kJ + first_j + tile) * A::kTile + to % A::kTile;
+      Chunk in[kTokens];
+      FAULTLINE_UNROLL
+      for (int e = 0; e < kTokens; ++e) {
+        in[e] = Chunk{};
+        if (first + t + e < valid) in[e] = load_chunk(b + (first + t + e) * ldb + d * T::kBytes);
       }
-      sync();
+      wave_sync();
+      FAULTLINE_UNROLL
+      for (int o = 0; o < kPiece; ++o) {
+        std::uint32_t word = 0;
+        if constexpr (T::kBytes == 1) {
+          FAULTLINE_UNROLL
+          for (int e = 0; e < 4; ++e) word |= (in[e][o / 4] >> (o % 4 * 8) & 0xffU) << (8 * e);
+        } else {
+          FAULTLINE_UNROLL
+          for (int e = 0; e < 2; ++e) word |= (in[e][o / 2] >> (o % 2 * 16) & 0xffffU) << (16 * e);
+        }
+        *reinterpret_cast<std::uint32_t*>(&turned[(to + o) * kLine + t * T::kBytes]) = word;
+      }
+      wave_sync();
       block_step<T>(
           c,
           [&](int r, int chunk) {
             return *reinterpret_cast<const Chunk*>(&a[r * lda + first * T::kBytes + chunk * 16]);
           },
           [&](int j, int h) {
-            return *reinterpret_cast<const Chunk*>(&turned[A::operand_column(j) * kLine + A::operand_chunk(h) * 16]);
-          });
+            const int column = (wave_index() * kEach + j - first_j) * A::kTile + lane() % A::kTile;
+            return *reinterpret_cast<const Chunk*>(&turned[column * kLine + A::operand_chunk(h) * 16]);
+          },
+          first_j, first_j + kEach);
     }
   }
 };

@@ -102,7 +102,7 @@ FAULTLINE_DEV void put_probability(Lds<std::uint8_t> row, int t, float e) {
 }
 
 inline constexpr int kTallScaledRows = 128;
-template <int N>
+template <class T, int N>
 inline constexpr int kTurnedBytes = 0;  // values are turned on their way to registers
 template <int M>
 inline constexpr int kStreamBytes = kStreamAllBytes<M>;

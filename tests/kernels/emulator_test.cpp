@@ -212,16 +212,24 @@ TEST_F(PlantedFault, EachMissingBarrierOfAGemmIsCaught) {
 
 TEST_F(PlantedFault, MissingBarriersOfMlaDecodeAreCaught) {
   // 0 follows the staging of the query; then, for each tile: scratch is free (1), scores written (2), probabilities
-  // written (3), values may be turned (4), turned (5). 4 protects nothing that 3 does not in a tile of one turn. In the
-  // first tile nothing was turned before, so for 1 the second tile's is left out (6): its scores then overwrite values
-  // that one wave may still read, which happens unless that wave comes first: one schedule in four. Eight schedules
-  // miss it once in 65,536 seeds.
-  for (const int n : {0, 2, 3, 5, 6}) {
+  // written (3); each wave turns its own values. In the first tile nothing was turned before, so for 1 the second
+  // tile's is left out (4): its scores then overwrite values that one wave may still read, which happens unless that
+  // wave comes first: one schedule in four. Eight schedules miss it once in 65,536 seeds.
+  for (const int n : {0, 2, 3, 4}) {
     emu::planted().missing_barrier = n;
     double worst = 0;
     for (std::uint64_t schedule = 0; schedule < 8 && worst <= kMlaAgreement; ++schedule)
       worst = std::max(worst, mla_difference(schedule));
     EXPECT_GT(worst, kMlaAgreement) << "barrier " << n;
+  }
+}
+
+TEST_F(PlantedFault, MissingMeetingsOfAWaveInMlaDecodeAreCaught) {
+  // For each tile: the softmax's (0), then for each half of the columns: values may be turned (1, 3), turned (2, 4).
+  // Lanes have met in the products before 1 and 3, which only a compiler could move across.
+  for (const int n : {2, 4}) {
+    emu::planted().missing_wave_sync = n;
+    EXPECT_GT(mla_difference(), kMlaAgreement) << "meeting " << n;
   }
 }
 
