@@ -458,10 +458,9 @@ FAULTLINE_DEV void draw_of_few(const Block& b, const SampleArgs& p, int r, const
 
 /// Keeps and draws: one block a row.
 FAULTLINE_DEV void sample(const Block& b, const SampleArgs& p) {
-  Lds<std::uint64_t> piece_sum = Block::shared<std::uint64_t, kPieces, 2>(),
-                     small_sum = Block::shared<std::uint64_t, kPieces, 3>();
-  Lds<std::uint32_t> piece_ties = Block::shared<std::uint32_t, kPieces, 4>(),
-                     small_ties = Block::shared<std::uint32_t, kPieces, 5>();
+  // Of the row's pieces, then of the parts of one piece: together with the rest less than half of gfx942's LDS.
+  Lds<std::uint64_t> sums = Block::shared<std::uint64_t, kPieces, 2>();
+  Lds<std::uint32_t> ties_of = Block::shared<std::uint32_t, kPieces, 4>();
   Lds<std::uint64_t> aim = Block::shared<std::uint64_t, 4, 6>();  // piece, what is left of the target, ties before it
   const int n = p.vocabulary, piece = (n + kPieces - 1) / kPieces, r = b.x();
   std::uint32_t* weights = p.scratch + static_cast<std::size_t>(r) * n;
@@ -502,15 +501,15 @@ FAULTLINE_DEV void sample(const Block& b, const SampleArgs& p) {
     ties = static_cast<std::uint32_t>(
         w.total_of(size, [&](int i) -> std::uint64_t { return weights[first + i] == kept.weight ? 1 : 0; }));
   };
-  auto find = [&](Lds<std::uint64_t> sums, Lds<std::uint32_t> counts, std::uint64_t left, std::uint64_t ties_before) {
+  auto find = [&](std::uint64_t left, std::uint64_t ties_before) {
     int q = 0;
     for (; q < kPieces - 1; ++q) {
       const std::uint64_t room = kept.ties > ties_before ? kept.ties - ties_before : 0;
-      const std::uint64_t tied = counts[q] < room ? counts[q] : room;
+      const std::uint64_t tied = ties_of[q] < room ? ties_of[q] : room;
       const std::uint64_t here = sums[q] + tied * kept.weight;
       if (left < here) break;
       left -= here;
-      ties_before += counts[q];
+      ties_before += ties_of[q];
     }
     aim[0] = static_cast<std::uint64_t>(q);
     aim[1] = left;
@@ -522,12 +521,12 @@ FAULTLINE_DEV void sample(const Block& b, const SampleArgs& p) {
     std::uint32_t ties;
     mass_of(q * piece, size_of(q), w, sum, ties);
     w.once([&] {
-      piece_sum[q] = sum;
-      piece_ties[q] = ties;
+      sums[q] = sum;
+      ties_of[q] = ties;
     });
   });
   b.barrier();
-  b.once([&] { find(piece_sum, piece_ties, target, 0); });
+  b.once([&] { find(target, 0); });
   b.barrier();
   const int chosen = static_cast<int>(aim[0]) * piece, inside = size_of(static_cast<int>(aim[0]));
   const int small = (piece + kPieces - 1) / kPieces;
@@ -537,13 +536,13 @@ FAULTLINE_DEV void sample(const Block& b, const SampleArgs& p) {
     std::uint32_t ties;
     mass_of(chosen + first, rest < 0 ? 0 : rest < small ? rest : small, w, sum, ties);
     w.once([&] {
-      small_sum[q] = sum;
-      small_ties[q] = ties;
+      sums[q] = sum;
+      ties_of[q] = ties;
     });
   });
   b.barrier();
   b.once([&] {
-    find(small_sum, small_ties, aim[1], aim[2]);
+    find(aim[1], aim[2]);
     std::uint64_t left = aim[1], before = aim[2];
     int i = chosen + static_cast<int>(aim[0]) * small, token = at;
     for (const int end = chosen + inside; i < end; ++i) {

@@ -32,7 +32,7 @@ constexpr int waves_each(const char* name) {
     while (*word != 0 && *c == *word) ++c, ++word;
     return *word == 0;
   };
-  return starts("mla_prefill") || starts("gqa_prefill") || starts("moe_gate_up_m64") || starts("sample_tokens") ? 1 : 2;
+  return starts("mla_prefill") || starts("gqa_prefill") || starts("moe_gate_up_m64") ? 1 : 2;
 }
 
 inline constexpr int kWave = 64;
