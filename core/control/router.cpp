@@ -17,6 +17,9 @@ Router::Router(RouterSetup setup) : setup_(std::move(setup)) {
   }
   const std::size_t fleets = std::max<std::size_t>(1, setup_.replays_of_fleet.size());
   for (std::size_t k = 0; k < fleets; ++k) held_.emplace_back(3 + (std::uint64_t{k} << 32));
+  if (setup_.spec.policy == RoutePolicy::cache_aware) {
+    for (std::size_t i = 0; i < views_.size(); ++i) believed_.emplace_back(1, i);
+  }
 }
 
 std::uint32_t Router::fleet_of(const RequestArrived& request) const {
@@ -61,6 +64,7 @@ std::uint64_t Router::full_digest() const {
   for (const auto& [id, entry] : entries_) d.add(hash_of(entry));  // a sum: the order does not matter
   for (std::size_t i = 0; i < views_.size(); ++i) d.add(hash_of(i, views_[i]));
   for (const auto& held : held_) held.add_to(d);
+  for (const PrefixCache& believed : believed_) believed.add_to(d);
   for (const auto& [when, id] : wake_ups_) d.add(entry_hash(4, when.ns, id.v));
   return whole(d);
 }
@@ -125,6 +129,7 @@ void Router::update(Instant now, const InstanceUpdate& update, Commands& out) {
     v.serving = update.serving;
     if (update.accepting) v.cooldown_until = now;
   });
+  if (!update.serving) forget_prefixes(update.instance.v);
   if (update.accepting) release_held(now, out);
   else if (was_accepting) out.push_back(NotePhase{.phase = Phase::reroute, .instance = update.instance});
 }
@@ -147,74 +152,6 @@ bool Router::sheds(Instant now, const RequestArrived& request) const {
     ++instances;
   }
   return tokens > setup_.spec.shed_above[slo_class] * instances || instances == 0;
-}
-
-bool Router::usable(Instant now, const View& view) const {
-  return view.accepting && !view.lost && view.cooldown_until <= now;
-}
-
-std::int64_t Router::load(const View& view) const {
-  // With one router its own count is exact; with several the instance's report adds what others placed.
-  return setup_.spec.replicas > 1 ? std::max(view.sent_tokens, view.reported_tokens) : view.sent_tokens;
-}
-
-std::uint32_t Router::choose(Instant now, const Entry& entry) const {
-  const auto count = static_cast<std::uint32_t>(views_.size());
-  // Not where the last attempt was lost, as long as there is another: an instance that loses requests quickly looks
-  // idle.
-  const std::uint32_t fleet = fleet_of(entry.request);
-  const auto serves = [&](std::uint32_t i) { return fleet_of(i) == fleet && usable(now, views_[i]); };
-  std::uint32_t avoid = kUnknownRank;
-  for (std::uint32_t i = 0; entry.retrying && i < count && avoid == kUnknownRank; ++i) {
-    if (i != entry.instance && serves(i)) avoid = entry.instance;
-  }
-  const auto fits = [&](std::uint32_t i) { return i != avoid && serves(i); };
-  const auto least = [&] {
-    std::uint32_t best = kUnknownRank;
-    // Ties go round by request, so that an idle fleet is not filled from instance 0.
-    const std::uint32_t offset = count ? entry.request.request.v % count : 0;
-    for (std::uint32_t k = 0; k < count; ++k) {
-      const std::uint32_t i = offset + k < count ? offset + k : offset + k - count;
-      if (fits(i) && (best == kUnknownRank || load(views_[i]) < load(views_[best]))) best = i;
-    }
-    return best;
-  };
-  switch (setup_.spec.policy) {
-    case RoutePolicy::round_robin:
-      for (std::uint32_t k = 0; k < count; ++k) {
-        const std::uint32_t i = (next_ + k) % count;
-        if (fits(i)) return i;
-      }
-      return kUnknownRank;
-    case RoutePolicy::least_tokens: return least();
-    case RoutePolicy::power_of_two: {
-      Random random(setup_.seed, "router/choice", entry.request.request.v, entry.attempts);
-      std::uint32_t best = kUnknownRank;
-      for (int draw = 0, found = 0; draw < 16 && found < 2; ++draw) {
-        const auto i = static_cast<std::uint32_t>(random.below(count));
-        if (!fits(i) || i == best) continue;
-        ++found;
-        if (best == kUnknownRank || load(views_[i]) < load(views_[best])) best = i;
-      }
-      return best != kUnknownRank ? best : least();
-    }
-    case RoutePolicy::prefix_affinity: {
-      const std::uint32_t lightest = least();
-      if (entry.request.prefix_key == 0 || lightest == kUnknownRank) return lightest;
-      // Rendezvous hashing: losing an instance moves only its own prefixes.
-      std::uint32_t best = kUnknownRank;
-      std::uint64_t best_hash = 0;
-      for (std::uint32_t i = 0; i < count; ++i) {
-        if (!fits(i)) continue;
-        const std::uint64_t h = hash_combine(entry.request.prefix_key, i);
-        if (best == kUnknownRank || h > best_hash) best = i, best_hash = h;
-      }
-      // Affinity yields to balance where its instance has over twice the lightest one's load.
-      const std::int64_t slack = 4 * (std::int64_t{entry.request.prompt} + entry.request.output);
-      return load(views_[best]) > 2 * load(views_[lightest]) + slack ? lightest : best;
-    }
-  }
-  return kUnknownRank;
 }
 
 void Router::place(Instant now, RequestId id, Commands& out) {
@@ -243,6 +180,7 @@ void Router::place(Instant now, RequestId id, Commands& out) {
     next_ = (instance + 1) % static_cast<std::uint32_t>(views_.size());
   const std::int64_t tokens = std::int64_t{entry.request.prompt} + entry.request.output;
   change(instance, [&](View& v) { v.sent_tokens += tokens; });
+  believe(instance, entry.request);
   out.push_back(NoteAttempt{id, InstanceId{instance}, entry.attempts - 1, entry.kept});
   out.push_back(Send{{Role::instance, instance},
                      SubmitRequest{id, entry.attempts - 1, entry.request.prompt + entry.kept,
@@ -307,6 +245,7 @@ void Router::attempt_ended(Instant now, std::uint32_t instance, const AttemptEnd
 
 void Router::lose_instance(Instant now, std::uint32_t instance, Commands& out) {
   change(instance, [](View& v) { v.lost = true; });
+  forget_prefixes(instance);
   std::vector<RequestId> mine;
   for (const auto& [id, entry] : entries_) {
     if (entry.state == State::sent && entry.instance == instance) mine.push_back(id);

@@ -16,6 +16,7 @@
 #include "core/base/random.h"
 #include "core/control/controller.h"
 #include "core/control/digest.h"
+#include "core/control/prefix_cache.h"
 #include "core/control/specs.h"
 
 namespace faultline::control {
@@ -83,6 +84,9 @@ class Router final : public Controller {
   bool replays(const Entry& entry) const;
   bool usable(Instant now, const View& view) const;
   std::int64_t load(const View& view) const;
+  const CacheChain& chain_of(const RequestArrived& request) const;
+  void believe(std::uint32_t instance, const RequestArrived& request);
+  void forget_prefixes(std::uint32_t instance);
   void set_timer(Instant now, Commands& out);
   void fire_timer(Instant now, Commands& out);
 
@@ -101,6 +105,8 @@ class Router final : public Controller {
   RouterSetup setup_;
   std::unordered_map<RequestId, Entry> entries_;
   std::vector<View> views_;
+  std::vector<PrefixCache> believed_;  // by instance, in tokens; cache_aware only
+  mutable CacheChain chain_;           // scratch of chain_of()
   /// By fleet: those that wait for one model do not hold up the others.
   std::vector<DigestQueue<RequestId>> held_;
   std::set<std::pair<Instant, RequestId>> wake_ups_;  // ends of back-offs, queue time-outs and cool-downs; may be stale

@@ -23,6 +23,7 @@ void describe(Fields& f, RouterSpec& s) {
   f.field("queue_max", s.queue_max, kNotNegative);
   f.field("queue_timeout", s.queue_timeout, kPositive);
   f.field("cooldown", s.cooldown, kNotNegative);
+  f.field("index_tokens", s.index_tokens, {.min = 1, .max = 1e12});
   f.object("retry", s.retry);
   f.list("shed_above", s.shed_above);
 }

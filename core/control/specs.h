@@ -25,9 +25,9 @@ constexpr std::array<std::string_view, 4> enum_names(const RestartUnit*) {
   return {"rank", "ep_group", "role", "instance"};
 }
 
-enum class RoutePolicy : std::uint8_t { round_robin, least_tokens, power_of_two, prefix_affinity };
-constexpr std::array<std::string_view, 4> enum_names(const RoutePolicy*) {
-  return {"round_robin", "least_tokens", "power_of_two", "prefix_affinity"};
+enum class RoutePolicy : std::uint8_t { round_robin, least_tokens, power_of_two, prefix_affinity, cache_aware };
+constexpr std::array<std::string_view, 5> enum_names(const RoutePolicy*) {
+  return {"round_robin", "least_tokens", "power_of_two", "prefix_affinity", "cache_aware"};
 }
 
 struct RetrySpec {
@@ -51,6 +51,8 @@ struct RouterSpec {
   Duration queue_timeout = 600_s;
   /// How long an instance that refused or lost a request gets no further one, unless the fleet manager says otherwise.
   Duration cooldown = 1_s;
+  /// cache_aware: prompt tokens that a router remembers of each instance; assumed, more than a 2P2D instance keeps.
+  std::int64_t index_tokens = std::int64_t{1} << 24;
   RetrySpec retry;
   /// Load shedding by SLO class: while the mean number of outstanding tokens of the instances that accept exceeds the
   /// class's entry, new requests of the class are rejected at once. 0 or no entry: the class is never shed.

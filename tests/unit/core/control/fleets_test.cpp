@@ -49,7 +49,8 @@ TEST_P(EveryRoutePolicy, SendsARequestOnlyToInstancesOfItsModel) {
 
 INSTANTIATE_TEST_SUITE_P(All, EveryRoutePolicy,
                          ::testing::Values(RoutePolicy::round_robin, RoutePolicy::least_tokens,
-                                           RoutePolicy::power_of_two, RoutePolicy::prefix_affinity));
+                                           RoutePolicy::power_of_two, RoutePolicy::prefix_affinity,
+                                           RoutePolicy::cache_aware));
 
 TEST(SeveralModels, RequestsThatWaitForOneModelDoNotHoldUpTheOther) {
   Router r(two_models());

@@ -165,6 +165,70 @@ TEST(Router, AffinityYieldsWhereItsInstanceIsOverloaded) {
   EXPECT_EQ(used.size(), 2U);
 }
 
+/// Prefix blocks of 100 tokens; `blocks` are their ids.
+RequestArrived with_chain(std::uint32_t id, std::vector<std::uint32_t> blocks) {
+  const auto tokens = static_cast<std::int32_t>(100 * blocks.size());
+  RequestArrived r = request(id, tokens, 10, blocks.front());
+  r.prefix = {100, tokens, std::move(blocks)};
+  return r;
+}
+
+TEST(Router, CacheAwareFollowsTheLongestBeginningNotTheFirstBlock) {
+  Router r(setup_of(3, RoutePolicy::cache_aware));
+  std::uint32_t id = 0;
+  const auto place = [&](const std::vector<std::uint32_t>& blocks) {
+    const std::uint32_t i = placed(feed(r, at(0_s), with_chain(id, blocks)), id);
+    feed(r, at(0_s), leader_at(i), ended(id++, 0));
+    EXPECT_EQ(r.digest(), r.full_digest());
+    return i;
+  };
+  // All begin with block 1. While the first two are served, each is alone where it is.
+  const std::uint32_t a = placed(feed(r, at(0_s), with_chain(100, {1, 10, 11, 12})), 100),
+                      b = placed(feed(r, at(0_s), with_chain(101, {1, 20, 21, 22})), 101);
+  ASSERT_NE(a, b);
+  feed(r, at(0_s), leader_at(a), ended(100, 0));
+  feed(r, at(0_s), leader_at(b), ended(101, 0));
+  for (int round = 0; round < 5; ++round) {
+    EXPECT_EQ(place({1, 10, 11, 12, 13}), a);
+    EXPECT_EQ(place({1, 20, 21, 29}), b);
+  }
+  feed(r, at(1_s), lost(leader_at(a)));
+  EXPECT_NE(place({1, 10, 11, 12, 13}), a);
+  feed(r, at(2_s), back(leader_at(a)));
+  EXPECT_NE(place({1, 10, 11, 12, 13}), a) << "its cache died with it";
+}
+
+TEST(Router, CacheAwareWeighsWhatIsThereAgainstWhatIsInFront) {
+  Router r(setup_of(2, RoutePolicy::cache_aware));
+  const std::uint32_t home = placed(feed(r, at(0_s), with_chain(0, {1, 2, 3, 4})), 0);
+  // 410 tokens are in front there: more than the 400 that it spares, less than the 500 once somebody has made them.
+  EXPECT_NE(placed(feed(r, at(0_s), with_chain(1, {1, 2, 3, 4})), 1), home);
+  feed(r, at(0_s), leader_at(1 - home), ended(1, 0));
+  feed(r, at(0_s), leader_at(home), ended(0, 0));
+  EXPECT_EQ(placed(feed(r, at(0_s), with_chain(2 + home, {30, 31, 32, 33, 34})), 2 + home), home);
+  feed(r, at(0_s), leader_at(home), ended(2 + home, 0));
+  EXPECT_EQ(placed(feed(r, at(0_s), with_chain(4, {1, 2, 3})), 4), home);  // 310 in front from here on, both had it
+  EXPECT_EQ(placed(feed(r, at(0_s), with_chain(5, {30, 31, 32, 33, 34})), 5), home);
+}
+
+TEST(Router, CacheAwareRemembersSoManyTokensOfEachInstance) {
+  RouterSetup s = setup_of(2, RoutePolicy::cache_aware);
+  s.spec.index_tokens = 1'000;
+  Router r(s);
+  const auto visit = [&](std::uint32_t id, std::vector<std::uint32_t> blocks) {
+    const std::uint32_t i = placed(feed(r, at(0_s), with_chain(id, std::move(blocks))), id);
+    feed(r, at(0_s), leader_at(i), ended(id, 0));
+    return i;
+  };
+  const std::uint32_t home = visit(0, {1, 2, 3});
+  EXPECT_EQ(visit(1, {1, 2, 3}), home);
+  // Ids that lead to the same instance when nothing is known push the three blocks out of its index.
+  for (std::uint32_t k = 0; k < 4; ++k)
+    EXPECT_EQ(visit(2 * (k + 10) + home, {50 + 3 * k, 51 + 3 * k, 52 + 3 * k}), home);
+  EXPECT_EQ(visit(101 - home, {1, 2, 3}), 1 - home);
+  EXPECT_EQ(r.digest(), r.full_digest());
+}
+
 TEST(Router, HoldsWhileNobodyAcceptsAndReleasesInOrderOfArrival) {
   RouterSetup s = setup_of(1);
   s.accepting[0] = false;

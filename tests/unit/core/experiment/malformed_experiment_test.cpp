@@ -178,7 +178,8 @@ INSTANTIATE_TEST_SUITE_P(
         {"recovery: {policy: restart}", "router: {replicas: 0}",
          "e.yaml:19:20: error: replicas: must be at least 1, got '0'\n"},
         {"recovery: {policy: restart}", "router: {policy: random}",
-         "e.yaml:19:18: error: policy: expected one of round_robin, least_tokens, power_of_two, prefix_affinity, got "
+         "e.yaml:19:18: error: policy: expected one of round_robin, least_tokens, power_of_two, prefix_affinity, "
+         "cache_aware, got "
          "'random'\n"},
         {"recovery: {policy: restart}", "router: {retry: {budget: 1.5}}",
          "e.yaml:19:26: error: budget: must be at most 1, got '1.5'\n"},
