@@ -193,6 +193,11 @@ Planted& planted() {
   return p;
 }
 
+Arithmetic& arithmetic() {
+  static Arithmetic a = Arithmetic::chain;
+  return a;
+}
+
 LaunchStatistics launch(int grid_x, int grid_y, int grid_z, std::uint64_t seed, const std::function<void()>& body) {
   Machine& m = machine();
   if (m.stacks == nullptr) {

@@ -28,6 +28,11 @@ struct Planted {
 };
 Planted& planted();
 
+/// How MFMA adds. chain: products one after the other in the order of K, each sum rounded to nearest; what the CPU
+/// does. cdna3: as was found out about the hardware (cdna3.h); for tests of what that changes.
+enum class Arithmetic : std::uint8_t { chain, cdna3 };
+Arithmetic& arithmetic();
+
 /// Why a launch stopped; `what` names the block, the lanes and what they waited for.
 class Fault : public std::runtime_error {
  public:

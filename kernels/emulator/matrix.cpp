@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 
+#include "kernels/emulator/cdna3.h"
 #include "kernels/emulator/emulator.h"
 #include "kernels/tile/fp8.h"
 
@@ -19,6 +20,26 @@ const std::array<float, 256>& fnuz_values() {
     return t;
   }();
   return table;
+}
+
+// c[j] += the products of row a and column j of b, by the arithmetic of the hardware.
+template <int N, int kK, bool IsBf16>
+void add_as_cdna3(const float (&a)[kK], const float (&b)[kK][N], float (&c)[N]) {
+  constexpr int kAtOnce = IsBf16 ? 8 : 16, kLeast = IsBf16 ? -126 : -7;  // smallest normal exponents of bf16 and FNUZ
+  int of_a[kK];
+  for (int k = 0; k < kK; ++k) of_a[k] = emulator::alignment_exponent(a[k], kLeast);
+  for (int j = 0; j < N; ++j)
+    for (int first = 0; first < kK; first += kAtOnce) {
+      float products[kAtOnce];
+      int exponents[kAtOnce];
+      for (int k = 0; k < kAtOnce; ++k) {
+        products[k] = a[first + k] * b[first + k][j];
+        const int of_b = emulator::alignment_exponent(b[first + k][j], kLeast);
+        const bool none = of_a[first + k] == emulator::kNoExponent || of_b == emulator::kNoExponent;
+        exponents[k] = none ? emulator::kNoExponent : of_a[first + k] + of_b;
+      }
+      c[j] = emulator::cdna3_add(products, exponents, kAtOnce, c[j], !IsBf16);
+    }
 }
 
 // n x n result; each lane carries `per_lane` consecutive K elements of row/column lane % n, starting at (lane / n) *
@@ -52,8 +73,12 @@ void multiply(char* slots) {
     const int target = emulator::planted().swapped_accumulator_rows && reg % 4 < 2 ? reg ^ 1 : reg;
     float c[N];
     for (int j = 0; j < N; ++j) std::memcpy(&c[j], slots + (group * N + j) * kSlotBytes + 16 + 4 * reg, 4);
-    for (int k = 0; k < kK; ++k)
-      for (int j = 0; j < N; ++j) c[j] += a[i][k] * b[k][j];
+    if (emulator::arithmetic() == emulator::Arithmetic::cdna3) {
+      add_as_cdna3<N, kK, IsBf16>(a[i], b, c);
+    } else {
+      for (int k = 0; k < kK; ++k)
+        for (int j = 0; j < N; ++j) c[j] += a[i][k] * b[k][j];
+    }
     // Two buffers are not needed: row i touches only register `reg` of its lanes, or swaps within a pair of planted
     // rows.
     if (target == reg) {
