@@ -289,6 +289,7 @@ void InstanceController::kv_report(const KvReport& report, Commands& out) {
 /// yet when it is not known); else all.
 std::vector<bool> InstanceController::lost_with(const Group& group, std::uint32_t rank) const {
   const bool known = rank != kUnknownRank;
+  if (group.setup.ranks_min > 0 && !setup_.keep_requests) return std::vector<bool>(group.ranks.size(), true);
   if (group.setup.ranks_min == 0 && !(setup_.restart_unit == RestartUnit::rank && known)) return {};
   std::vector<bool> gone(group.ranks.size());
   if (known) gone[rank] = true;
@@ -445,6 +446,7 @@ void InstanceController::node_lost(std::uint32_t node, Cause cause, Commands& ou
         takes_part |= gone[r] && !group.ranks[r].absent;
       }
       if (!takes_part) continue;  // it goes on without that node already
+      if (!setup_.keep_requests) gone.assign(gone.size(), true);
     }
     const Epoch epoch = group.epoch;
     fail_group(g, cause, gone, out);

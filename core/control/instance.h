@@ -55,6 +55,7 @@ struct InstanceSetup {
   Duration signal_interval;      // of load reports; used with more than one router or an autoscaler
   bool report_to_fleet = false;  // an autoscaler wants them
   ReplicationSpec replication;   // of the KV of decoding sequences
+  bool keep_requests = true;     // ElasticSpec: those of the ranks that survive a failure of their group
   bool up = true;                // false: groups wait for GroupReady
 };
 

@@ -39,6 +39,13 @@ void describe(Fields& f, EngineSpec& s) {
   f.field("kv_fraction", s.kv_fraction, {.min = 0.01, .max = 1});
   f.field("prefix_cache", s.prefix_cache);
   f.field("max_model_len", s.max_model_len, {.min = 1, .max = 1e9});
+  f.list("graph_batch_sizes", s.graph_batch_sizes);
+  for (std::size_t k = 0; f.reading() && k < s.graph_batch_sizes.size(); ++k) {
+    if (s.graph_batch_sizes[k] <= (k == 0 ? 0 : s.graph_batch_sizes[k - 1]) || s.graph_batch_sizes[k] > 65'536) {
+      f.error("graph_batch_sizes", "graph_batch_sizes: must ascend from at least 1 to at most 65536");
+      break;
+    }
+  }
   f.field("process_exit_notice", s.process_exit_notice, kNotNegative);
   f.field("collective_timeout", s.collective_timeout, kPositive);
   f.field("peers_die", s.peers_die);
@@ -68,6 +75,7 @@ void describe(Fields& f, ElasticSpec& s) {
   f.field("host_load_rate", s.host_load_rate, kPositive);
   f.field("disk_load_rate", s.disk_load_rate, kPositive);
   f.field("width_min", s.width_min, kRatio);
+  f.field("keep_requests", s.keep_requests);
   f.field("restore_masked", s.restore_masked);
   f.field("rejoin", s.rejoin);
   f.field("rejoin_check", s.rejoin_check, {.min = 1e8});

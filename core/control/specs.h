@@ -74,6 +74,9 @@ struct EngineSpec {
   /// KV of prompts stays on its prefill rank for later requests that begin with the same tokens (prefix_cache.h).
   bool prefix_cache = true;
   std::int64_t max_model_len = 131'072;
+  /// Batch sizes of a rank for which decode graphs are captured, ascending: a batch is padded up to the next of them,
+  /// one beyond the last is launched operation by operation. Empty: a graph for every size.
+  std::vector<std::int64_t> graph_batch_sizes;
   // failure
   Duration process_exit_notice = 100_ms;  // a dead worker process is noticed by its parent
   Duration collective_timeout = 100_s;    // a silent rank is given up by the ranks that wait for it
@@ -128,6 +131,10 @@ struct ElasticSpec {
   BytesPerSecond host_load_rate{1'000'000'000};  // of one node's copies to the GPUs that lack them; fitted likewise
   BytesPerSecond disk_load_rate{1'000'000'000};  // of one node's disk or share of a file system; assumed
   double width_min = 0.5;                        // with less than this share of its ranks the group restarts instead
+  /// Survivors of a failure keep their requests. false: what the group held is reported failed, cached prompts
+  /// included, and whoever wants an answer asks again (EEP, arXiv 2605.10670; a rank that rejoins costs nobody a
+  /// request).
+  bool keep_requests = true;
   /// Policy mask: experts without a copy are brought to slots of the survivors while these serve on; then the group
   /// stops for `reconfigure`.
   bool restore_masked = true;

@@ -47,8 +47,8 @@ std::unique_ptr<Deployment::Role> make_role(const ExperimentSpec& spec, const ch
     diagnostics.error(spec.fleet_mark, fmt::format("fleet.{}: {}", name, refusal));
     return role;
   }
-  role->price = [shape = spec.model, device = spec.device,
-                 calibration = spec.calibration](const model::ParallelPlan& p) {
+  role->price = [shape = spec.model, device = spec.device, calibration = spec.calibration,
+                 graphs = spec.engine.graph_batch_sizes](const model::ParallelPlan& p) {
     std::shared_ptr<const model::CostModel> price;
     if (calibration) {
       price = std::make_shared<calibration::FittedCost>(std::make_shared<const calibration::Calibration>(*calibration),
@@ -56,7 +56,7 @@ std::unique_ptr<Deployment::Role> make_role(const ExperimentSpec& spec, const ch
     } else {
       price = std::make_shared<model::RooflineCost>(device);
     }
-    return std::make_unique<model::StepPricer>(shape, device, p, std::move(price));
+    return std::make_unique<model::StepPricer>(shape, device, p, std::move(price), graphs);
   };
   const bool skewed = spec.experts.popularity.kind != model::PopularityKind::uniform;
   if (plan.exchanges() && (skewed || spec.recovery.keeps_survivors())) {
@@ -258,6 +258,7 @@ control::InstanceSetup make_instance(const FleetParts& d, const ExperimentSpec& 
   s.signal_interval = spec.router.signal_interval;
   s.report_to_fleet = spec.autoscaler.enabled;
   s.replication = spec.recovery.replicate_kv;
+  s.keep_requests = spec.recovery.elastic.keep_requests;
   s.up = warm;
   return s;
 }

@@ -48,12 +48,19 @@ struct StepPricer::Scales {
   std::int64_t slowdown(std::size_t rank) const { return rank_slowdown.empty() ? kOne : factor(rank_slowdown[rank]); }
 };
 
-StepPricer::StepPricer(ModelShape shape, DeviceSpec device, ParallelPlan plan, std::shared_ptr<const CostModel> cost)
+StepPricer::StepPricer(ModelShape shape, DeviceSpec device, ParallelPlan plan, std::shared_ptr<const CostModel> cost,
+                       std::span<const std::int64_t> graph_sizes)
     : shape_(std::move(shape)), device_(std::move(device)), plan_(plan), cost_(std::move(cost)) {
   const auto problems = plan_problems(plan_, shape_, device_);
   FAULTLINE_ASSERT(problems.empty(), "{}", fmt::join(problems, "; "));
   FAULTLINE_ASSERT(cost_ != nullptr);
   kv_per_token_ = kv_bytes_per_token(shape_, plan_.kv_precision);
+  for (const std::int64_t size : plan_.decode_launch == Launch::graph ? graph_sizes : std::span<const std::int64_t>()) {
+    FAULTLINE_ASSERT(size > 0 && size < static_cast<std::int64_t>(kTableMax), "graph of {} rows", size);
+    if (graph_rows_.empty()) graph_rows_.push_back(0);
+    FAULTLINE_ASSERT(size >= static_cast<std::int64_t>(graph_rows_.size()), "graph sizes do not ascend at {}", size);
+    graph_rows_.resize(static_cast<std::size_t>(size) + 1, static_cast<std::int32_t>(size));
+  }
 }
 
 // ---- prices of parts ------------------------------------------------------------------------------------------------
@@ -173,10 +180,10 @@ StepPricer::Cost StepPricer::prefill_cost(std::int64_t prefill_tokens, std::int6
 // ---- a step as lines
 // -------------------------------------------------------------------------------------------------
 
-void StepPricer::append_lines(const RankLoad& load, std::int64_t extra, std::int64_t slowdown,
+void StepPricer::append_lines(const RankLoad& load, std::int64_t rows, std::int64_t slowdown,
                               const Scales& scales) const {
-  const DecodeEntry& entry = decode_entry(load.sequences);
-  const std::int64_t base = extra + own_time(entry.own, slowdown, scales);
+  const DecodeEntry& entry = decode_entry(rows);
+  const std::int64_t base = own_time(entry.own, slowdown, scales);
   for (int i = 0; i < entry.line_count; ++i) {
     const std::int64_t per_token = scaled(entry.lines[i].slope, slowdown);
     lines_.push_back(
@@ -185,9 +192,9 @@ void StepPricer::append_lines(const RankLoad& load, std::int64_t extra, std::int
 }
 
 /// Returns what is added to the slowest rank's time; `at_least` is what the step lasts even if that sum is shorter.
-std::int64_t StepPricer::frame(std::int64_t tokens, std::int64_t tokens_max, bool prefill, const Scales& scales,
+std::int64_t StepPricer::frame(std::int64_t tokens, std::int64_t tokens_max, bool eager, const Scales& scales,
                                std::int64_t& at_least) const {
-  const Launch launch = prefill ? Launch::eager : plan_.decode_launch;
+  const Launch launch = eager ? Launch::eager : plan_.decode_launch;
   const std::int64_t host = cost_->host_step(plan_.decode_launch).v;
   const std::int64_t experts = scaled(group_expert_time(tokens), scales.slowdown_max);
   const std::int64_t exchanged = exchange_time(tokens_max, scales);
@@ -209,7 +216,7 @@ void StepPricer::decode_run(std::span<const RankLoad> loads, const StepEnvironme
   std::int64_t tokens = 0, tokens_max = 0;
   for (std::size_t r = 0; r < loads.size(); ++r) {
     if (loads[r].sequences == 0) continue;
-    append_lines(loads[r], 0, scales.slowdown(r), scales);
+    append_lines(loads[r], graph_rows(loads[r].sequences), scales.slowdown(r), scales);
     tokens += loads[r].sequences;
     tokens_max = std::max<std::int64_t>(tokens_max, loads[r].sequences);
   }
@@ -218,7 +225,7 @@ void StepPricer::decode_run(std::span<const RankLoad> loads, const StepEnvironme
     return;
   }
   std::int64_t at_least = 0;
-  const std::int64_t added = frame(tokens, tokens_max, false, scales, at_least);
+  const std::int64_t added = frame(tokens, tokens_max, !captured(tokens_max), scales, at_least);
   lines_.push_back({at_least - added, 0});
 
   // Upper envelope at the integers 0 … last, walked from the left: from the current line, the next one is the steeper
@@ -289,7 +296,7 @@ StepPricer::Composed StepPricer::compose(std::span<const PrefillItem> prefill, s
     std::int64_t time = 0;
     if (w[0] == 0) {
       lines_.clear();
-      append_lines(load, 0, slowdown, scales);
+      append_lines(load, c.prefill ? load.sequences : graph_rows(load.sequences), slowdown, scales);
       for (const Line& l : lines_) time = std::max(time, l.first);
     } else {
       time = own_time(prefill_cost(w[0], load.sequences), slowdown, scales) +
@@ -312,7 +319,7 @@ StepPricer::Composed StepPricer::compose(std::span<const PrefillItem> prefill, s
   }
   if (c.tokens == 0) return c;
   std::int64_t at_least = 0;
-  const std::int64_t added = frame(c.tokens, c.tokens_max, c.prefill, scales, at_least);
+  const std::int64_t added = frame(c.tokens, c.tokens_max, c.prefill || !captured(c.tokens_max), scales, at_least);
   c.total = {std::max(added + c.slowest_time, at_least)};
   return c;
 }
@@ -351,7 +358,8 @@ Breakdown StepPricer::breakdown(std::span<const PrefillItem> prefill, std::span<
     out.ops.push_back(entry);
   };
   RankLoad load = decode.empty() ? RankLoad{} : decode[static_cast<std::size_t>(c.slowest_rank)];
-  std::int64_t prefill_tokens = 0, rows = load.sequences;
+  const std::int64_t decode_rows = c.prefill ? load.sequences : graph_rows(load.sequences);
+  std::int64_t prefill_tokens = 0, rows = decode_rows;
   std::vector<Chunk> chunks;
   for (const PrefillItem& item : prefill) {
     if (item.rank != c.slowest_rank || item.chunk_tokens == 0) continue;
@@ -364,8 +372,8 @@ Breakdown StepPricer::breakdown(std::span<const PrefillItem> prefill, std::span<
     for (const Op& op : ops) add(op, times, compute_slowdown);
     ops.clear();
   };
-  append_token_ops(shape_, plan_, half(prefill_tokens + load.sequences, halves()), ops);
-  append_decode_ops(shape_, plan_, half(load.sequences, halves()), ops);
+  append_token_ops(shape_, plan_, half(prefill_tokens + decode_rows, halves()), ops);
+  append_decode_ops(shape_, plan_, half(decode_rows, halves()), ops);
   append_prefill_ops(shape_, plan_, half(prefill_tokens, halves()), ops);
   add_all(halves(), slowdown);
   for (const Chunk& chunk : chunks) {
@@ -375,15 +383,15 @@ Breakdown StepPricer::breakdown(std::span<const PrefillItem> prefill, std::span<
   append_head_ops(shape_, plan_, rows, ops);
   add_all(1, slowdown);
   if (load.sequences > 0) {
-    const DecodeEntry& entry = decode_entry(load.sequences);
+    const DecodeEntry& entry = decode_entry(decode_rows);
     std::int64_t time = 0;
     for (int i = 0; i < entry.line_count; ++i) {
       time = std::max(
           time, scaled(entry.lines[i].first, slowdown) + scaled(entry.lines[i].slope, slowdown) * load.context_tokens);
     }
-    const ContextPrice p = cost_->context_price(shape_, plan_, half(load.sequences, halves()));
+    const ContextPrice p = cost_->context_price(shape_, plan_, half(decode_rows, halves()));
     const bool longer = load.context_tokens / load.sequences > p.context_measured;
-    out.ops.push_back({decode_attention_op(shape_, plan_, load.sequences, load.context_tokens),
+    out.ops.push_back({decode_attention_op(shape_, plan_, decode_rows, load.context_tokens),
                        {time},
                        p.extrapolated || longer,
                        p.source,

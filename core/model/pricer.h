@@ -10,7 +10,8 @@
 //
 // Ranks are DP ranks of the group (tp GPUs each), index 0 … dp-1. The group is a barrier: the slowest rank's attention
 // and the fullest rank's exchange decide. Empty ranks are allowed; a step without any token takes no time.
-// Monotone: more tokens or context never make a step shorter; nor does a larger slowdown or less capacity.
+// Monotone: more tokens or context never make a step shorter; nor does a larger slowdown or less capacity. (With
+// graph_sizes a step with prefill, which is never padded, may be shorter than one of the decoding sequences alone.)
 // Owned by one thread (the tables fill lazily); copies are independent.
 #pragma once
 
@@ -57,8 +58,12 @@ struct Breakdown {
 
 class StepPricer {
  public:
-  /// Precondition: plan_problems(plan, shape, device) is empty (asserted).
-  StepPricer(ModelShape shape, DeviceSpec device, ParallelPlan plan, std::shared_ptr<const CostModel> cost);
+  /// `graph_sizes`, ascending, at least 1: decode batches of a rank that have a captured graph. A step without prefill
+  /// computes each rank's own operations on the next captured number of rows; padded rows read no KV, go to no expert
+  /// and are not sent. A batch beyond the last size is not padded, and the step is launched operation by operation.
+  /// Empty: a graph for every size. Precondition: plan_problems(plan, shape, device) is empty (asserted).
+  StepPricer(ModelShape shape, DeviceSpec device, ParallelPlan plan, std::shared_ptr<const CostModel> cost,
+             std::span<const std::int64_t> graph_sizes = {});
 
   /// Replaces the content of `out` by the segments of steps 0 … steps_max-1, at least one. The context of every rank
   /// grows by its sequences each step. Preconditions (asserted): loads.size() == dp, 1 <= steps_max <= 2^24 (beyond any
@@ -134,11 +139,19 @@ class StepPricer {
   std::int64_t exchange_time(std::int64_t tokens, const Scales& scales) const;
   std::int64_t own_time(const Cost& cost, std::int64_t slowdown, const Scales& scales) const;
   Cost prefill_cost(std::int64_t prefill_tokens, std::int64_t sequences) const;
-  /// Adds the lines of one rank at its present context.
-  void append_lines(const RankLoad& load, std::int64_t extra, std::int64_t slowdown, const Scales& scales) const;
-  /// The rest of the step, the same for every line.
-  std::int64_t frame(std::int64_t tokens, std::int64_t tokens_max, bool prefill, const Scales& scales,
+  /// Adds the lines of one rank at its present context, computed on `rows` rows.
+  void append_lines(const RankLoad& load, std::int64_t rows, std::int64_t slowdown, const Scales& scales) const;
+  /// The rest of the step, the same for every line. `eager`: launched operation by operation.
+  std::int64_t frame(std::int64_t tokens, std::int64_t tokens_max, bool eager, const Scales& scales,
                      std::int64_t& at_least) const;
+  /// Rows that a rank computes for so many decoding sequences in a step without prefill.
+  std::int64_t graph_rows(std::int64_t sequences) const {
+    const auto index = static_cast<std::size_t>(sequences);
+    return index < graph_rows_.size() ? graph_rows_[index] : sequences;
+  }
+  bool captured(std::int64_t sequences) const {
+    return graph_rows_.empty() || sequences < static_cast<std::int64_t>(graph_rows_.size());
+  }
   Composed compose(std::span<const PrefillItem> prefill, std::span<const RankLoad> decode, const Scales& scales) const;
   std::int64_t group_expert_time(std::int64_t tokens) const;
   std::int64_t halves() const { return plan_.dual_batch_overlap ? 2 : 1; }
@@ -148,6 +161,7 @@ class StepPricer {
   ParallelPlan plan_;
   std::shared_ptr<const CostModel> cost_;
   Bytes kv_per_token_;
+  std::vector<std::int32_t> graph_rows_;  // by sequences, up to the largest captured graph; empty: no padding
 
   mutable Table token_costs_, decode_costs_, prefill_costs_, head_costs_, expert_costs_;
   mutable std::vector<DecodeEntry> decode_entries_;

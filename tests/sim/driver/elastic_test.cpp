@@ -74,6 +74,24 @@ TEST(Elastic, SurvivorsServeOnAndTheRankComesBack) {
   EXPECT_LT(2 * hit, hit_by_restart);
 }
 
+TEST(Elastic, WhereSurvivorsKeepNothingTheWholeGroupsRequestsBeginAnewAndARejoinCostsNone) {
+  const auto again = [](const char* elastic) {
+    const test::Outcome o = test::simulate(fleet(64, policy("elastic_ep", elastic) + kOneGpu));
+    EXPECT_EQ(o.completed(), o.run.requests.size());
+    std::size_t hit = 0, late = 0;
+    for (const auto& r : o.run.requests) {
+      hit += r.attempts > 1;
+      // Arrived after the survivors serve again: the rank that comes back later stops them for a moment only.
+      late += r.attempts > 1 && r.arrival > o.run.faults[0].phases.degraded;
+    }
+    EXPECT_EQ(late, 0u);
+    return hit;
+  };
+  const std::size_t kept = again("rank_start: 8 s"), dropped = again("rank_start: 8 s, keep_requests: false");
+  EXPECT_GT(kept, 0u);
+  EXPECT_GT(dropped, 4 * kept) << "sixteen ranks instead of one";
+}
+
 TEST(Elastic, NoCapacityIsCountedForTheAbsentRankAndAllOfItForTheOthersOnceTheyServe) {
   const test::Outcome o = test::simulate(fleet(64, policy("elastic_ep") + kOneGpu));
   ASSERT_EQ(o.run.faults.size(), 1u);

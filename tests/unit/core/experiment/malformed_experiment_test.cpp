@@ -231,6 +231,8 @@ INSTANTIATE_TEST_SUITE_P(
          "e.yaml:8:3: error: fleet.decode: DeepSeek-V3 with tp=1 dp=16 ep=16 on MI300X does not fit: of 192.0 GiB a "
          "GPU, 182.4 GiB are reserved and 3.0 GiB taken by the runtime; weights need 55.8 GiB (experts 38.1, attention "
          "10.6, other 7.1), activations 1.8 GiB, communication 2.7 GiB: 53.7 GiB too much\n"},
+        {"engine: topologies/engines/sglang.yaml", "engine: {graph_batch_sizes: [1, 4, 2]}",
+         "e.yaml:6:29: error: graph_batch_sizes: must ascend from at least 1 to at most 65536\n"},
         {"engine: topologies/engines/sglang.yaml", "engine: {max_num_seqs: 1, block_tokens: 0}",
          "e.yaml:6:41: error: block_tokens: must be at least 1, got '0'\n"}}),
     name_of_case);

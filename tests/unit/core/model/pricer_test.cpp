@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "core/base/random.h"
 #include "core/model/roofline.h"
 #include "tests/unit/core/model/model_files.h"
@@ -62,6 +64,57 @@ TEST(StepPricer, EagerLaunchIsHiddenUnlessTheHostIsSlower) {
   EXPECT_EQ(eager.step({}, loads, {}), RoundCost::us(10 + 200));
   const RankLoad longer[] = {{1, 1'000'000'000}, {1, 0}};
   EXPECT_EQ(eager.step({}, longer, {}), graph.step({}, longer, {}));
+}
+
+TEST(StepPricer, ADecodeBatchComputesTheRowsOfTheNextCapturedGraph) {
+  const DeviceSpec d = shipped_device("mi300x");
+  const auto cost = std::make_shared<RooflineCost>(d);
+  const ParallelPlan plan{.dp = 16, .ep = 16, .kv_precision = Precision::fp8};
+  const std::int64_t sizes[] = {1, 2, 4, 8, 16, 24};
+  const StepPricer exact(shipped_model("deepseek-v3"), d, plan, cost);
+  const StepPricer padded(shipped_model("deepseek-v3"), d, plan, cost, sizes);
+  const auto loads = [](std::int32_t sequences) {
+    return std::vector<RankLoad>(16, {sequences, std::int64_t{sequences} * 1000});
+  };
+  for (const std::int32_t captured : {1, 2, 4, 8, 16, 24}) {
+    EXPECT_EQ(padded.step({}, loads(captured), {}), exact.step({}, loads(captured), {})) << captured;
+  }
+  for (const std::int32_t n : {3, 5, 9, 13, 17, 23}) {
+    const std::int64_t rows = *std::lower_bound(std::begin(sizes), std::end(sizes), n);
+    const FixedTime step = padded.step({}, loads(n), {});
+    EXPECT_GT(step, exact.step({}, loads(n), {})) << n;
+    EXPECT_LT(step, exact.step({}, loads(static_cast<std::int32_t>(rows)), {})) << n << ": no context, no experts";
+    const Breakdown b = padded.breakdown({}, loads(n), {});
+    EXPECT_EQ(b.total, step);
+    for (const OpTime& t : b.ops) {
+      if (t.op.name == "q_up" || t.op.name == "head") {
+        EXPECT_EQ(t.op.m, rows) << t.op.name;
+      }
+      if (t.op.name == "experts_up") {
+        EXPECT_EQ(t.op.m, n * 8) << "pairs of real tokens: 16 n tokens, 8 experts each, on 16 GPUs";
+      }
+      if (t.op.name == "dispatch") {
+        EXPECT_EQ(t.op.tokens, n);
+      }
+    }
+    // A step with prefill is not a graph: nothing is padded.
+    const PrefillItem item[] = {{3, 512, 0}};
+    EXPECT_EQ(padded.step(item, loads(n), {}), exact.step(item, loads(n), {}));
+    std::vector<DecodeSegment> run;
+    padded.decode_run(loads(n), {}, 100, run);
+    EXPECT_EQ(run.front().first, step);
+  }
+}
+
+TEST(StepPricer, ABatchBeyondTheLastCapturedGraphIsLaunchedOperationByOperation) {
+  const std::int64_t sizes[] = {1, 2};
+  const StepPricer p(tiny(), shipped_device("mi300x"), {.dp = 2, .ep = 2}, std::make_shared<RoundCost>(), sizes);
+  const RankLoad within[] = {{2, 0}, {1, 0}}, beyond[] = {{3, 0}, {1, 0}};
+  EXPECT_EQ(p.step({}, within, {}), RoundCost::us(62));
+  EXPECT_EQ(p.step({}, beyond, {}), RoundCost::us(10 + 200));
+  std::vector<DecodeSegment> run;
+  p.decode_run(beyond, {}, 10, run);
+  EXPECT_EQ(run.front().first, RoundCost::us(10 + 200));
 }
 
 struct Case {
