@@ -142,7 +142,7 @@ Load load_of(const experiment::ExperimentSpec& spec, const config::FileReader& r
   const auto source = workload::make_source(spec.workload, spec.seed, reader, diagnostics);
   diagnostics.throw_if_any();
   Load load;
-  double prompts = 0, prompt_squares = 0, outputs = 0, squares = 0;
+  double prompts = 0, prompt_squares = 0, outputs = 0, squares = 0, products = 0, held_squares = 0;
   std::int64_t n = 0;
   Instant last{0};
   for (workload::Arrival a; n < kSample && source->next(a); ++n) {
@@ -152,12 +152,17 @@ Load load_of(const experiment::ExperimentSpec& spec, const config::FileReader& r
     prompt_squares += p * p;
     outputs += o;
     squares += o * o;
+    products += p * o;
+    held_squares += (p + o) * (p + o) * o;
   }
   if (n == 0) return load;
   load.prompt_mean = prompts / static_cast<double>(n);
   load.prompt_spread = prompt_squares * static_cast<double>(n) / (prompts * prompts);
   load.output_mean = outputs / static_cast<double>(n);
   load.output_age = outputs > 0 ? squares / (2 * outputs) : 0;
+  load.tokens_in_prefill = prompts > 0 ? (prompt_squares + products) / prompts : load.output_mean;
+  load.tokens_in_decode = outputs > 0 ? (squares + products) / outputs : load.prompt_mean;
+  load.square_in_decode = outputs > 0 ? held_squares / outputs : 0;
   const auto& a = spec.workload.arrivals;
   if (spec.workload.trace) {
     load.rate = last.ns > 0 ? static_cast<double>(n) / seconds(last) : 0;

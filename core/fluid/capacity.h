@@ -29,6 +29,10 @@ struct Load {
   /// E[S^2] / 2E[S] of the output lengths: tokens that a request hit at a random moment already has (inspection
   /// paradox).
   double output_age = 0;
+  /// Prompt and output together, mean: of a request met in prefill or in decode at a random moment (in proportion to
+  /// the time that it is there: its prompt, its output). Of one that arrives: prompt_mean + output_mean.
+  double tokens_in_prefill = 0, tokens_in_decode = 0;
+  double square_in_decode = 0;  // mean of their square, in decode
   double at(double seconds) const;
 };
 

@@ -103,6 +103,7 @@ class Fleet {
                                                   : capacity_.both;
   }
   Instance& owner(const Group& g) { return instances_[g.instance]; }
+  const Instance& owner(const Group& g) const { return instances_[g.instance]; }
 
   // What faults do to groups, until somebody notices: fleet_faults.cpp.
   void fault(std::uint32_t index, bool active);
@@ -125,6 +126,7 @@ class Fleet {
   std::vector<std::uint32_t> dead_nodes(const Instance& x) const;
   // What it costs: fleet_account.cpp.
   double use_of(const Group& g) const;
+  double use_of(const RoleCapacity& r, double groups, const Instance& x) const;
   void hit(Group& g);
   /// Counts `n` requests on a group as interrupted, each with `tokens` made so far.
   void interrupt(const Group& g, double n, double tokens, double prompt);

@@ -1,6 +1,8 @@
 // What it costs: requests hit, capacity over time, the queue, and who is to blame.
 #include <algorithm>
+#include <cmath>
 
+#include "core/base/math.h"
 #include "core/fluid/fleet.h"
 
 namespace faultline::fluid {
@@ -10,13 +12,14 @@ using control::GroupRole;
 /// Share of the group's capacity in use when its instance's fault struck. The scarcer role sets the instance's rate;
 /// the other role's groups run below their own limit.
 double Fleet::use_of(const Group& g) const {
-  const RoleCapacity& r = role(g);
   const double groups = g.role == GroupRole::prefill  ? d_.prefill->groups
                         : g.role == GroupRole::decode ? d_.decode->groups
                                                       : d_.both->groups;
-  return r.requests_per_s > 0
-             ? instances_[g.instance].share * capacity_.instance_requests_per_s / (r.requests_per_s * groups)
-             : 0;
+  return use_of(role(g), groups, instances_[g.instance]);
+}
+
+double Fleet::use_of(const RoleCapacity& r, double groups, const Instance& x) const {
+  return r.requests_per_s > 0 ? x.share * capacity_.instance_requests_per_s / (r.requests_per_s * groups) : 0;
 }
 
 /// Requests on a group when it stops, by Little's law.
@@ -44,15 +47,54 @@ void Fleet::interrupt(const Group& g, double n, double tokens, double prompt) {
   }
 }
 
-/// Nobody knows that it hangs, so requests are sent there on. Routers that look at the load stop when it is that of the
-/// others, who share its part of all that is in flight meanwhile: held / (instances - 1) more. Round robin goes on.
+namespace {
+
+/// Typical maximum, in standard deviations, of a stationary Gaussian process with exponential correlation (what the
+/// number of requests in service nearly is) over so many correlation times: u with times * u * phi(u) = exp(-gamma),
+/// the mean of the Gumbel law of its upcrossings (Pickands 1969). 0 where that is less than one.
+double peak_over(double times) {
+  constexpr double kLevel = 0.5614594835668851 * 2.5066282746310002;  // exp(-gamma) * sqrt(2 pi)
+  const auto above = [&](double u) { return times * u * stable::exp(-u * u / 2) > kLevel; };
+  if (!above(1)) return 0;
+  double low = 1, high = 10;
+  for (int round = 0; round < 50; ++round) (above((low + high) / 2) ? low : high) = (low + high) / 2;
+  return low;
+}
+
+}  // namespace
+
+/// Nobody knows that it hangs, so requests are sent there on, until it holds as much as each of those that serve.
+/// Routers count outstanding tokens. The others carry its share besides their own, so the level at which they hold is
+/// that of n / (n - 1) of the use before: more requests, and each for longer, because steps are longer at the larger
+/// batch. That level goes up and down; what hangs gives nothing back, so it is filled to the highest that it has been.
+/// It is filled with requests as they arrive, which are smaller than those that one meets in decode (long ones stay
+/// longer): tokens are made up for by more of them. Round robin goes on.
 double Fleet::came_while_hung(const Group& g, Duration after) const {
   const double use = use_of(g), all = use * role(g).requests_per_s * seconds(after);
   if (spec_.router.policy == control::RoutePolicy::round_robin) return all;
-  const auto others = std::count_if(instances_.begin(), instances_.end(), [&](const Instance& x) {
-    return &x != &instances_[g.instance] && x.serving && can_serve(x);
-  });
-  return others > 0 ? std::min(all, role(g).held_at(use) / static_cast<double>(others)) : all;
+  const auto others = static_cast<double>(std::count_if(groups_.begin(), groups_.end(), [&](const Group& x) {
+    return &x != &g && x.role == g.role && x.up && !x.stalled && owner(x).serving && can_serve(owner(x));
+  }));
+  const Load& load = capacity_.load;
+  if (others == 0 || load.prompt_mean + load.output_mean <= 0) return all;
+  const double more = (others + 1) / others;
+  const auto rise = [&](const RoleCapacity& r, double u) {  // beyond its capacity a queue grows all the time
+    return r.held_at(u * more) - r.held_at(u) + std::max(0.0, u * more - 1) * r.requests_per_s * seconds(after);
+  };
+  if (g.role == GroupRole::prefill) return std::min(all, rise(role(g), use));
+  double tokens = rise(role(g), use) * load.tokens_in_decode;
+  if (g.role == GroupRole::decode) {  // what the others have in prefill counts, too; here it has moved on to decode
+    const double groups = d_.prefill->groups;
+    tokens += rise(capacity_.prefill, use_of(capacity_.prefill, groups, instances_[g.instance])) *
+              load.tokens_in_prefill * groups / d_.decode->groups;
+  }
+  // All that the others hold together is a Poisson number of requests, evened out between them.
+  const double held = role(g).held_at(use * more), rate = use * more * role(g).requests_per_s;
+  if (held > 0 && rate > 0 && load.output_mean > 0) {
+    const double correlation_s = held / rate * load.output_age / load.output_mean;  // of the number in service
+    tokens += std::sqrt(held / others * load.square_in_decode) * peak_over(seconds(after) / correlation_s);
+  }
+  return std::min(all, tokens / (load.prompt_mean + load.output_mean));
 }
 
 /// Brings the sums in line with an instance whose state changed.

@@ -64,6 +64,43 @@ TEST_P(FluidAgainstStep, TimesAndCapacityAgreeWithinThreePerCent) {
   }
 }
 
+// Nobody knows for 100 s that the group hangs, and requests come on. One run's number is a Poisson number; the mean of
+// twelve has a standard error of 2 %.
+TEST(FluidAgainstStepMeans, AHungGroupInterruptsAsManyRequestsWithinTenPerCent) {
+  for (const int rate : {25, 40}) {
+    double fluid_sum = 0, step_sum = 0;
+    for (int seed = 1; seed <= 12; ++seed) {
+      const experiment::ExperimentSpec spec = test::spec_of(fmt::format(
+          "name: test\nseed: {}\nend: 240 s\n"
+          "topology: ../../topologies/fleets/mi300x-32-rail.yaml\nmodel: ../../topologies/models/deepseek-v3.yaml\n"
+          "device: ../../topologies/devices/mi300x.yaml\nengine: ../../topologies/engines/sglang.yaml\n"
+          "fleet: {{instances: 4, layout: 2P2D, prefill: {{dp: 8, ep: 8, kv_precision: fp8}}, decode: {{dp: 16, ep: "
+          "16, kv_precision: fp8}}, restart_unit: instance, spare_nodes: 4}}\n"
+          "workload: {{arrivals: {{kind: poisson, rate: {}}}, duration: 240 s, slo: [{{name: chat, ttft: 2 s, tpot: 50 "
+          "ms}}]}}\n"
+          "faults: [{{kind: gpu.hang, target: inst-1.d-1.gpu-3, at: 120 s}}]\nrecovery: {{policy: spare_node}}\n",
+          seed, rate));
+      const auto deployment = experiment::deploy(spec);
+      const fluid::Capacity capacity = fluid::capacity_of(spec, *deployment, fluid::load_of(spec, test::read_file));
+      fluid::Options options;
+      options.duration = *spec.end;
+      const fluid::Result with = fluid::simulate(spec, *deployment, capacity, options);
+      const test::Outcome step = test::simulate(spec);
+      const metrics::Impacts impacts = metrics::compare(step.run, nullptr, nullptr);
+      for (const fluid::ComparisonRow& r : fluid::compare(with, with, metrics::summarise(step.run), impacts)) {
+        if (r.what != "requests interrupted") continue;
+        ASSERT_TRUE(r.fluid && r.step);
+        fluid_sum += *r.fluid;
+        step_sum += *r.step;
+      }
+    }
+    std::printf("    %d requests/s: interrupted, mean of 12: fluid %.1f, step %.1f\n", rate, fluid_sum / 12,
+                step_sum / 12);
+    ASSERT_GT(step_sum, 0);
+    EXPECT_NEAR(fluid_sum / step_sum, 1, 0.1) << rate;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Faults, FluidAgainstStep,
     ::testing::Values(
