@@ -75,8 +75,27 @@ void Planner::make_settings() {
   }
 }
 
-/// Runs in a process of its own. Inputs: {do: calibrate, shape}, {do: search, setting, shape, factor, extra} and {do:
-/// check, setting, shape, instances, rate, spares}.
+/// The step run that a shape is calibrated with, at so many times its closed form's capacity. Nothing fails in it: what
+/// it depends on are the shape, the limits, the engine and the lengths, not the price of a restart.
+experiment::ExperimentSpec Planner::calibration_run(const Setting& setting, const plan::ShapeChoice& shape,
+                                                    double factor) const {
+  const double peak = load_.rate * (1 + load_.amplitude);
+  plan::Fleet fleet;
+  fleet.shape = shape.shape;
+  fleet.instances = plan::step_instances(1 + static_cast<std::int64_t>(peak / shape.requests_per_s));
+  const double rate = factor * shape.requests_per_s * static_cast<double>(fleet.instances);
+  auto spec = plan::step_experiment(setting.plan, setting.base, fleet, fleet.instances, rate, false);
+  const control::EngineSpec any;
+  spec.engine.restart_process = any.restart_process;
+  spec.engine.restart_weights = any.restart_weights;
+  spec.engine.restart_compile = any.restart_compile;
+  spec.engine.restart_graph_capture = any.restart_graph_capture;
+  spec.engine.restart_warmup = any.restart_warmup;
+  return spec;
+}
+
+/// Runs in a process of its own. Inputs: {do: calibrate, setting, shape}, {do: search, setting, shape, factor, extra}
+/// and {do: check, setting, shape, instances, rate, spares}.
 std::string Planner::run_task(const Task& task) const {
   const json in = json::parse(task.input);
   const Setting& setting = settings_[in.value("setting", std::size_t{0})];
@@ -92,14 +111,9 @@ std::string Planner::run_task(const Task& task) const {
         .dump();
   }
   if (what == "calibrate") {
-    const double peak = load_.rate * (1 + load_.amplitude);
-    const std::int64_t n = plan::step_instances(1 + static_cast<std::int64_t>(peak / shape.requests_per_s));
-    fleet.instances = n;
     return plan::to_json(plan::calibrate(plan_.within_slo,
                                          [&](double factor) -> std::optional<double> {
-                                           const double rate = factor * shape.requests_per_s * static_cast<double>(n);
-                                           const auto summary =
-                                               step_run(plan::step_experiment(plan_, base_, fleet, n, rate, false));
+                                           const auto summary = step_run(calibration_run(setting, shape, factor));
                                            if (!summary) return std::nullopt;
                                            return plan::within_slo(*summary);
                                          }))
@@ -123,10 +137,17 @@ std::string Planner::run_task(const Task& task) const {
 std::string Planner::key_of(const Task& task) const {
   json in = json::parse(task.input);
   const Setting& setting = settings_[in.value("setting", std::size_t{0})];
-  const std::string shape = setting.shapes[in["shape"].get<std::size_t>()].shape.text();
+  const plan::ShapeChoice& choice = setting.shapes[in["shape"].get<std::size_t>()];
+  const std::string shape = choice.shape.text();
   in.erase("setting");
   in.erase("shape");
   const std::string what = in["do"];
+  // A changed assumption that a calibration does not see has that of the plan itself; a changed limit has its own.
+  if (what == "calibrate") {
+    return fmt::format(
+        "{}-{:016x}", what,
+        hash_text(experiment::resolved(calibration_run(setting, choice, 1)) + fmt::format("|{}", plan_.within_slo)));
+  }
   // Step runs know neither the profile nor the prices.
   const std::string rest = what == "search"
                                ? setting.hash
@@ -136,7 +157,8 @@ std::string Planner::key_of(const Task& task) const {
 
 std::optional<json> Planner::ask(const json& input) {
   Task task{0, input.dump()};
-  const std::string key = key_of(task);
+  std::string& key = keys_[task.input];
+  if (key.empty()) key = key_of(task);
   if (const auto at = known_.find(key); at != known_.end()) return at->second;
   if (const auto stored = store_->summary(key)) {
     ++there_;
@@ -146,45 +168,24 @@ std::optional<json> Planner::ask(const json& input) {
   return std::nullopt;
 }
 
-/// Every shape of every setting gets its factor. A TPOT limit that was changed makes other shapes: theirs is that of
-/// the shape with the same widths that is nearest in its nodes, without step runs of its own.
+/// Every shape of every setting gets its factor; settings that a calibration cannot tell apart share it (key_of).
 bool Planner::calibrate() {
-  std::vector<plan::ShapeChoice>& shapes = settings_.front().shapes;
-  std::vector<plan::Calibration> found(shapes.size());
   bool complete = true;
-  for (std::size_t s = 0; s < shapes.size(); ++s) {
-    if (!shapes[s].refusal.empty() || o_.no_verify) continue;
-    const auto result = ask({{"do", "calibrate"}, {"shape", s}});
-    complete = complete && result.has_value();
-    if (result) found[s] = plan::calibration_from(*result);
-  }
-  if (!complete) return false;
-  const std::vector<plan::ShapeChoice> plain = shapes;  // before any factor is applied
   for (std::size_t k = 0; k < settings_.size(); ++k) {
     outcomes_[k].shapes = settings_[k].shapes;
-    for (plan::ShapeChoice& shape : outcomes_[k].shapes) {
-      if (!shape.refusal.empty()) continue;
-      std::optional<std::size_t> same;
-      std::uint32_t distance = 0;
-      for (std::size_t s = 0; s < plain.size(); ++s) {
-        const auto &a = plain[s].shape, &b = shape.shape;
-        if (a.prefill_width != b.prefill_width || a.decode_width != b.decode_width || !plain[s].refusal.empty())
-          continue;
-        const auto apart = [](std::uint32_t x, std::uint32_t y) { return x > y ? x - y : y - x; };
-        const std::uint32_t d = apart(a.layout.prefill, b.layout.prefill) + apart(a.layout.decode, b.layout.decode) +
-                                apart(a.layout.mixed, b.layout.mixed);
-        if (!same || d < distance) {
-          same = s;
-          distance = d;
-        }
-      }
-      if (!same) continue;
-      shape.factor = found[*same].factor;
+    for (std::size_t s = 0; s < outcomes_[k].shapes.size(); ++s) {
+      plan::ShapeChoice& shape = outcomes_[k].shapes[s];
+      if (!shape.refusal.empty() || o_.no_verify) continue;
+      const auto result = ask({{"do", "calibrate"}, {"setting", k}, {"shape", s}});
+      complete = complete && result.has_value();
+      if (!result) continue;
+      const plan::Calibration found = plan::calibration_from(*result);
+      shape.factor = found.factor;
       shape.requests_per_s *= shape.factor;
-      if (!found[*same].refusal.empty()) shape.refusal = found[*same].refusal;
+      shape.refusal = found.refusal;
     }
   }
-  return true;
+  return complete;
 }
 
 bool Planner::search(std::size_t k, PlanOutcome& outcome) {
@@ -288,7 +289,7 @@ int Planner::run() {
     return round_;
   };
   tasks.done = [&](const Task& task, const std::string& bytes) {
-    const std::string key = key_of(task);
+    const std::string& key = keys_.at(task.input);
     store_->put({key, task.input, 0, bytes});
     known_[key] = json::parse(bytes);
     ++done_;

@@ -58,6 +58,8 @@ class Planner {
     std::string hash;  // of all that a search depends on but the shape
   };
   void make_settings();
+  experiment::ExperimentSpec calibration_run(const Setting& setting, const plan::ShapeChoice& shape,
+                                             double factor) const;
   std::string run_task(const Task& task) const;
   std::string key_of(const Task& task) const;
   /// The result of a task, if it is known; else it is one of the next round.
@@ -88,7 +90,8 @@ class Planner {
   std::unique_ptr<SweepStore> store_;
   std::map<std::string, nlohmann::json> known_;  // results by key
   std::vector<Task> round_;
-  std::set<std::string> asked_;  // keys of the round
+  std::set<std::string> asked_;              // keys of the round
+  std::map<std::string, std::string> keys_;  // by input
   std::size_t done_ = 0, there_ = 0, open_ = 0;
 };
 

@@ -95,6 +95,46 @@ TEST(CliPlan, AnInterruptKeepsWhatIsDoneAndTheSameCommandGoesOn) {
   EXPECT_EQ(p.rows("whole.sqlite"), after);
 }
 
+TEST(CliPlan, AChangedLimitHasItsOwnCalibrationAndNothingIsCalibratedTwice) {
+  const auto calibrations = [](const std::map<std::string, std::string>& rows) {
+    std::set<std::string> keys;
+    for (const auto& [key, row] : rows) {
+      if (key.find("calibrate-") != std::string::npos) keys.insert(key);
+    }
+    return keys;
+  };
+  Plan p;
+  ASSERT_EQ(call(p.f, p.arguments("plan.sqlite")).status, 0);
+  const auto of_plan = calibrations(p.rows("plan.sqlite"));
+  // The plan with the limit that "TPOT limit x 1.25" assumes finds its calibrations there: they are not the plan's.
+  auto at_limit = p.arguments("limit.sqlite");
+  at_limit.insert(at_limit.end(), {"--no-sensitivity", "--set", "workload.slo.0.tpot=50 ms"});
+  ASSERT_EQ(call(p.f, at_limit).status, 0);
+  const auto of_limit = calibrations(p.rows("limit.sqlite"));
+  auto plain = p.arguments("plain.sqlite");
+  plain.push_back("--no-sensitivity");
+  ASSERT_EQ(call(p.f, plain).status, 0);
+  const auto of_plain = calibrations(p.rows("plain.sqlite"));
+  ASSERT_FALSE(of_limit.empty());
+  ASSERT_FALSE(of_plain.empty());
+  for (const std::string& key : of_limit) {
+    EXPECT_TRUE(of_plan.contains(key)) << key;
+    EXPECT_FALSE(of_plain.contains(key)) << key;
+  }
+  // Of eleven changes two move a limit; the other nine share the plan's calibrations.
+  for (const std::string& key : of_plain) EXPECT_TRUE(of_plan.contains(key)) << key;
+  EXPECT_LE(of_plan.size(), of_plain.size() + 2 * std::max<std::size_t>(of_limit.size(), of_plain.size()));
+  // Another limit of the prompts is another calibration, too.
+  auto ttft = p.arguments("plain.sqlite");
+  ttft.insert(ttft.end(), {"--no-sensitivity", "--set", "workload.slo.0.ttft=3 s"});
+  ASSERT_EQ(call(p.f, ttft).status, 0);
+  EXPECT_GT(calibrations(p.rows("plain.sqlite")).size(), of_plain.size());
+  // Whoever asks again computes nothing.
+  const auto before = p.rows("plain.sqlite");
+  ASSERT_EQ(call(p.f, ttft).status, 0);
+  EXPECT_EQ(p.rows("plain.sqlite"), before);
+}
+
 TEST(CliPlan, UnderMpirunAKilledPlanGoesOnToTheSameAnswer) {
   if (std::system("mpirun --version >/dev/null 2>&1") != 0) GTEST_SKIP() << "mpirun is not installed";
   if (!fs::exists(fs::path(FAULTLINE_PROGRAM).parent_path() / "libfaultline_mpi.so")) GTEST_SKIP() << "no MPI";
