@@ -129,8 +129,13 @@ TEST_P(PeerDeath, GenerationsOfAPeerLeakNothing) {
     if (round == rounds / 4) resident = resident_bytes();
   }
   EXPECT_EQ(open_descriptors(), descriptors);
+#ifdef __SANITIZE_ADDRESS__
+  // What was freed stays resident in the quarantine, 256 MB of it; leaks are looked for at the end of the process.
+  std::printf("resident %zu KiB, after a quarter %zu KiB\n", resident_bytes() >> 10, resident >> 10);
+#else
   // Thread stacks and arenas are reused after the first quarter: what grows later is a leak. 8 MiB is allocator noise.
   EXPECT_LT(resident_bytes(), resident + (8U << 20));
+#endif
 }
 
 TEST(PeerGenerations, AStayingTransportForgetsThePeersItLost) {
