@@ -21,7 +21,7 @@ test_all() {
   grep -E "^\[  (PASSED|FAILED|SKIPPED)|tokens (of|each)|prompts (drawn|compared)" "$out/test_gpu.log"; return $rc
 }
 # The sanitizers make kernels tens of times slower: what they run has small shapes, ragged and empty ones among them.
-sanitized="Gemm.*:Mla*:Gqa*:Attention.*:FusedMoe.*:Router.*:Exchange.*:RmsNorm.*:Embed.*:Sample.*Device*:Sample.Not*:Probe.*:Quantize.*:Fp8.EveryDevice*:-*Refused*:*TallTile*:*LargeProblems*"
+sanitized="Gemm.*:Mla*:Gqa*:Attention.*:FusedMoe.*:Router.*:Exchange.*:RmsNorm.*:Embed.*:Sample.*Device*:Sample.Not*:Probe.*:Quantize.*:Fp8.EveryDevice*:-*Refused*:*LargeProblems*"
 sanitize() {
   local rc=0
   for tool in memcheck racecheck; do

@@ -1,6 +1,7 @@
 // Turns a list of kernels into entry points: on a GPU one kernel each, elsewhere one table of functions.
 //
 //   FAULTLINE_ENTRY(gemm_fp8_m32, GemmArgs, (gemm<Fp8, 32, Scaling::per_row>(b, args)))
+//   FAULTLINE_TALL_ENTRY(gemm_fp8_m128, …)         a kernel of tall_tiles: on sm_90 it runs with a launch of its own
 //   FAULTLINE_TABLE(gemm, FAULTLINE_KERNELS_GEMM)
 #pragma once
 
@@ -16,6 +17,18 @@
     FAULTLINE_KERNEL_BEGIN;                                       \
     call;                                                         \
   }
+#if defined(FAULTLINE_TILE_SM90)
+#define FAULTLINE_TALL_ENTRY(name, Args, call)                                                           \
+  FAULTLINE_TALL_KERNEL(name)                                                                            \
+  (faultline::kernels::Args args, const __grid_constant__ faultline::kernels::sm90::TallLaunch launch) { \
+    using namespace faultline::kernels;                                                                  \
+    using namespace faultline::kernels::FAULTLINE_TILE_NAMESPACE;                                        \
+    const TallBlock b{launch};                                                                           \
+    call;                                                                                                \
+  }
+#else
+#define FAULTLINE_TALL_ENTRY FAULTLINE_ENTRY
+#endif
 #define FAULTLINE_TABLE(group, list)
 
 #else
@@ -45,6 +58,7 @@
     FAULTLINE_RUN(call);                                     \
   }                                                          \
   }
+#define FAULTLINE_TALL_ENTRY FAULTLINE_ENTRY
 #define FAULTLINE_ROW(name, Args) {#name, sizeof(Args), fl_##name},
 #define FAULTLINE_TABLE(group, list)                       \
   namespace faultline::kernels::FAULTLINE_TILE_NAMESPACE { \

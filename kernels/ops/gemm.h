@@ -18,16 +18,19 @@ FAULTLINE_DEV void store_out(void* out, bool is_float, std::size_t at, float v) 
   }
 }
 
-template <class T, int kM, Scaling kScaling>
-FAULTLINE_DEV void gemm(const Block& b, const GemmArgs& p, int row0) {
-  const int column = b.y(), column0 = column * kTileColumns;
-  const int batch = p.parallel ? 0 : b.z(), part = p.parallel ? b.z() : 0;
+/// The tile of kM rows from row0 and the columns from column * 128; z: the batch, or the part of K where parts have
+/// blocks of their own. Rows past the end are copies of the last one and are not written.
+template <class T, int kM, Scaling kScaling, class Worker>
+FAULTLINE_DEV void gemm_tile(const Worker& b, const GemmArgs& p, int row0, int column, int z) {
+  const int column0 = column * kTileColumns;
+  const int batch = p.parallel ? 0 : z, part = p.parallel ? z : 0;
   const int blocks = p.k_bytes / 64, steps = p.k_bytes / kStepBytes;
   const int valid = p.m - row0 < kM ? p.m - row0 : kM;
   const std::uint8_t* a = p.a + batch * p.a_stride;
   const std::uint8_t* w = p.w + batch * p.w_stride;
   auto row = [&](int i) { return a + static_cast<std::size_t>(row0 + (i < valid ? i : valid - 1)) * p.lda; };
-  StreamAcc<kM, kTileColumns> total, current;
+  typename Worker::template Total<kM, kTileColumns> total;
+  StreamAcc<kM, kTileColumns> current;
   b.zero(total);
   for (int s = part; s < (p.parallel ? part + 1 : p.splits); ++s) {
     // steps * s / splits: parts differ by at most one step; a function of k and splits alone
@@ -43,7 +46,17 @@ FAULTLINE_DEV void gemm(const Block& b, const GemmArgs& p, int row0) {
     } else {
       b.template mma_stream<T, kM, kTileColumns, 0>(current, row, valid, w, blocks, column0, first, last, NoFold{});
     }
-    b.fold(total, current, [](int, int) { return 1.0F; });
+    b.add_part(total, current, s == part, s + 1 == (p.parallel ? part + 1 : p.splits));
+  }
+  if constexpr (Worker::kWritesRows) {
+    if (p.parallel == 0 && p.out_is_float == 0) {
+      auto* out = static_cast<std::uint16_t*>(p.out) + batch * p.out_stride + static_cast<std::size_t>(row0) * p.ldo;
+      b.put_bf16(total, valid, p.n - column0, out + column0, p.ldo, [&](int i, int j, float v) {
+        if constexpr (kScaling == Scaling::per_row) v = v * p.a_scale[row0 + i] * p.w_scale[column0 + j];
+        return v;
+      });
+      return;
+    }
   }
   float* partial = p.partial + static_cast<std::size_t>(part) * p.m * p.n;
   b.map(total, [&](int i, int j, float& v) {
@@ -60,28 +73,47 @@ FAULTLINE_DEV void gemm(const Block& b, const GemmArgs& p, int row0) {
 
 template <class T, int kM, Scaling kScaling>
 FAULTLINE_DEV void gemm(const Block& b, const GemmArgs& p) {
-  gemm<T, kM, kScaling>(b, p, b.x() * kM);
+  gemm_tile<T, kM, kScaling>(b, p, b.x() * kM, b.y(), b.z());
 }
-/// 128 rows a block with block scales: on gfx942 one half after the other, because three accumulators of 128 rows would
-/// spill.
-template <class T>
-FAULTLINE_DEV void gemm_tall_blocks(const Block& b, const GemmArgs& p) {
-  for (int row0 = b.x() * 128; row0 < p.m && row0 < b.x() * 128 + 128; row0 += kTallScaledRows)
-    gemm<T, kTallScaledRows, Scaling::blocks>(b, p, row0);
+/// Tiles of 128 rows. With block scales gfx942 takes one half after the other, because three accumulators of 128 rows
+/// would spill.
+template <class T, Scaling kScaling, class Tall>
+FAULTLINE_DEV void gemm_tall(const Tall& tall, const GemmArgs& p) {
+  constexpr int kRows = kScaling == Scaling::blocks ? kTallScaledRows : 128;
+  tall.tall_tiles([&](const auto& b, int x, int y, int z) {
+    for (int row0 = x * 128; row0 < p.m && row0 < x * 128 + 128; row0 += kRows)
+      gemm_tile<T, kRows, kScaling>(b, p, row0, y, z);
+  });
 }
 
-/// Sums the parts of a parallel gemm in their order. Blocks of 1024 elements.
+/// Sums the parts of a parallel gemm in their order. Grid: blocks of gemm_reduce_rows rows x blocks of 1024 columns.
+/// The loads of four values of all parts are under way together.
 template <Scaling kScaling>
 FAULTLINE_DEV void gemm_reduce(const Block& b, const GemmArgs& p) {
-  const std::size_t count = static_cast<std::size_t>(p.m) * p.n, first = static_cast<std::size_t>(b.x()) * 1024;
-  const int here = count - first < 1024 ? static_cast<int>(count - first) : 1024;
-  b.each(here, [&](int e) {
-    const std::size_t at = first + e;
-    const int r = static_cast<int>(at / p.n), c = static_cast<int>(at % p.n);
-    float v = 0;
-    for (int s = 0; s < p.splits; ++s) v += p.partial[s * count + at];
-    if constexpr (kScaling == Scaling::per_row) v = v * p.a_scale[r] * p.w_scale[c];
-    store_out(p.out, p.out_is_float != 0, static_cast<std::size_t>(r) * p.ldo + c, v);
+  const std::size_t count = static_cast<std::size_t>(p.m) * p.n;
+  const int column0 = b.y() * 1024, here = p.n - column0 < 1024 ? p.n - column0 : 1024, quads = (here + 3) / 4;
+  const int rows = p.n < 1024 ? 256 / quads : 1;  // gemm_reduce_rows
+  const int row0 = b.x() * rows, row_count = p.m - row0 < rows ? p.m - row0 : rows;
+  b.each(row_count * quads, [&](int quad) {
+    const int r = row0 + quad / quads, e = quad % quads;
+    const float* from = p.partial + static_cast<std::size_t>(r) * p.n + column0;
+    float v[4] = {};
+    if (p.n % 4 == 0) {
+      float x[kGemmParts][4];
+      for (int s = 0; s < kGemmParts; ++s)
+        if (s < p.splits) load_four(from + s * count + 4 * e, x[s]);
+      for (int s = 0; s < kGemmParts; ++s)
+        for (int i = 0; i < 4; ++i)
+          if (s < p.splits) v[i] += x[s][i];
+    } else {
+      for (int s = 0; s < p.splits; ++s)
+        for (int i = 0; i < 4 && 4 * e + i < here; ++i) v[i] += from[s * count + 4 * e + i];
+    }
+    for (int i = 0; i < 4 && 4 * e + i < here; ++i) {
+      const int c = column0 + 4 * e + i;
+      if constexpr (kScaling == Scaling::per_row) v[i] = v[i] * p.a_scale[r] * p.w_scale[c];
+      store_out(p.out, p.out_is_float != 0, static_cast<std::size_t>(r) * p.ldo + c, v[i]);
+    }
   });
 }
 

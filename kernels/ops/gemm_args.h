@@ -5,6 +5,11 @@
 
 namespace faultline::kernels {
 
+/// Parts that K is cut into at most.
+inline constexpr int kGemmParts = 8;
+/// Rows that a block of gemm_reduce takes: up to 1024 values.
+constexpr int gemm_reduce_rows(int n) { return n < 1024 ? 256 / ((n + 3) / 4) : 1; }
+
 /// out[m][n] = sum over K of a[m][k] * w[n][k], scaled.
 /// Shapes: a: m rows of lda bytes; w: pre-shuffled (ops/shuffle.h), n padded to 128; out: m x ldo elements, float or
 /// bf16. Range:  m >= 0 (0: nothing is written), n >= 1, K * element bytes a multiple of 128. Scales: per row and

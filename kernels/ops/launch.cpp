@@ -67,7 +67,11 @@ Outcome<> launch_gemm(Device& device, GemmArgs a, int batches, const GemmKernels
   // A CPU core unpacks the weights once for each tile of rows, so tall tiles pay early there; a GPU first needs enough
   // blocks. The bits of a row are the same with all of them.
   const int tall_from = device.limits().compute_units > 1 ? 512 : 64;
-  const int rows = a.m > tall_from ? 128 : a.m > 32 ? 64 : 32;
+  int rows = a.m > tall_from ? 128 : a.m > 32 ? 64 : 32;
+  // Where even lower tiles leave room for more (two blocks a unit), they finish sooner.
+  const int parts = batches == 1 && a.partial != nullptr ? a.splits : batches;
+  while (device.limits().compute_units > 1 && rows > 32 && columns * tiles(a.m, rows / 2) * parts <= 2 * fill)
+    rows /= 2;
   const Kernel kernel = rows == 128 ? kernels.tall : rows == 64 ? kernels.middle : kernels.low;
   const int blocks = columns * tiles(a.m, rows) * batches;
   // Parts in blocks of their own cost a pass over all sums: with tall tiles, where that is most, only if whole tiles
@@ -77,8 +81,7 @@ Outcome<> launch_gemm(Device& device, GemmArgs a, int batches, const GemmKernels
   // Tiles of the same weights run side by side, so that they read them from cache.
   const Grid grid{tiles(a.m, rows), columns, a.parallel != 0 ? a.splits : batches};
   if (auto done = device.launch(kernel, grid, a); !done || a.parallel == 0) return done;
-  const auto elements = static_cast<std::size_t>(a.m) * static_cast<std::size_t>(a.n);
-  return device.launch(kernels.reduce, {static_cast<int>((elements + 1023) / 1024), 1, 1}, a);
+  return device.launch(kernels.reduce, {tiles(a.m, gemm_reduce_rows(a.n)), tiles(a.n, 1024), 1}, a);
 }
 
 }  // namespace
@@ -86,7 +89,7 @@ Outcome<> launch_gemm(Device& device, GemmArgs a, int batches, const GemmKernels
 int gemm_splits(int n, int k_bytes, int fill_blocks) {
   const int fill = fill_blocks / tiles(n, kTileColumns);
   const int steps = k_bytes / kStepBytes, deep = steps < 32 ? 1 : steps / 4;
-  return std::clamp(std::min(fill, deep), 1, 8);
+  return std::clamp(std::min(fill, deep), 1, kGemmParts);
 }
 
 std::size_t gemm_partial_floats(int m, int n, int k_bytes) {

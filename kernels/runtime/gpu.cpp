@@ -121,7 +121,7 @@ struct Cuda {
   }
   static int launch(const Table& t, void* function, const Grid& grid, unsigned shared_bytes, void* stream,
                     void** parameters) {
-    CudaLaunchAttribute overlapping{kCudaLaunchOverlapping, 0, 1};
+    CudaLaunchAttribute overlapping{kCudaLaunchOverlapping, 0, {1}};
     const CudaLaunch config{
         {static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y), static_cast<unsigned>(grid.z)},
         {256, 1, 1},
@@ -132,7 +132,47 @@ struct Cuda {
     return t.launch(&config, function, parameters, nullptr);
   }
   static constexpr bool kDynamicShared = true;
+
+  /// Kernels of tall tiles (tile/tall_sm90.h): as many blocks as the device holds at once share the grid's tiles.
+  static int launch_tall(const Table& t, void* function, const Grid& grid, int units, bool scaled, const GemmArgs& args,
+                         void* stream) {
+    sm90::TallLaunch tall{};
+    tall.x = grid.x, tall.y = grid.y, tall.z = grid.z, tall.scaled = scaled ? 1 : 0, tall.parallel = args.parallel;
+    const auto batches = static_cast<std::uint64_t>(args.parallel != 0 ? 1 : grid.z),
+               k = static_cast<std::uint64_t>(args.k_bytes), lda = static_cast<std::uint64_t>(args.lda);
+    const unsigned ones[] = {1, 1, 1, 1};
+    {
+      const std::uint64_t sizes[] = {k, static_cast<std::uint64_t>(args.m), batches};
+      const std::uint64_t strides[] = {lda, batches > 1 ? args.a_stride : lda};
+      const unsigned box[] = {kStepBytes, 128, 1};
+      if (const int code = t.tensor_map(tall.rows, kCudaTensorBytes, 3, const_cast<std::uint8_t*>(args.a), sizes,
+                                        strides, box, ones, 0, kCudaTensorSwizzle128, kCudaTensorPromote256, 0);
+          code != 0)
+        return code;
+    }
+    {
+      const std::uint64_t group = 16 * k;  // bytes of 16 columns: steps of 2048
+      const std::uint64_t sizes[] = {256, k / kStepBytes, static_cast<std::uint64_t>(grid.y) * (kTileColumns / 16),
+                                     batches};
+      const std::uint64_t strides[] = {2048, group, batches > 1 ? args.w_stride : group};
+      const unsigned box[] = {256, 1, kTileColumns / 16, 1};
+      if (const int code = t.tensor_map(tall.weights, kCudaTensorWords, 4, const_cast<std::uint8_t*>(args.w), sizes,
+                                        strides, box, ones, 0, 0, kCudaTensorPromote256, 0);
+          code != 0)
+        return code;
+    }
+    const long tiles = static_cast<long>(grid.x) * grid.y * grid.z;
+    const auto blocks = static_cast<unsigned>(std::min<long>(tiles, units));
+    CudaLaunchAttribute overlapping{kCudaLaunchOverlapping, 0, {1}};
+    const CudaLaunch config{{blocks, 1, 1}, {sm90::kTallThreads, 1, 1}, sm90::kTallBytes, stream, &overlapping, 1};
+    void* parameters[] = {const_cast<GemmArgs*>(&args), &tall};
+    return t.launch(&config, function, parameters, nullptr);
+  }
 };
+
+constexpr bool is_tall(Kernel kernel) {
+  return kernel == Kernel::gemm_fp8_m128 || kernel == Kernel::gemm_fp8_blocks_m128 || kernel == Kernel::gemm_bf16_m128;
+}
 
 // Dynamic shared memory of the kernels that have some on sm_90; the sizes follow from the tile shapes in groups/*.cpp.
 constexpr unsigned dynamic_bytes(Kernel kernel) {
@@ -153,7 +193,7 @@ constexpr unsigned dynamic_bytes(Kernel kernel) {
     case Kernel::moe_down_m64: return kStreamAllBytes<64>;
     case Kernel::gemm_fp8_m128:
     case Kernel::gemm_fp8_blocks_m128:
-    case Kernel::gemm_bf16_m128: return kStreamAllBytes<128>;
+    case Kernel::gemm_bf16_m128: return kTallBytes;
     case Kernel::moe_gate_up_m32: return kStreamAllBytes<32> + 32 * 129 * 4;
     case Kernel::moe_gate_up_m64: return kStreamAllBytes<64> + 64 * 129 * 4;
     default: return 0;
@@ -283,6 +323,13 @@ class GpuDevice : public Device {
     if (grid.x < 0 || grid.y < 0 || grid.z < 0) return Failure{info.name, 0, "a negative grid"};
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return Done{};
     if (grid.y > 65535 || grid.z > 65535) return Failure{info.name, 0, "a grid of more than 65535 in y or z"};
+    if constexpr (Api::kDynamicShared) {
+      if (is_tall(kernel)) {
+        return check(info.name, Api::launch_tall(t_, functions_[static_cast<std::size_t>(kernel)], grid, units_,
+                                                 kernel == Kernel::gemm_fp8_blocks_m128,
+                                                 *static_cast<const GemmArgs*>(args), stream_));
+      }
+    }
     void* parameters[] = {const_cast<void*>(args)};  // the library copies, it does not write
     return check(info.name, Api::launch(t_, functions_[static_cast<std::size_t>(kernel)], grid,
                                         Api::kDynamicShared ? dynamic_bytes(kernel) : 0, stream_, parameters));

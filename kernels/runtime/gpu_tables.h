@@ -48,8 +48,7 @@ namespace faultline::kernels {
 struct CudaLaunchAttribute {
   int id = 0;
   int padding = 0;
-  int value = 0;
-  char rest[60] = {};
+  unsigned value[16] = {};
 };
 struct CudaLaunch {
   unsigned grid[3], block[3], shared_bytes;
@@ -59,42 +58,45 @@ struct CudaLaunch {
 };
 
 // CUDA's driver API; symbols with the version suffix that cuda.h maps them to.
-#define FAULTLINE_CUDA_TABLE(X)                                                               \
-  X(init, cuInit, int, (unsigned))                                                            \
-  X(device_count, cuDeviceGetCount, int, (int*))                                              \
-  X(device_get, cuDeviceGet, int, (int*, int))                                                \
-  X(device_name, cuDeviceGetName, int, (char*, int, int))                                     \
-  X(device_attribute, cuDeviceGetAttribute, int, (int*, int, int))                            \
-  X(context_retain, cuDevicePrimaryCtxRetain, int, (void**, int))                             \
-  X(context_release, cuDevicePrimaryCtxRelease_v2, int, (int))                                \
-  X(context_set, cuCtxSetCurrent, int, (void*))                                               \
-  X(error_string, cuGetErrorString, int, (int, const char**))                                 \
-  X(module_load, cuModuleLoadData, int, (void**, const void*))                                \
-  X(module_unload, cuModuleUnload, int, (void*))                                              \
-  X(module_function, cuModuleGetFunction, int, (void**, void*, const char*))                  \
-  X(function_attribute, cuFuncSetAttribute, int, (void*, int, int))                           \
-  X(launch, cuLaunchKernelEx, int, (const CudaLaunch*, void*, void**, void**))                \
-  X(allocate, cuMemAlloc_v2, int, (void**, std::size_t))                                      \
-  X(release, cuMemFree_v2, int, (void*))                                                      \
-  X(allocate_host, cuMemHostAlloc, int, (void**, std::size_t, unsigned))                      \
-  X(release_host, cuMemFreeHost, int, (void*))                                                \
-  X(copy, cuMemcpyAsync, int, (void*, const void*, std::size_t, void*))                       \
-  X(fill, cuMemsetD8Async, int, (void*, unsigned char, std::size_t, void*))                   \
-  X(stream_create, cuStreamCreate, int, (void**, unsigned))                                   \
-  X(stream_destroy, cuStreamDestroy_v2, int, (void*))                                         \
-  X(stream_synchronize, cuStreamSynchronize, int, (void*))                                    \
-  X(event_create, cuEventCreate, int, (void**, unsigned))                                     \
-  X(event_destroy, cuEventDestroy_v2, int, (void*))                                           \
-  X(event_record, cuEventRecord, int, (void*, void*))                                         \
-  X(event_synchronize, cuEventSynchronize, int, (void*))                                      \
-  X(event_elapsed, cuEventElapsedTime, int, (float*, void*, void*))                           \
-  X(capture_begin, cuStreamBeginCapture_v2, int, (void*, int))                                \
-  X(capture_end, cuStreamEndCapture, int, (void*, void**))                                    \
-  X(graph_nodes, cuGraphGetNodes, int, (void*, void**, std::size_t*))                         \
-  X(graph_instantiate, cuGraphInstantiateWithFlags, int, (void**, void*, unsigned long long)) \
-  X(graph_launch, cuGraphLaunch, int, (void*, void*))                                         \
-  X(graph_exec_destroy, cuGraphExecDestroy, int, (void*))                                     \
-  X(graph_destroy, cuGraphDestroy, int, (void*))
+#define FAULTLINE_CUDA_TABLE(X)                                                                                      \
+  X(init, cuInit, int, (unsigned))                                                                                   \
+  X(device_count, cuDeviceGetCount, int, (int*))                                                                     \
+  X(device_get, cuDeviceGet, int, (int*, int))                                                                       \
+  X(device_name, cuDeviceGetName, int, (char*, int, int))                                                            \
+  X(device_attribute, cuDeviceGetAttribute, int, (int*, int, int))                                                   \
+  X(context_retain, cuDevicePrimaryCtxRetain, int, (void**, int))                                                    \
+  X(context_release, cuDevicePrimaryCtxRelease_v2, int, (int))                                                       \
+  X(context_set, cuCtxSetCurrent, int, (void*))                                                                      \
+  X(error_string, cuGetErrorString, int, (int, const char**))                                                        \
+  X(module_load, cuModuleLoadData, int, (void**, const void*))                                                       \
+  X(module_unload, cuModuleUnload, int, (void*))                                                                     \
+  X(module_function, cuModuleGetFunction, int, (void**, void*, const char*))                                         \
+  X(function_attribute, cuFuncSetAttribute, int, (void*, int, int))                                                  \
+  X(launch, cuLaunchKernelEx, int, (const CudaLaunch*, void*, void**, void**))                                       \
+  X(allocate, cuMemAlloc_v2, int, (void**, std::size_t))                                                             \
+  X(release, cuMemFree_v2, int, (void*))                                                                             \
+  X(allocate_host, cuMemHostAlloc, int, (void**, std::size_t, unsigned))                                             \
+  X(release_host, cuMemFreeHost, int, (void*))                                                                       \
+  X(copy, cuMemcpyAsync, int, (void*, const void*, std::size_t, void*))                                              \
+  X(fill, cuMemsetD8Async, int, (void*, unsigned char, std::size_t, void*))                                          \
+  X(stream_create, cuStreamCreate, int, (void**, unsigned))                                                          \
+  X(stream_destroy, cuStreamDestroy_v2, int, (void*))                                                                \
+  X(stream_synchronize, cuStreamSynchronize, int, (void*))                                                           \
+  X(event_create, cuEventCreate, int, (void**, unsigned))                                                            \
+  X(event_destroy, cuEventDestroy_v2, int, (void*))                                                                  \
+  X(event_record, cuEventRecord, int, (void*, void*))                                                                \
+  X(event_synchronize, cuEventSynchronize, int, (void*))                                                             \
+  X(event_elapsed, cuEventElapsedTime, int, (float*, void*, void*))                                                  \
+  X(capture_begin, cuStreamBeginCapture_v2, int, (void*, int))                                                       \
+  X(capture_end, cuStreamEndCapture, int, (void*, void**))                                                           \
+  X(graph_nodes, cuGraphGetNodes, int, (void*, void**, std::size_t*))                                                \
+  X(graph_instantiate, cuGraphInstantiateWithFlags, int, (void**, void*, unsigned long long))                        \
+  X(graph_launch, cuGraphLaunch, int, (void*, void*))                                                                \
+  X(graph_exec_destroy, cuGraphExecDestroy, int, (void*))                                                            \
+  X(graph_destroy, cuGraphDestroy, int, (void*))                                                                     \
+  X(tensor_map, cuTensorMapEncodeTiled, int,                                                                         \
+    (void*, int, unsigned, void*, const std::uint64_t*, const std::uint64_t*, const unsigned*, const unsigned*, int, \
+     int, int, int))
 
 #define FAULTLINE_MEMBER(member, symbol, result, parameters) result(*member) parameters = nullptr;
 struct HipTable {
@@ -117,6 +119,8 @@ inline constexpr int kCudaAttributeMultiprocessors = 16, kCudaAttributeComputeMa
 // CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION: a kernel's blocks may take their places while the kernel
 // before still runs; they wait for its end themselves (FAULTLINE_KERNEL_BEGIN in tile/simt_sm90.h).
 inline constexpr int kCudaLaunchOverlapping = 6;
+// Values of CUtensorMapDataType, CUtensorMapSwizzle and CUtensorMapL2promotion.
+inline constexpr int kCudaTensorBytes = 0, kCudaTensorWords = 4, kCudaTensorSwizzle128 = 3, kCudaTensorPromote256 = 3;
 inline constexpr int kCudaFunctionDynamicShared = 8, kCudaCaptureThreadLocal = 1;
 inline constexpr unsigned kCudaHostPortableMapped = 3, kCudaStreamNonBlocking = 1;
 

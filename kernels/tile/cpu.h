@@ -347,7 +347,18 @@ struct Block {
   int x() const { return bx; }
   int y() const { return by; }
   int z() const { return bz; }
+  static constexpr bool kWritesRows = false;
   void barrier() const {}
+  template <class F>
+  void tall_tiles(F f) const {
+    f(*this, bx, by, bz);
+  }
+  template <int M, int N>
+  using Total = Acc<M, N>;
+  template <int M, int N>
+  void add_part(Acc<M, N>& total, Acc<M, N>& part, bool, bool) const {
+    fold(total, part, [](int, int) { return 1.0F; });
+  }
   template <class F>
   void each(int n, F f) const {
     for (int i = 0; i < n; ++i) f(i);

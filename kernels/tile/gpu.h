@@ -190,6 +190,11 @@ struct Basics {
       if (row != nullptr) row[A::column(i, j, e)] = f(c.v[i][j][e]);
     }
   }
+  /// total += part, where total is a Total; first and last say which part it is. total counts after the last.
+  template <class A>
+  FAULTLINE_DEV void add_part(A& total, A& part, bool, bool) const {
+    fold(total, part, [](int, int) { return 1.0F; });
+  }
   /// total += part * scale(row, column); part = 0.
   template <class A, class F>
   FAULTLINE_DEV void fold(A& total, A& part, F scale) const {
@@ -217,7 +222,15 @@ struct Block : Products {
   FAULTLINE_DEV int x() const { return block_x(); }
   FAULTLINE_DEV int y() const { return block_y(); }
   FAULTLINE_DEV int z() const { return block_z(); }
+  static constexpr bool kWritesRows = false;  // has put_bf16: writes a tile's rows at once
   FAULTLINE_DEV void barrier() const { sync(); }
+  template <int M, int N>
+  using Total = StreamAcc<M, N>;
+  /// f(worker, x, y, z) for each tile of a kernel of tall tiles: here a block has one and works on it itself.
+  template <class F>
+  FAULTLINE_DEV void tall_tiles(F f) const {
+    f(*this, x(), y(), z());
+  }
   template <class F>
   FAULTLINE_DEV void each(int n, F f) const {
 #if defined(FAULTLINE_TILE_EMULATOR)
@@ -265,3 +278,7 @@ struct Block : Products {
 };
 
 }  // namespace faultline::kernels::FAULTLINE_TILE_NAMESPACE
+
+#if defined(FAULTLINE_TILE_SM90)
+#include "kernels/tile/tall_sm90.h"
+#endif

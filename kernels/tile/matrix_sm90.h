@@ -3,7 +3,6 @@
 // way, mma.sync multiplies, because 16 query rows would waste three quarters of a wgmma.
 #pragma once
 
-#include "kernels/tile/memory_sm90.h"
 #include "kernels/tile/wgmma_sm90.h"
 
 namespace faultline::kernels::sm90 {

@@ -17,6 +17,28 @@ inline constexpr int kStreamScaleFloats = kRows + 4;  // the rows' scales, the w
 template <int kRows>
 inline constexpr int kStreamAllBytes = kStreamStages<kRows>*(kStreamStageBytes<kRows> + kStreamScaleFloats<kRows> * 4);
 
+/// GEMM tiles of 128 rows (tall_sm90.h): two warpgroups multiply, two warps of the third load; a block takes one tile
+/// after the other. Stages of 128 bytes of K (weights, rows), each stage's scales, most of the total of parts of K or
+/// the bf16 output on its way to memory, the barriers.
+inline constexpr int kTallThreads = 384, kTallStages = 5, kTallOutLine = 128 * 2 + 16;
+inline constexpr int kTallStageBytes = kStreamStageBytes<128>, kTallScaleFloats = kStreamScaleFloats<128>;
+inline constexpr int kTallScalesAt = kTallStages * kTallStageBytes;
+inline constexpr int kTallOutAt = kTallScalesAt + kTallStages * kTallScaleFloats * 4;
+inline constexpr int kTallKept = 12, kTallKeptBytes = kTallKept * 4 * 4 * 256;  // of 16 groups of four floats a thread
+inline constexpr int kTallBarriersAt = kTallOutAt + kTallKeptBytes;
+inline constexpr int kTallBytes = kTallBarriersAt + 2 * kTallStages * 8;
+static_assert(kTallBytes <= 227 * 1024 && kTallKeptBytes >= 128 * kTallOutLine);
+
+/// What such a kernel gets besides its arguments: rows of A and weights as the copy engine reads them (CUtensorMaps;
+/// rows: bytes of {k_bytes, m, batches}, boxes of 128 x 128, swizzled; weights: 8-byte words of
+/// {256, steps of K, groups of 16 columns, batches}, boxes of 8 groups of one step), the number of tiles each way,
+/// and of the arguments what the loader needs.
+struct TallLaunch {
+  alignas(64) unsigned char rows[128];
+  alignas(64) unsigned char weights[128];
+  int x, y, z, scaled, parallel;
+};
+
 /// Attention: two tiles of 64 cached tokens, K and (unless it is a part of K) V, rows padded by 16 bytes; then the
 /// scores, for 16 rows in two parts (ScoreAcc).
 template <int kRowBytes>

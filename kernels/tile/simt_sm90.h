@@ -3,9 +3,13 @@
 
 #include <cuda_fp8.h>
 
+#include "kernels/tile/memory_sm90.h"
+
 #define FAULTLINE_DEV __device__ __forceinline__
 #define FAULTLINE_KERNEL(name) \
   extern "C" __global__ void __launch_bounds__(256, faultline::kernels::sm90::blocks_each(#name)) fl_##name
+#define FAULTLINE_TALL_KERNEL(name) \
+  extern "C" __global__ void __launch_bounds__(faultline::kernels::sm90::kTallThreads, 1) fl_##name
 // A kernel's blocks may be placed before the kernel ahead of it in the stream has ended (runtime/gpu.cpp): they wait
 // here for its end and its writes, and then let the next kernel's blocks be placed.
 #define FAULTLINE_KERNEL_BEGIN asm volatile("griddepcontrol.wait; griddepcontrol.launch_dependents;" ::: "memory")

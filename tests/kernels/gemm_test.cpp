@@ -116,17 +116,55 @@ TEST(Gemm, ARowHasTheSameBitsInEveryBatchAndWithPartsInBlocksOrInALoop) {
 
 TEST(Gemm, TheTallTileHasTheSameBitsAsTheLowOne) {
   test::Random random(12);
-  const Problem p{520, 128, 256};  // above 512 rows: tiles of 128
-  const auto a = test::random_codes(random, static_cast<std::size_t>(p.m) * p.k),
-             w = test::random_codes(random, static_cast<std::size_t>(p.n) * p.k);
-  const auto as = random_scales(random, p.m), ws = random_scales(random, p.n);
   for (const auto& device : test::two_devices()) {
     SCOPED_TRACE(device->name());
+    // Above 512 rows: tiles of 128; on a GPU only where there are enough of them, so that a block has several.
+    const bool gpu = test::wanted_gpu() != nullptr;
+    const Problem p{gpu ? 700 : 520, gpu ? 5003 : 128, 256};
+    const auto a = test::random_codes(random, static_cast<std::size_t>(p.m) * p.k),
+               w = test::random_codes(random, static_cast<std::size_t>(p.n) * p.k);
+    const auto as = random_scales(random, p.m), ws = random_scales(random, p.n);
     const auto whole = run_ptpc(*device, p, a, w, as, ws, false);
     const std::vector<std::uint8_t> rows(a.end() - 3 * p.k, a.end());
     const std::vector<float> scales(as.end() - 3, as.end());
     const auto got = run_ptpc(*device, {3, p.n, p.k}, rows, w, scales, ws, false);
     ASSERT_EQ(0, std::memcmp(got.data(), whole.data() + static_cast<std::size_t>(p.m - 3) * p.n, got.size() * 4));
+  }
+}
+
+TEST(Gemm, TallTilesOfBf16BatchesHaveTheBitsOfLowOnesOnAGpu) {
+  const auto device = test::wanted_gpu();
+  if (device == nullptr) GTEST_SKIP() << "FAULTLINE_GPU is not 1";
+  test::Random random(16);
+  const Problem p{700, 2500, 192};
+  constexpr int kBatches = 3;
+  const auto a = test::random_bf16(random, std::size_t{kBatches} * p.m * p.k);
+  std::vector<std::uint8_t> w;
+  for (int b = 0; b < kBatches; ++b) {
+    const auto one = test::bytes_of(test::random_bf16(random, static_cast<std::size_t>(p.n) * p.k));
+    const auto shuffled = shuffle_weights(one, p.n, p.k * 2);
+    w.insert(w.end(), shuffled.begin(), shuffled.end());
+  }
+  auto da = Buffer::of(*device, a), dw = Buffer::of(*device, w);
+  const std::size_t w_stride = shuffled_bytes(p.n, p.k * 2);
+  for (const bool to_float : {true, false}) {
+    const auto run = [&](int first, int m, int batches) {
+      Buffer out(*device, static_cast<std::size_t>(batches) * m * p.n * 4);
+      GemmArgs args{};
+      args.a = da.data() + static_cast<std::size_t>(first) * p.k * 2, args.out = out.data();
+      args.w = dw.data() + static_cast<std::size_t>(first / p.m) * w_stride, args.w_stride = w_stride;
+      args.a_stride = static_cast<std::size_t>(p.m) * p.k * 2, args.out_stride = static_cast<std::size_t>(m) * p.n;
+      args.m = m, args.n = p.n, args.k_bytes = p.k * 2, args.lda = p.k * 2, args.ldo = p.n,
+      args.out_is_float = to_float ? 1 : 0;
+      require(gemm_bf16(*device, args, batches));
+      return out.read<std::uint8_t>();
+    };
+    const auto whole = run(0, p.m, kBatches);
+    const std::size_t line = static_cast<std::size_t>(p.n) * (to_float ? 4 : 2);
+    for (const int first : {0, 127, p.m + 130, 2 * p.m + 690}) {
+      const auto got = run(first, 10, 1);
+      ASSERT_EQ(0, std::memcmp(got.data(), whole.data() + static_cast<std::size_t>(first) * line, 10 * line)) << first;
+    }
   }
 }
 
