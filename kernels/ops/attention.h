@@ -16,6 +16,8 @@ inline constexpr float kMasked = -3e38F;
 template <class T, int kM, int kDq, int kDv, bool kInside>
 FAULTLINE_DEV void attention(const Block& b, const AttentionArgs& p) {
   constexpr int kP = kPageTokens, kLineQ = kDq * kQueryBytes<T> + kPad, kLineP = kP * kProbabilityBytes<T> + kPad;
+  using Held = HeldQueries<T, kM, kDq>;
+  constexpr int kStagedQueries = Held::kHeld ? 16 : kM * kLineQ;
   constexpr int kLineS = kScoreLine<kP>, kParts = kScoreParts<kM>, kScores = kParts * kM * kLineS * 4;
   constexpr int kScratch = (kTurnedBytes < T, kDv >> kScores) ? kTurnedBytes<T, kDv> : kScores;
   const int group = p.heads / p.kv_heads, head = b.y();
@@ -34,7 +36,7 @@ FAULTLINE_DEV void attention(const Block& b, const AttentionArgs& p) {
   const int most = limit(kM - 1);
   const int end = p.splits > 1 && begin + p.split_tokens < most ? begin + p.split_tokens : most;
 
-  Lds<std::uint8_t> q = Block::shared<std::uint8_t, kM * kLineQ, 0>();
+  Lds<std::uint8_t> q = Block::shared<std::uint8_t, kStagedQueries, 0>();
   Lds<std::uint8_t> probability = Block::shared<std::uint8_t, kM * kLineP, 1>();
   StagedRows<T, kDq, 0> keys;
   StagedRows<T, kDv, StagedRows<T, kDq, 0>::kBytes> values;
@@ -45,12 +47,6 @@ FAULTLINE_DEV void attention(const Block& b, const AttentionArgs& p) {
              shrink = Block::shared<float, kM, 5>();
   Lds<int> sees = Block::shared<int, kM, 6>();
 
-  constexpr int kChunks = kDq * T::kBytes / 16;
-  b.each(kM * kChunks, [&](int e) {
-    const int i = e / kChunks, c = e % kChunks, r = row0 + (i < valid_rows ? i : valid_rows - 1);
-    const std::uint8_t* from = p.q + (token0 + r / group) * p.q_token + (head * group + r % group) * p.q_head + c * 16;
-    put_query<T>(q + i * kLineQ, c, from);
-  });
   b.each(kM, [&](int i) {
     peak[i] = kMasked;
     sum[i] = 0;
@@ -84,6 +80,20 @@ FAULTLINE_DEV void attention(const Block& b, const AttentionArgs& p) {
     return there;
   };
   int next = begin < end ? fetch(begin) : 0;
+  Held held;
+  auto query = [&](int i) {
+    const int r = row0 + (i < valid_rows ? i : valid_rows - 1);
+    return p.q + (token0 + r / group) * p.q_token + (head * group + r % group) * p.q_head;
+  };
+  if constexpr (Held::kHeld) {
+    held.load(query);
+  } else {
+    constexpr int kChunks = kDq * T::kBytes / 16;
+    b.each(kM * kChunks, [&](int e) {
+      const int i = e / kChunks, c = e % kChunks;
+      put_query<T>(q + i * kLineQ, c, query(i) + c * 16);
+    });
+  }
   b.barrier();
 
   for (int t0 = begin; t0 < end; t0 += kP) {
@@ -92,39 +102,47 @@ FAULTLINE_DEV void attention(const Block& b, const AttentionArgs& p) {
     const auto key = keys;
     const auto value = values;
     if (t0 + kP < end) next = fetch(t0 + kP);  // while this tile is worked on
-    ScoreAcc<kM, kP> scores;
-    b.zero(scores);
-    b.template mma_scores<T>(scores, q, kLineQ, key.rows(p.k), key.stride, kDq * T::kBytes);
-    if constexpr (kTurnedBytes<T, kDv> != 0) b.barrier();  // the last tile's values have been turned: scratch is free
-    b.map(scores, [&](int i, int t, float& v) {
-      const int seen = sees[i] - t0;
-      const int part = score_part<kM>();
-      const float hidden = part == 0 ? kMasked : 0.0F;
-      score[(part * kM + i) * kLineS + t] = t < there && t < seen ? v * p.score_scale : hidden;
-    });
-    b.barrier();
-    b.narrow_rows(kM, [&](int i, auto w) {
-      Lds<float> s = score + i * kLineS;
-      const float before = peak[i], here = w.max_of(kP, [&](int t) {
-        if constexpr (kParts == 2) s[t] += s[t + kM * kLineS];
-        return s[t];
+    if constexpr (Held::kHeld) {
+      held.scores(key.rows(p.k), key.stride, score);
+      b.barrier();
+      held.softmax(score, t0, there, sees, p.score_scale, probability, kLineP, shrink);
+    } else {
+      ScoreAcc<kM, kP> scores;
+      b.zero(scores);
+      b.template mma_scores<T>(scores, q, kLineQ, key.rows(p.k), key.stride, kDq * T::kBytes);
+      if constexpr (kTurnedBytes<T, kDv> != 0) b.barrier();  // the last tile's values have been turned: scratch is free
+      b.map(scores, [&](int i, int t, float& v) {
+        const int seen = sees[i] - t0;
+        const int part = score_part<kM>();
+        const float hidden = part == 0 ? kMasked : 0.0F;
+        score[(part * kM + i) * kLineS + t] = t < there && t < seen ? v * p.score_scale : hidden;
       });
-      const float now = here > before ? here : before;
-      const float added = w.sum_of(kP, [&](int t) { return s[t] = exp2(s[t] - now); });
-      w.each(kP, [&](int t) { put_probability<T>(probability + i * kLineP, t, s[t]); });  // by the lane that wrote s[t]
-      const float a = exp2(before - now), old = sum[i];
-      w.sync();
-      w.once([&] {
-        peak[i] = now;
-        shrink[i] = a;
-        sum[i] = fused(old, a, added);
+      b.barrier();
+      b.narrow_rows(kM, [&](int i, auto w) {
+        Lds<float> s = score + i * kLineS;
+        const float before = peak[i], here = w.max_of(kP, [&](int t) {
+          if constexpr (kParts == 2) s[t] += s[t + kM * kLineS];
+          return s[t];
+        });
+        const float now = here > before ? here : before;
+        const float added = w.sum_of(kP, [&](int t) { return s[t] = exp2(s[t] - now); });
+        w.each(kP,
+               [&](int t) { put_probability<T>(probability + i * kLineP, t, s[t]); });  // by the lane that wrote s[t]
+        const float a = exp2(before - now), old = sum[i];
+        w.sync();
+        w.once([&] {
+          peak[i] = now;
+          shrink[i] = a;
+          sum[i] = fused(old, a, added);
+        });
       });
-    });
+    }
     b.barrier();
     b.map(out, [&](int i, int, float& v) { v *= shrink[i]; });
     b.template mma_columns<T, kM, kDv, kP>(out, probability, kLineP, kInside ? key.rows(p.k) : value.rows(p.v),
                                            kInside ? key.stride : value.stride, there, scratch);
   }
+  if constexpr (Held::kHeld) held.finish(peak, sum);
   b.barrier();
 
   const float scale = T::kBytes == 1 ? p.v_scale / kFp8Target : p.v_scale;
@@ -148,28 +166,71 @@ FAULTLINE_DEV void attention(const Block& b, const AttentionArgs& p) {
   });
 }
 
-/// Joins the splits of each (token, head), in their order. Grid: ceil(q_len_max * heads / 4) x sequences.
+/// Joins the splits of each (token, head), in their order. Grid: ceil(q_len_max * heads / kMergeRows<kDv>) x
+/// sequences.
 template <int kDv>
 FAULTLINE_DEV void attention_merge(const Block& b, const AttentionArgs& p) {
-  const int sequence = b.y(), rows = p.q_len[sequence] * p.heads, row0 = b.x() * 4;
+  const int sequence = b.y(), rows = p.q_len[sequence] * p.heads;
+  constexpr int kRows = kMergeRows<kDv>;
+  const int row0 = b.x() * kRows;
   if (row0 >= rows) return;
   constexpr int kShares = 16;  // of a row, kept in LDS; a longer sequence computes the rest again for each value
-  Lds<float> shares = Block::shared<float, 4 * kShares, 0>();
-  Lds<float> peaks = Block::shared<float, 4, 1>(), sums = Block::shared<float, 4, 2>();
-  Lds<int> counts = Block::shared<int, 4, 3>();
+  Lds<float> shares = Block::shared<float, kRows * kShares, 0>();
+  Lds<float> peaks = Block::shared<float, kRows, 1>(), sums = Block::shared<float, kRows, 2>();
+  Lds<int> counts = Block::shared<int, kRows, 3>();
   const std::size_t all = static_cast<std::size_t>(p.tokens) * p.heads;
   auto place = [&](int i) {  // token and head of row i as one index
     const int r = row0 + i;
     return static_cast<std::size_t>(p.q_start[sequence] + r / p.heads) * p.heads + r % p.heads;
   };
-  const int here = rows - row0 < 4 ? rows - row0 : 4;
-  b.rows(here, [&](int i, Wave w) {
+  const int here = rows - row0 < kRows ? rows - row0 : kRows;
+  auto parts_of = [&](int i) {
     const int token = (row0 + i) / p.heads, cached = p.kv_len[sequence];
-    const std::size_t at = place(i);
     int sees = p.causal ? cached - p.q_len[sequence] + token + 1 : cached;
     sees = sees < cached ? sees : cached;
     const int wanted = sees > 0 ? (sees + p.split_tokens - 1) / p.split_tokens : 0;
-    const int parts = wanted < p.splits ? wanted : p.splits;
+    return wanted < p.splits ? wanted : p.splits;
+  };
+  if constexpr (kMergeAlone) {
+    // The same sums in the same order, but each thread finds the shares by itself: the loads of the first parts are
+    // under way at once, and no thread waits for another.
+    constexpr int kTogether = 4;
+    b.each(here * (kDv / 4), [&](int e) {
+      const int i = e / (kDv / 4), d = e % (kDv / 4), parts = parts_of(i);
+      const std::size_t at = place(i);
+      const float *from = p.partial + at * kDv + 4 * d, *peaks_at = p.peaks + at * 2;
+      float peak = kMasked, sum = 0, v[4] = {};
+      auto add = [&](float m, float l, const float(&y)[4]) {
+        const float share = exp2(m - peak);
+        sum = fused(l, share, sum);
+        for (int c = 0; c < 4; ++c) v[c] = fused(y[c], share, v[c]);
+      };
+      auto highest = [&](float m) { peak = m > peak || m != m ? m : peak; };  // NaN wins, as below
+      float x[kTogether][4], m[kTogether];
+      FAULTLINE_UNROLL_LOADS
+      for (int s = 0; s < kTogether; ++s) {
+        const int t = s < parts ? s : 0;
+        m[s] = peaks_at[t * all * 2];
+        load_four(from + t * all * kDv, x[s]);
+      }
+      for (int s = kTogether; s < parts; ++s) highest(peaks_at[s * all * 2]);
+      FAULTLINE_UNROLL_LOADS
+      for (int s = 0; s < kTogether; ++s) highest(m[s]);
+      FAULTLINE_UNROLL_LOADS
+      for (int s = 0; s < kTogether; ++s)
+        if (s < parts) add(m[s], peaks_at[s * all * 2 + 1], x[s]);
+      for (int s = kTogether; s < parts; ++s) {
+        float y[4];
+        load_four(from + s * all * kDv, y);
+        add(peaks_at[s * all * 2], peaks_at[s * all * 2 + 1], y);
+      }
+      for (int c = 0; c < 4; ++c) p.out[at * kDv + 4 * d + c] = to_bf16(parts > 0 ? v[c] / sum : 0.0F);
+    });
+    return;
+  }
+  b.rows(here, [&](int i, Wave w) {
+    const std::size_t at = place(i);
+    const int parts = parts_of(i);
     float peak = kMasked;
     FAULTLINE_UNROLL_LOADS
     for (int s = 0; s < parts; ++s) {

@@ -45,4 +45,8 @@ struct AttentionArgs {
   float score_scale, v_scale;
 };
 
+/// (token, head) rows that a block of attention_merge joins: four values a thread.
+template <int kDv>
+inline constexpr int kMergeRows = 1024 / kDv;
+
 }  // namespace faultline::kernels

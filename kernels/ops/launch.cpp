@@ -196,7 +196,8 @@ Outcome<> attention(Device& device, AttentionKind kind, const AttentionArgs& a, 
       !done || a.splits == 1) {
     return done;
   }
-  return device.launch(row.merge, {tiles(q_len_max * a.heads, 4), a.sequences, 1}, a);
+  const int joined = latent ? kMergeRows<512> : kMergeRows<128>;
+  return device.launch(row.merge, {tiles(q_len_max * a.heads, joined), a.sequences, 1}, a);
 }
 
 Outcome<> router(Device& device, const RouterArgs& a) {

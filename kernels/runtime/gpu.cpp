@@ -178,7 +178,7 @@ constexpr bool is_tall(Kernel kernel) {
 constexpr unsigned dynamic_bytes(Kernel kernel) {
   using namespace sm90;
   switch (kernel) {
-    case Kernel::mla_decode_fp8: return kAttentionBytes<16, 576, 0>;
+    case Kernel::mla_decode_fp8: return kAttentionBytes<16, 576, 0, kHeldParts>;
     case Kernel::mla_decode_bf16: return kAttentionBytes<16, 1152, 0>;
     case Kernel::mla_prefill_bf16: return kAttentionBytes<64, 384, 256>;
     case Kernel::gqa_decode_bf16: return kAttentionBytes<16, 256, 256>;

@@ -211,7 +211,7 @@ struct Basics {
 }  // namespace faultline::kernels::FAULTLINE_TILE_NAMESPACE
 
 #if defined(FAULTLINE_TILE_SM90)
-#include "kernels/tile/matrix_sm90.h"
+#include "kernels/tile/decode_sm90.h"
 #else
 #include "kernels/tile/matrix_mfma.h"
 #endif

@@ -40,11 +40,12 @@ struct TallLaunch {
 };
 
 /// Attention: two tiles of 64 cached tokens, K and (unless it is a part of K) V, rows padded by 16 bytes; then the
-/// scores, for 16 rows in two parts (ScoreAcc).
+/// scores, for 16 rows in two parts (ScoreAcc) or kHeldParts.
 template <int kRowBytes>
 inline constexpr int kStagedBytes = kRowBytes == 0 ? 0 : 2 * 64 * (kRowBytes + 16);
-template <int kRows, int kKeyBytes, int kValueBytes>
-inline constexpr int kAttentionBytes = kStagedBytes<kKeyBytes> + kStagedBytes<kValueBytes> +
-                                       (kRows == 16 ? 2 : 1) * kRows*(64 + 8) * 4;
+template <int kRows, int kKeyBytes, int kValueBytes, int kParts = kRows == 16 ? 2 : 1>
+inline constexpr int kAttentionBytes = kStagedBytes<kKeyBytes> + kStagedBytes<kValueBytes> + kParts* kRows*(64 + 8) * 4;
+/// Parts of K in which decode of an FP8 cache forms its scores (decode_sm90.h).
+inline constexpr int kHeldParts = 4;
 
 }  // namespace faultline::kernels::sm90

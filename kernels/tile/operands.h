@@ -55,6 +55,15 @@ FAULTLINE_DEV void put_probability(Lds<std::uint8_t> row, int t, float e) {
   }
 }
 
+/// Queries of a block in registers (sm_90 has some, decode_sm90.h); here they stay in shared memory.
+template <class T, int M, int kElements>
+struct HeldQueries {
+  static constexpr bool kHeld = false;
+};
+
+/// Whether threads of attention_merge each find the shares of the parts by themselves.
+inline constexpr bool kMergeAlone = false;
+
 /// Rows of K or V of a tile of cached tokens; here they stay where they are, in device memory.
 template <class T, int kElements, int kAfter>
 struct StagedRows {

@@ -20,11 +20,13 @@
 namespace faultline::kernels::sm90 {
 
 /// Blocks of a kernel that a multiprocessor should hold: two, for which the compiler keeps to 128 registers; one for
-/// tiles of 128 rows and for prefill, whose accumulators need more.
+/// tiles of 128 rows and for prefill, whose accumulators need more; four that only join what others left.
 constexpr int blocks_each(const char* name) {
-  for (const char* c = name; *c != 0; ++c)
+  for (const char* c = name; *c != 0; ++c) {
+    if (c[0] == '_' && c[1] == 'm' && c[2] == 'e' && c[3] == 'r') return 4;
     if ((c[0] == '1' && c[1] == '2' && c[2] == '8') || (c[0] == 'p' && c[1] == 'r' && c[2] == 'e' && c[3] == 'f'))
       return 1;
+  }
   return 2;
 }
 
