@@ -320,6 +320,12 @@ ExperimentSpec load(const std::string& text, const std::string& file, const Over
   diagnostics.throw_if_any();
   for (const std::string& assignment : overrides.set) document.set(assignment, diagnostics);
   diagnostics.throw_if_any();
+  if (const YAML::Node of = document.root()["experiment"]; of.IsDefined() && !document.root()["topology"].IsDefined()) {
+    const char* command = document.root()["target"].IsDefined() ? "plan" : "sweep";
+    diagnostics.error(document.mark(of), fmt::format("a {}, which is made of an experiment, is none itself", command),
+                      fmt::format("run it with: faultline {} {}", command, file));
+    diagnostics.throw_if_any();
+  }
   ExperimentSpec spec;
   const auto slash = file.rfind('/');
   spec.folder = slash == std::string::npos ? "" : file.substr(0, slash);

@@ -17,6 +17,15 @@ std::string name_of_case(const ::testing::TestParamInfo<Case>& info) { return "c
 
 class MalformedExperiment : public ::testing::TestWithParam<Case> {};
 
+TEST(WrongKindOfFile, APlanOrASweepIsNotAnExperiment) {
+  EXPECT_EQ(errors_of("name: x\nexperiment: a.yaml\ntarget: 0.999\n"),
+            "e.yaml:2:13: error: a plan, which is made of an experiment, is none itself\n"
+            "  run it with: faultline plan e.yaml\n");
+  EXPECT_EQ(errors_of("name: x\nexperiment: a.yaml\nseeds: 4\n"),
+            "e.yaml:2:13: error: a sweep, which is made of an experiment, is none itself\n"
+            "  run it with: faultline sweep e.yaml\n");
+}
+
 TEST_P(MalformedExperiment, SaysWhatIsWrongAndWhere) {
   const Case& c = GetParam();
   std::string text = kBase;
