@@ -24,6 +24,11 @@ std::string interval(const plan::Interval& i) {
   return fmt::format("{} [{}, {}]", n(i.mean), n(i.low), n(i.high));
 }
 
+/// Within 80 columns.
+void print_lines(std::size_t indent, const std::string& text) {
+  for (const std::string& line : report::wrapped(text, 80 - indent)) fmt::print("{:{}}{}\n", "", indent, line);
+}
+
 int run(const Options& o) {
   const experiment::ExperimentSpec spec = load_experiment(o.experiment).spec;
   experiment::needs_one_fleet(spec, "faultline rank");
@@ -44,6 +49,8 @@ int run(const Options& o) {
   nlohmann::ordered_json out{
       {"experiment", spec.name}, {"currency", prices.currency}, {"profiles", nlohmann::ordered_json::array()}};
   std::vector<std::string> first;
+  if (!o.json)
+    fmt::print("Means and 95 % intervals over {} simulated failures a row; the costliest first.\n\n", o.samples);
   for (const fault::RateProfile& profile : profiles) {
     std::vector<std::string> skipped;
     const auto rows = plan::rank(spec, profile, prices, load, options, skipped);
@@ -52,19 +59,21 @@ int run(const Options& o) {
     for (const plan::RankRow& r : rows) list.push_back(plan::to_json(r));
     out["profiles"].push_back({{"profile", profile.name}, {"rows", list}, {"skipped", skipped}});
     if (o.json) continue;
-    fmt::print("{}── {} under {}, a month ({})\n", &profile == &profiles.front() ? "" : "\n", spec.name, profile.name,
-               profile.borrowed_from);
-    fmt::print("{:<22} {:<16} {:>7}  {:<28} {:<28} {}\n", "component", "source", "events", "goodput lost, tokens",
-               "failed or late requests", "money, " + prices.currency);
+    fmt::print("{}── {} under {}, a month\n", &profile == &profiles.front() ? "" : "\n", spec.name, profile.name);
+    print_lines(0, profile.borrowed_from);
     for (std::size_t k = 0; k < rows.size() && k < static_cast<std::size_t>(o.rows); ++k) {
       const plan::RankRow& r = rows[k];
-      fmt::print("{:<22} {:<16} {:>7.3g}  {:<28} {:<28} {}\n", r.component, r.source, r.events_per_month,
-                 interval(r.goodput_tokens), interval(r.failed), interval(r.money));
-      if (r.fixes.empty()) fmt::print("{:<22} fix: none of those tried pays\n", "");
-      else
-        fmt::print("{:<22} fix: {}, saves {} of {} for {}\n", "", r.fixes.front().name,
-                   report::number(r.fixes.front().saves), report::number(r.money.mean),
-                   report::number(r.fixes.front().per_month));
+      fmt::print("{}, {}: {} failures a month\n", r.component, r.source, report::number(r.events_per_month));
+      fmt::print("    cost  {} {}\n", interval(r.money), prices.currency);
+      fmt::print("    lost  {} tokens within the SLO\n", interval(r.goodput_tokens));
+      fmt::print("    late  {} requests failed or late\n", interval(r.failed));
+      if (r.fixes.empty()) {
+        fmt::print("    fix   none of those tried pays\n");
+      } else {
+        const auto& fix = r.fixes.front();
+        print_lines(4, fmt::format("fix   {}: saves {} for {}", fix.name, report::number(fix.saves),
+                                   report::number(fix.per_month)));
+      }
     }
     if (rows.size() > static_cast<std::size_t>(o.rows))
       fmt::print("{} more rows: --rows\n", rows.size() - static_cast<std::size_t>(o.rows));
