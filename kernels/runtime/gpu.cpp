@@ -15,9 +15,11 @@
 namespace faultline::kernels {
 namespace {
 
+/// Stays in the process once it is open: what the HIP runtime has allocated by then it does not give back when it is
+/// unloaded, and each next opening would allocate it again.
 class Library {
  public:
-  explicit Library(const char* name) : name_(name), handle_(dlopen(name, RTLD_NOW | RTLD_LOCAL)) {
+  explicit Library(const char* name) : name_(name), handle_(dlopen(name, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE)) {
     if (handle_ == nullptr) {
       const char* why = dlerror();
       error_ = why != nullptr ? why : "unknown";
