@@ -9,6 +9,8 @@
 
 #include "cli/campaign.h"
 #include "core/config/diagnostics.h"
+#include "core/config/document.h"
+#include "core/experiment/document_kind.h"
 
 namespace faultline::cli {
 
@@ -56,37 +58,49 @@ bool natural_less(const std::string& a, const std::string& b) {
   return a < b;  // ep08 and ep8: any fixed order
 }
 
+std::string_view command_for_file(const std::string& file) {
+  config::Diagnostics later;  // a file that cannot be parsed is reported when it is loaded
+  const auto text = read_file(file);
+  return experiment::command_for(config::Document(text.value_or(""), file, later).root());
+}
+
 }  // namespace
 
-std::vector<std::string> experiment_files(const std::vector<std::string>& given) {
+ExperimentFiles experiment_files(const std::vector<std::string>& given) {
   namespace fs = std::filesystem;
-  std::vector<std::string> files;
+  ExperimentFiles found;
   std::string errors;
   for (const std::string& name : given) {
     std::error_code error;
     if (!fs::is_directory(name, error)) {
-      files.push_back(name);
+      found.files.push_back(name);
       continue;
     }
     std::vector<std::string> inside;
     for (const auto& entry : fs::directory_iterator(name, error)) {
       if (entry.path().extension() == ".yaml") inside.push_back((fs::path(name) / entry.path().filename()).string());
     }
-    if (inside.empty()) {
-      errors +=
-          fmt::format("{}: error: {}\n", name,
-                      error ? "cannot read the folder: " + error.message() : "no experiment (*.yaml) in this folder");
-    }
     std::sort(inside.begin(), inside.end(), natural_less);
-    files.insert(files.end(), inside.begin(), inside.end());
+    const std::size_t before = found.files.size(), others_before = found.others.size();
+    for (const std::string& file : inside) {
+      const std::string_view command = command_for_file(file);
+      if (command == "run") found.files.push_back(file);
+      else found.others.push_back(fmt::format("faultline {} {}", command, file));
+    }
+    if (found.files.size() > before) continue;
+    errors +=
+        fmt::format("{}: error: {}\n", name,
+                    error ? "cannot read the folder: " + error.message() : "no experiment (*.yaml) in this folder");
+    for (std::size_t i = others_before; i < found.others.size(); ++i)
+      errors += fmt::format("  what there is: {}\n", found.others[i]);
   }
   std::set<std::string> seen;
-  for (const std::string& file : files) {
+  for (const std::string& file : found.files) {
     if (!seen.insert(fs::path(file).lexically_normal().string()).second)
       errors += fmt::format("{}: error: named twice\n", file);
   }
   if (!errors.empty()) throw config::ConfigError(errors);
-  return files;
+  return found;
 }
 
 std::optional<std::string> read_text(const std::string& path) { return read_file(path); }

@@ -25,9 +25,15 @@ void add_campaign_options(CLI::App& app, ExperimentOptions& options);
 /// The same without the file, for commands that take several.
 void add_override_options(CLI::App& app, ExperimentOptions& options);
 
-/// Experiment files from files and folders: a folder stands for the *.yaml in it, in the order of the numbers in their
-/// names (ep8 before ep16). Throws config::ConfigError for a folder without experiments and for a file named twice.
-std::vector<std::string> experiment_files(const std::vector<std::string>& given);
+struct ExperimentFiles {
+  std::vector<std::string> files;
+  std::vector<std::string>
+      others;  // commands for the sweeps and plans that lie beside them: "faultline sweep a/b.yaml"
+};
+/// Experiment files from files and folders: a folder stands for the experiments among the *.yaml in it, in the order of
+/// the numbers in their names (ep8 before ep16). Throws config::ConfigError for a folder without experiments and for a
+/// file named twice.
+ExperimentFiles experiment_files(const std::vector<std::string>& given);
 
 struct LoadedExperiment {
   experiment::ExperimentSpec spec;

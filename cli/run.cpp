@@ -178,7 +178,10 @@ const Registration kRun{
                     "Run a fluid experiment at step fidelity, too, and print the difference");
        app.add_flag("--no-html", o->no_html, "Do not write report.html");
        return [o] {
-         const std::vector<std::string> files = experiment_files(o->files);
+         const auto [files, others] = experiment_files(o->files);
+         for (const std::string& other : others) {
+           if (!o->quiet) fmt::print(stderr, "not run here: {}\n", other);
+         }
          if (files.size() > 1) return run_many(*o, files);
          o->experiment.file = files.front();
          if (!o->experiment.campaign.empty() && o->experiment.case_name.empty()) return run_campaign(*o);

@@ -7,6 +7,7 @@
 #include "core/base/assert.h"
 #include "core/experiment/calendar.h"
 #include "core/experiment/campaign.h"
+#include "core/experiment/document_kind.h"
 #include "core/experiment/fleets.h"
 
 namespace faultline::experiment {
@@ -320,9 +321,9 @@ ExperimentSpec load(const std::string& text, const std::string& file, const Over
   diagnostics.throw_if_any();
   for (const std::string& assignment : overrides.set) document.set(assignment, diagnostics);
   diagnostics.throw_if_any();
-  if (const YAML::Node of = document.root()["experiment"]; of.IsDefined() && !document.root()["topology"].IsDefined()) {
-    const char* command = document.root()["target"].IsDefined() ? "plan" : "sweep";
-    diagnostics.error(document.mark(of), fmt::format("a {}, which is made of an experiment, is none itself", command),
+  if (const std::string_view command = command_for(document.root()); command != "run") {
+    diagnostics.error(document.mark(document.root()["experiment"]),
+                      fmt::format("a {}, which is made of an experiment, is none itself", command),
                       fmt::format("run it with: faultline {} {}", command, file));
     diagnostics.throw_if_any();
   }

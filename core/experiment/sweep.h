@@ -1,7 +1,7 @@
 // A sweep: one experiment under many settings and seeds. A replica is a pure function of (experiment, seed), named by a
 // hash of its resolved experiment, so that nothing is computed twice and a killed sweep goes on where it was.
 //
-//   name: sweeps/recovery_by_unit
+//   name: restart_unit/recovery
 //   experiment: ../smoke/gpu_failstop.yaml
 //   seeds: 20                               # 1 … 20
 //   grid:                                   # every combination of these

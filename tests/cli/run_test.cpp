@@ -57,6 +57,23 @@ TEST(CliRun, AFolderMeansItsExperimentsInNaturalOrder) {
   EXPECT_EQ(table["rows"][0]["experiment"], "set/w9");
 }
 
+TEST(CliRun, SweepsAndPlansOfAFolderAreNamedWithTheirCommands) {
+  const Folder f;
+  test::write(f, "all/sweep.yaml", "name: all/s\nexperiment: one.yaml\ngrid: {seed: [1, 2]}\n");
+  const Ended none = call(f, {"run", f / "all"});
+  EXPECT_EQ(none.status, 2);
+  EXPECT_EQ(none.err,
+            fmt::format(
+                "{0}: error: no experiment (*.yaml) in this folder\n  what there is: faultline sweep {0}/sweep.yaml\n",
+                f / "all"));
+  test::write(f, "all/one.yaml", experiment_text("all/one", 10));
+  const Ended e = call(f, {"run", f / "all"});
+  EXPECT_EQ(e.status, 0) << e.err;
+  EXPECT_NE(e.err.find(fmt::format("not run here: faultline sweep {}/sweep.yaml\n", f / "all")), std::string::npos)
+      << e.err;
+  EXPECT_TRUE(fs::exists(f / "out/all/one/summary.json"));
+}
+
 TEST(CliRun, AnExperimentThatIsWrongKeepsAllOthersFromStarting) {
   const Folder f;
   const std::string good = test::write(f, "good.yaml", experiment_text("good", 10));
