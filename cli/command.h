@@ -44,4 +44,8 @@ std::string must_read_file(const std::string& path);
 /// Throws std::runtime_error with the path and the system's reason.
 void write_file(const std::string& path, std::string_view content);
 
+/// For options that take a whole number from 0: the argument parser reads "-1", and what is too large, as some other
+/// number. The largest is that of a YAML file.
+CLI::Validator whole_number();
+
 }  // namespace faultline::cli

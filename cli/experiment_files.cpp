@@ -24,7 +24,7 @@ void add_override_options(CLI::App& app, ExperimentOptions& o) {
       ->allow_extra_args(false)
       ->take_all();
   app.add_option("--trace", o.trace, "Requests from a recorded trace instead of the experiment's generator");
-  app.add_option("--seed", o.seed, "Seed of the run");
+  app.add_option("--seed", o.seed, "Seed of the run")->check(whole_number());
 }
 
 void add_campaign_options(CLI::App& app, ExperimentOptions& o) {

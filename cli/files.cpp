@@ -2,6 +2,7 @@
 #include <zlib.h>
 
 #include <cerrno>
+#include <charconv>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
@@ -57,6 +58,18 @@ void write_file(const std::string& path, std::string_view content) {
     std::remove(partial.c_str());
     throw std::runtime_error(fmt::format("cannot write {}: {}", path, std::strerror(why)));
   }
+}
+
+CLI::Validator whole_number() {
+  return {[](std::string& text) -> std::string {
+            constexpr std::uint64_t kMost = 9'200'000'000'000'000'000U;
+            std::uint64_t value = 0;
+            const char* const end = text.data() + text.size();
+            const auto [stop, error] = std::from_chars(text.data(), end, value);
+            if (error == std::errc{} && stop == end && value <= kMost) return {};
+            return fmt::format("expected a whole number from 0 to {}, got '{}'", kMost, text);
+          },
+          ""};
 }
 
 }  // namespace faultline::cli

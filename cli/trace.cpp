@@ -57,7 +57,9 @@ const Registration kTrace{
        app.add_option("--time-scale", o->trace.time_scale, "Factor on recorded times")
            ->check(CLI::Range(1e-6, 1e6))
            ->capture_default_str();
-       app.add_option("--seed", o->seed, "Seed of drawn requests (ServeGen)")->capture_default_str();
+       app.add_option("--seed", o->seed, "Seed of drawn requests (ServeGen)")
+           ->check(whole_number())
+           ->capture_default_str();
        app.add_flag("--json", o->json, "Print JSON");
        return [o] { return run(*o); };
      }}};

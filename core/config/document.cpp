@@ -2,7 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
 #include <map>
+
+#include "core/config/overlay.h"
 
 namespace faultline::config {
 namespace {
@@ -88,6 +91,8 @@ namespace {
 /// Nodes that the command line set carry the whole assignment as their tag: an error names it instead of a place in the
 /// file.
 constexpr std::string_view kSetTag = "!--set ";
+/// Nodes that stand in another file than the document's: "!at LINE:COLUMN:FILE".
+constexpr std::string_view kPlaceTag = "!at ";
 
 void mark_as_set(YAML::Node node, const std::string& tag) {
   node.SetTag(tag);
@@ -101,16 +106,69 @@ void mark_as_set(YAML::Node node, const std::string& tag) {
   }
 }
 
-void mark_key_as_set(const YAML::Node& map, const std::string& key, const std::string& tag) {
+void tag_key(const YAML::Node& map, const std::string& key, const std::string& tag) {
   for (auto entry : map) {
     if (entry.first.IsScalar() && entry.first.Scalar() == key) YAML::Node(entry.first).SetTag(tag);
   }
 }
 
+std::string place_tag(const Mark& mark) {
+  if (mark.file.starts_with("--set ")) return "!" + mark.file;
+  return fmt::format("{}{}:{}:{}", kPlaceTag, mark.line, mark.column, mark.file);
+}
+
+Mark place_of(std::string_view tag) {
+  Mark mark;
+  const char* const end = tag.data() + tag.size();
+  const char* at = std::from_chars(tag.data() + kPlaceTag.size(), end, mark.line).ptr;
+  at = std::from_chars(at + 1, end, mark.column).ptr;
+  mark.file.assign(at + 1, end);
+  return mark;
+}
+
+void keep_place(const Document& document, YAML::Node node) {
+  node.SetTag(place_tag(document.mark(node)));
+  if (node.IsSequence()) {
+    for (auto element : node) keep_place(document, element);
+  } else if (node.IsMap()) {
+    for (auto entry : node) {
+      keep_place(document, entry.first);
+      keep_place(document, entry.second);
+    }
+  }
+}
+
+void lay_over(YAML::Node base, const Document& changes, const YAML::Node& map, bool is_root) {
+  for (const auto& entry : map) {
+    if (!entry.first.IsScalar()) continue;
+    const std::string& key = entry.first.Scalar();
+    if (is_root && key == "from") continue;
+    YAML::Node value = entry.second;
+    const YAML::Node before = static_cast<const YAML::Node&>(base)[key];
+    if (before.IsDefined() && before.IsMap() && value.IsMap()) {
+      lay_over(before, changes, value, false);
+      continue;
+    }
+    keep_place(changes, value);
+    base[key] = value;
+    if (!before.IsDefined()) tag_key(base, key, place_tag(changes.mark(entry.first)));
+  }
+}
+
+/// Whether a value is the name of a file that --set may reach into.
+bool names_a_file(const YAML::Node& node) {
+  return node.IsScalar() && (node.Scalar().ends_with(".yaml") || node.Scalar().ends_with(".yml"));
+}
+
 }  // namespace
+
+void overlay(const Document& base, const Document& changes, const YAML::Node& map) {
+  lay_over(base.root(), changes, map, true);
+}
 
 Mark Document::mark(const YAML::Node& node) const {
   if (node.IsDefined() && node.Tag().starts_with(kSetTag)) return {node.Tag().substr(1), 0, 0};
+  if (node.IsDefined() && node.Tag().starts_with(kPlaceTag)) return place_of(node.Tag());
   const auto m = node.Mark();
   if (m.line < 0) return {file_, 0, 0};
   return {file_, m.line + 1, m.column + 1};
@@ -146,18 +204,27 @@ void Document::set(std::string_view assignment, Diagnostics& diagnostics) {
   }
   std::vector<YAML::Node> chain{root_};
   for (std::size_t i = 0; i < path.size(); ++i) {
-    YAML::Node at = chain.back();
     const bool last = i + 1 == path.size();
+    if (i > 0 && chain[i - 1].IsMap() && names_a_file(chain.back())) {  // from here on it is that file with a change
+      YAML::Node changed(YAML::NodeType::Map);
+      changed["from"] = chain.back();
+      chain[i - 1][path[i - 1]] = changed;
+      chain.back().reset(changed);
+    }
+    YAML::Node at = chain.back();
     if (at.IsSequence()) {
       std::size_t index = 0;
-      try {
-        index = std::stoul(path[i]);
-      } catch (const std::exception&) {
+      const char* const end = path[i].data() + path[i].size();
+      if (const auto [stop, error] = std::from_chars(path[i].data(), end, index);
+          error == std::errc::invalid_argument || stop != end) {
         diagnostics.error(mark, fmt::format("'{}' is a list: its elements are named by number, from 0", path[i - 1]));
         return;
+      } else if (error == std::errc::result_out_of_range) {
+        index = at.size();
       }
       if (index >= at.size()) {
-        diagnostics.error(mark, fmt::format("the list has {} elements, '{}' is not one of them", at.size(), path[i]));
+        diagnostics.error(mark, fmt::format("the list has {} element{}, numbered from 0: '{}' is not one of them",
+                                            at.size(), at.size() == 1 ? "" : "s", path[i]));
         return;
       }
       if (last) at[index] = value;
@@ -165,8 +232,12 @@ void Document::set(std::string_view assignment, Diagnostics& diagnostics) {
     } else if (at.IsMap() || !at.IsDefined() || at.IsNull()) {
       const bool fresh = !static_cast<const YAML::Node&>(at)[path[i]].IsDefined();
       if (last) at[path[i]] = value;
-      else if (fresh) at[path[i]] = YAML::Node(YAML::NodeType::Map);
-      if (fresh) mark_key_as_set(at, path[i], tag);
+      else if (fresh) {
+        YAML::Node map(YAML::NodeType::Map);
+        map.SetTag(tag);
+        at[path[i]] = map;
+      }
+      if (fresh) tag_key(at, path[i], tag);
       if (!last) chain.push_back(at[path[i]]);
     } else {
       diagnostics.error(mark,

@@ -58,7 +58,8 @@ void Fields::bad_value(const YAML::Node& node, std::string_view key, const std::
                           : node.IsMap()      ? "a mapping"
                           : node.IsSequence() ? "a list"
                                               : "nothing";
-  diagnostics_->error(document_->mark(node), fmt::format("{}: expected {}, got {}", key, expected, got),
+  diagnostics_->error(document_->mark(node),
+                      fmt::format("{}: expected {}, got {}", key, expected.empty() ? "a text" : expected, got),
                       std::move(note));
 }
 

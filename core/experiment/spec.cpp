@@ -5,6 +5,7 @@
 #include <regex>
 
 #include "core/base/assert.h"
+#include "core/config/overlay.h"
 #include "core/experiment/calendar.h"
 #include "core/experiment/campaign.h"
 #include "core/experiment/document_kind.h"
@@ -94,7 +95,7 @@ NamedFile read_named(const std::string& name, const config::Mark& mark, const st
   return {beside, fmt::format("'{}' in the working directory cannot be read either", name), reader(beside)};
 }
 
-/// A part given by file name or inline: reads a described struct from either.
+/// A part given by file name, inline, or as a file with changes (`from:`): reads a described struct from each.
 template <class T>
 void part(Fields& f, const std::string& key, T& value, const std::string& folder, const config::FileReader& reader,
           bool is_required) {
@@ -107,20 +108,23 @@ void part(Fields& f, const std::string& key, T& value, const std::string& folder
     if (is_required) f.error({}, fmt::format("missing key '{}'", key), "give a file name or a mapping");
     return;
   }
-  if (node.IsMap()) {
+  const YAML::Node name = node.IsMap() ? node["from"] : node;
+  if (node.IsMap() && !name.IsDefined()) {
     config::read(f.document(), node, key, value, f.diagnostics());
     return;
   }
-  if (!node.IsScalar()) {
+  if (!name.IsScalar()) {
     f.error(key, fmt::format("{}: expected a file name or a mapping", key));
     return;
   }
-  const auto [path, note, text] = read_named(node.Scalar(), f.mark(key), folder, reader);
+  const config::Mark mark = f.document().mark(name);
+  const auto [path, note, text] = read_named(name.Scalar(), mark, folder, reader);
   if (!text) {
-    f.error(key, fmt::format("{}: cannot read '{}'", key, path), note);
+    f.diagnostics().error(mark, fmt::format("{}: cannot read '{}'", key, path), note);
     return;
   }
   const config::Document document(*text, path, f.diagnostics());
+  if (node.IsMap() && document.root() && document.root().IsMap()) config::overlay(document, f.document(), node);
   if (document.root() && document.root().IsMap()) config::read(document, document.root(), "", value, f.diagnostics());
 }
 
@@ -223,6 +227,19 @@ void write_fleets(Fields& f, ExperimentSpec& s) {
   f.list("fleets", members);
 }
 
+/// Whether outputs can go to out/NAME: parts between '/', none of them empty or a step upwards.
+bool names_a_folder(std::string_view name) {
+  for (const char c : name)
+    if (static_cast<unsigned char>(c) < 0x20) return false;
+  while (true) {
+    const auto slash = name.find('/');
+    const std::string_view part = name.substr(0, slash);
+    if (part.empty() || part == "." || part == "..") return false;
+    if (slash == std::string_view::npos) return true;
+    name.remove_prefix(slash + 1);
+  }
+}
+
 struct Reading {
   ExperimentSpec& spec;
   const config::FileReader* reader = nullptr;
@@ -254,6 +271,10 @@ void read_campaign(ExperimentSpec& s, const CampaignRef& ref, const config::File
 void describe(Fields& f, Reading& r) {
   ExperimentSpec& s = r.spec;
   f.required("name", s.name);
+  if (f.reading() && f.raw("name").IsDefined() && f.raw("name").IsScalar() && !names_a_folder(s.name)) {
+    f.error("name", fmt::format("name: outputs go to a folder of this name, '{}' cannot be one", s.name),
+            "words and '/' between them; none is '.' or '..'");
+  }
   f.field("question", s.question);
   f.field("answer", s.answer);
   f.field("seed", s.seed, {.min = 0, .max = 9.2e18});

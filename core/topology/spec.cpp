@@ -44,7 +44,9 @@ class Reader {
  private:
   template <class T>
   void read_file(const config::Document& document, const YAML::Node& name, const std::string& what, T& out) {
-    const std::string path = beside(document.file(), name.Scalar());
+    // A name that --set gives may also be relative to where the user is.
+    const bool typed = document.mark(name).file.starts_with("--set ") && reader_ && reader_(name.Scalar());
+    const std::string path = typed ? name.Scalar() : beside(document.file(), name.Scalar());
     if (std::find(chain_.begin(), chain_.end(), path) != chain_.end() || path == document.file()) {
       diagnostics_.error(document.mark(name), fmt::format("'{}' refers back to itself", path));
       return;
